@@ -1,0 +1,1 @@
+"""Draws become volumes: a stream from a generator to a synthetic CAPS on disk."""

@@ -1,0 +1,307 @@
+"""Stream draws from a generator to a synthetic CAPS: bounded memory, parallel writers, resumable.
+
+Image i is a function of (model, sampler, seed, label, i) alone (contract 4): latents are drawn in
+fixed full blocks aligned on i, and decoded in fixed full chunks inside a block, so that neither the
+number asked for, nor a shard, nor an interruption changes a byte.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from neuroaug.errors import InputError, ResourceError
+from neuroaug.files import free_bytes, human_bytes, remove_leftovers, sha256_file, write_tsv
+from neuroaug.imaging.grid import GRIDS
+from neuroaug.imaging.nifti import write_volume
+from neuroaug.progress import progress
+from neuroaug.synthesis import synthetic_caps as layout
+
+if TYPE_CHECKING:
+    from neuroaug.models import RHVAE, VAE
+
+log = logging.getLogger("neuroaug")
+
+# Images decoded together. Fixed, because the rounding of a convolution depends on the batch.
+DECODE_CHUNK = {"1mm": 1, "2mm": 4, "4mm": 16}
+# Share of the raw size that gzip leaves of a noiseless decoded image; the disk estimate errs upward.
+COMPRESSED_SHARE = {"float32": 0.92, "uint8": 0.6}
+
+
+@dataclass(frozen=True)
+class GenerateSummary:
+    """What a call did."""
+
+    n_written: int
+    n_present: int
+    acceptance_rate: float | None
+    displacement: float | None
+    stuck: bool
+
+
+def model_sha256(model_folder: Path) -> str:
+    """Identity of a trained model: the checksum of its ``config.json``, which holds those of its weights."""
+    return sha256_file(model_folder / "config.json")
+
+
+def _resolve_device(device: str) -> str:
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"--device {device}: this machine has no GPU that torch can use; use --device cpu")
+    return device
+
+
+def bytes_needed(n_images: int, shape: tuple[int, ...], dtype: str) -> int:
+    """Disk that `n_images` compressed volumes of `shape` take, erring upward (bytes)."""
+    raw = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return int(n_images * (raw * COMPRESSED_SHARE[dtype] + 8192))
+
+
+def parse_shard(text: str | None) -> tuple[int, int]:
+    """``"2/8"`` -> ``(2, 8)``.
+
+    Raises
+    ------
+    InputError
+        If it is not ``i/n`` with 1 <= i <= n.
+    """
+    if text is None:
+        return 1, 1
+    parts = text.split("/")
+    if len(parts) == 2 and all(p.isdigit() for p in parts):
+        i, n = int(parts[0]), int(parts[1])
+        if 1 <= i <= n:
+            return i, n
+    raise InputError(f"--shard {text}: expected i/n with 1 <= i <= n, for instance 2/8")
+
+
+def generate(
+    model_folder: Path,
+    *,
+    n: int,
+    out: Path,
+    sampler: str | None = None,
+    profile: str = "tuned",
+    seed: int = 0,
+    dtype: str = "float32",
+    shard: tuple[int, int] = (1, 1),
+    device: str = "auto",
+    n_writers: int | None = None,
+    source_name: str = "",
+) -> GenerateSummary:
+    """Write synthetic images 1..n of a model to a synthetic CAPS; what is there is kept.
+
+    Parameters
+    ----------
+    model_folder : Path
+        A trained generator.
+    n : int
+        Images the set is to hold; more than present extends it, fewer leaves it as it is.
+    out : Path
+        The synthetic CAPS.
+    sampler : str, optional
+        ``hmc``, ``random-walk``, ``geometric``, ``prior`` or ``mixture``; default: the model's own.
+    profile : {"tuned", "paper"}
+        Step sizes and chain lengths: tuned at the end of training, or the papers'.
+    seed : int
+        Seed of the draws.
+    dtype : {"float32", "uint8"}
+        Voxel type on disk; ``uint8`` stores 255 levels with a scale factor.
+    shard : (int, int)
+        ``(i, k)``: write only the i-th of k parts (for arrays of jobs).
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ``cuda:1``...
+    n_writers : int, optional
+        Threads that compress and write.
+    source_name : str
+        Name of the real data set, for ``SourceDatasets``.
+
+    Returns
+    -------
+    GenerateSummary
+
+    Raises
+    ------
+    InputError
+        If n < 1, or the folder holds a set of another model, sampler, seed or voxel type.
+    ResourceError
+        If the disk cannot hold the images, or the device is absent.
+    """
+    if n < 1:
+        raise InputError(f"--n {n}: at least 1 image must be asked for")
+    if not (model_folder / "config.json").is_file():
+        raise InputError(f"{model_folder}: no trained model there; train one with 'neuroaug train'")
+    from neuroaug.models import load_model
+    from neuroaug.models import samplers
+
+    target = _resolve_device(device)
+    model = load_model(model_folder)
+    grid = model.grid
+    if grid not in GRIDS or tuple(model.shape) != tuple(GRIDS[grid].shape):
+        raise InputError(f"{model_folder}: trained on a grid of {tuple(model.shape)} voxels, which is not a CAPS grid")
+    sampler = sampler or model.default_sampler
+    record = layout.SetRecord(
+        label=model.label,
+        resolution=grid,
+        model_sha256=model_sha256(model_folder),
+        model=model_folder.name,
+        sampler=sampler,
+        profile=profile,
+        seed=seed,
+        dtype=dtype,
+        device=target.split(":")[0],
+        settings={
+            "block": samplers.BLOCK,
+            "decode_chunk": DECODE_CHUNK[grid],
+            "threads": samplers.DRAW_THREADS,
+            "sampler": samplers.settings(model, sampler, profile),
+        },
+    )
+    if (out / layout.RECORD).exists():
+        record.refuse_mixing(layout.SetRecord.read(out), out)
+    elif out.exists() and any(p for p in out.iterdir() if not p.name.startswith(".")):
+        raise InputError(f"{out}: not empty and not a synthetic CAPS; give another folder with --out")
+
+    present = layout.present_indices(out, model.label, grid, upto=n)
+    blocks = [b for b in range(-(-n // samplers.BLOCK)) if b % shard[1] == shard[0] - 1]
+    wanted = [i for b in blocks for i in range(b * samplers.BLOCK + 1, min((b + 1) * samplers.BLOCK, n) + 1)]
+    missing = layout.missing_of(wanted, present)
+    if not missing:
+        if (out / layout.RECORD).exists():
+            layout.write_tables(out, record)
+        return GenerateSummary(0, len(present), None, None, False)
+
+    needed = bytes_needed(len(missing), GRIDS[grid].shape, dtype)
+    free = free_bytes(out)
+    log.info(
+        "%d images to write to %s: up to %s of disk (%s free)", len(missing), out, human_bytes(needed), human_bytes(free)
+    )
+    if needed > free:
+        raise ResourceError(
+            f"{out}: {len(missing)} images need up to {human_bytes(needed)}, {human_bytes(free)} are free; "
+            "free some space, choose --dtype uint8, or ask for fewer"
+        )
+
+    out.mkdir(parents=True, exist_ok=True)
+    layout.copy_lineage(model_folder, out)
+    sources = [{"Description": f"{source_name or 'preprocessed T1w images'}, label {model.label}"}]
+    layout.write_description(out, record, sources)
+    record.write(out)
+
+    model = model.to(target)
+    todo = set(missing)
+    rates: list[np.ndarray] = []
+    moved: list[np.ndarray] = []
+    stuck = False
+    n_writers = n_writers or min(8, max(2, os.cpu_count() or 2))
+    with (
+        progress(len(present) + len(missing), f"draw {model.label}", "images", done=len(present)) as bar,
+        _Writer(n_writers) as writer,
+        samplers.draw_threads(),
+    ):
+        for block in blocks:
+            indices = range(block * samplers.BLOCK + 1, (block + 1) * samplers.BLOCK + 1)
+            if not todo.intersection(indices):
+                continue
+            latents, info = samplers.draw_latents(
+                model, indices, sampler=sampler, profile=profile, seed=seed, label=model.label
+            )
+            _write_draws(out, block, indices, info)
+            rates.append(np.asarray(info.acceptance_rate))
+            moved.append(np.asarray(info.displacement))
+            stuck |= bool(info.stuck)
+            _decode_block(model, latents, indices, todo, out, grid, dtype, writer, bar)
+    layout.write_tables(out, record)
+    present_now = layout.present_indices(out, model.label, grid)
+    return GenerateSummary(
+        len(missing),
+        len(present_now),
+        float(np.mean(np.concatenate(rates))),
+        float(np.median(np.concatenate(moved))),
+        stuck,
+    )
+
+
+def _decode_block(
+    model: RHVAE | VAE,
+    latents: Any,
+    indices: range,
+    todo: set[int],
+    out: Path,
+    grid: str,
+    dtype: str,
+    writer: _Writer,
+    bar: Any,
+) -> None:
+    import torch
+
+    chunk = DECODE_CHUNK[grid]
+    for start in range(0, len(indices), chunk):
+        these = indices[start : start + chunk]
+        if not todo.intersection(these):
+            continue
+        z = latents[start : start + chunk]
+        if len(z) < chunk:  # the last chunk of a block is padded to a full one, then cut
+            z = torch.cat([z, z[-1:].expand(chunk - len(z), -1)])
+        with torch.inference_mode():
+            images = model.decode(z.to(model.device))[: len(these), 0].float().cpu().numpy()
+        for index, image in zip(these, images, strict=True):
+            if index in todo:
+                path = layout.image_path(out, model.label, index, grid)
+                writer.submit(path, image, GRIDS[grid].affine, dtype)
+                bar.advance()
+
+
+def _write_draws(out: Path, block: int, indices: range, info: Any) -> None:
+    write_tsv(
+        layout.draws_file(out, block),
+        pd.DataFrame(
+            {
+                "index": list(indices),
+                "acceptance_rate": np.round(np.asarray(info.acceptance_rate, dtype=float), 4),
+                "displacement": np.round(np.asarray(info.displacement, dtype=float), 4),
+            }
+        ),
+    )
+
+
+class _Writer:
+    """Threads that compress and write volumes, with a bounded queue in front of them."""
+
+    def __init__(self, n_threads: int) -> None:
+        self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix="writer")
+        self._limit = 4 * n_threads
+        self._pending: deque[Future[None]] = deque()
+
+    def submit(self, path: Path, image: np.ndarray, affine: np.ndarray, dtype: str) -> None:
+        while len(self._pending) >= self._limit:
+            self._pending.popleft().result()
+        self._pending.append(self._pool.submit(_write_one, path, image, affine, dtype))
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                while self._pending:
+                    self._pending.popleft().result()
+        finally:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _write_one(path: Path, image: np.ndarray, affine: np.ndarray, dtype: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent)
+    write_volume(path, image, affine, dtype=dtype)

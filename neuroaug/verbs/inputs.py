@@ -1,0 +1,106 @@
+"""What several verbs read: a split's table by name or path, and the images of its visits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from neuroaug.cohort.splits import SplitFolder, table_hash
+from neuroaug.config import Resolution
+from neuroaug.errors import InputError
+from neuroaug.files import read_tsv
+from neuroaug.imaging import caps as caps_names
+from neuroaug.study import Study
+
+SPLIT_COLUMNS = ("participant_id", "session_id", "diagnosis")
+
+
+@dataclass(frozen=True)
+class SplitTable:
+    """One set of a split: its name (the file's stem), rows, and the hash of the folder it is from."""
+
+    name: str
+    table: pd.DataFrame
+    hash: str
+
+    def rows(self, label: str) -> pd.DataFrame:
+        """Rows of one diagnosis.
+
+        Raises
+        ------
+        InputError
+            If the label does not occur; the labels found are named.
+        """
+        rows = self.table[self.table["diagnosis"] == label].reset_index(drop=True)
+        if rows.empty:
+            found = ", ".join(sorted(self.table["diagnosis"].dropna().unique())) or "none"
+            raise InputError(f"label '{label}': no such diagnosis in the split '{self.name}' (found: {found})")
+        return rows
+
+
+def open_split(study: Study) -> SplitFolder:
+    """The study's split, unchanged since it was made.
+
+    Raises
+    ------
+    InputError
+        If there is none, or a table was edited by hand.
+    """
+    if not study.splits.is_dir():
+        raise InputError(f"{study.splits}: no split yet; make it with 'neuroaug split'")
+    split = SplitFolder.open(study.splits)
+    split.verify()
+    return split
+
+
+def read_split(study: Study | None, split: str | None) -> SplitTable:
+    """A split by its name in the study, or from a TSV's path.
+
+    Raises
+    ------
+    InputError
+        If it is absent, lacks a column, or was edited by hand.
+    """
+    if study is not None and (split is None or not split.endswith(".tsv")):
+        folder = open_split(study)
+        name = split or study.config.split.default
+        if name not in folder.names():
+            raise InputError(f"--split {name}: not in {study.splits} (found: {', '.join(folder.names())})")
+        return SplitTable(name, folder.table(name), folder.hash)
+    if split is None:
+        raise InputError("--split: outside a study, give the path of a TSV with participant_id, session_id, diagnosis")
+    path = Path(split)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; --split is a TSV's path outside a study, a name inside one")
+    table = read_tsv(path, SPLIT_COLUMNS)
+    if (path.parent / "split.json").is_file():
+        folder = SplitFolder.open(path.parent)
+        folder.verify()
+        return SplitTable(path.stem, folder.table(path.stem), folder.hash)
+    if table.duplicated(["participant_id", "session_id"]).any():
+        raise InputError(f"{path}: the same visit stands in it twice; keep one row a visit")
+    return SplitTable(path.stem, table, table_hash(table))
+
+
+def image_files(caps: Path, table: pd.DataFrame, resolution: Resolution) -> list[Path]:
+    """Preprocessed images of the visits in `table`, in its order.
+
+    Raises
+    ------
+    InputError
+        If the CAPS or an image is missing; the first visit without one is named.
+    """
+    caps_names.require_caps(caps)
+    files = []
+    for row in table.itertuples():
+        visit = caps_names.Visit(str(row.participant_id), str(row.session_id))
+        path = caps_names.t1_linear_image(caps, visit, resolution=resolution)
+        if not path.is_file():
+            raise InputError(
+                f"{path}: no {resolution} image for {visit.participant_id} {visit.session_id}; "
+                "preprocess it, or leave the visit out of the split"
+            )
+        files.append(path)
+    return files
