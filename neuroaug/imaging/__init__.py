@@ -1,0 +1,4 @@
+"""A raw scan becomes a volume that a network can read.
+
+Importing this package loads neither torch nor ANTs.
+"""

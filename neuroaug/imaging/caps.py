@@ -1,0 +1,215 @@
+"""Names and paths of a CAPS folder: the only place that spells them.
+
+A CAPS is laid out as Clinica 0.12 writes it; ours adds ``res-2x2x2`` and ``res-4x4x4`` copies
+beside the 1 mm image, and one JSON sidecar a visit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neuroaug.errors import InputError
+from neuroaug.files import read_json, write_json
+from neuroaug.provenance import generated_by
+
+SPACE = "MNI152NLin2009cSym"
+CAPS_VERSION = "1.0.0"
+BIDS_VERSION = "1.7.0"  # the one Clinica 0.12 writes beside CAPS 1.0.0
+DESCRIPTION = "dataset_description.json"
+RESOLUTION_ENTITY = {"1mm": "1x1x1", "2mm": "2x2x2", "4mm": "4x4x4"}
+
+_PARTICIPANT = re.compile(r"sub-[A-Za-z0-9]+")
+_SESSION = re.compile(r"ses-[A-Za-z0-9]+")
+
+
+def _require(pattern: re.Pattern[str], value: str, what: str, form: str) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise InputError(f"{value!r}: not a {what}; expected {form} with letters and digits only")
+    return value
+
+
+@dataclass(frozen=True, order=True)
+class Visit:
+    """One participant at one session.
+
+    Both names are checked in full, so that neither can lead out of its folder.
+
+    Raises
+    ------
+    InputError
+        If a name is not ``sub-[A-Za-z0-9]+`` or ``ses-[A-Za-z0-9]+``.
+    """
+
+    participant_id: str
+    session_id: str
+
+    def __post_init__(self) -> None:
+        _require(_PARTICIPANT, self.participant_id, "participant", "sub-<label>")
+        _require(_SESSION, self.session_id, "session", "ses-<label>")
+
+    def __str__(self) -> str:
+        return f"{self.participant_id} {self.session_id}"
+
+    @property
+    def stem(self) -> str:
+        """``sub-X_ses-Y``, what every file name of the visit starts with."""
+        return f"{self.participant_id}_{self.session_id}"
+
+
+def normalize_participant(label: str) -> str:
+    """``"01"`` or ``"sub-01"`` -> ``"sub-01"``.
+
+    Raises
+    ------
+    InputError
+        If the label holds anything but letters and digits.
+    """
+    return _require(_PARTICIPANT, label if label.startswith("sub-") else f"sub-{label}", "participant", "sub-<label>")
+
+
+def normalize_session(label: str) -> str:
+    """``"M000"`` or ``"ses-M000"`` -> ``"ses-M000"``.
+
+    Raises
+    ------
+    InputError
+        If the label holds anything but letters and digits.
+    """
+    return _require(_SESSION, label if label.startswith("ses-") else f"ses-{label}", "session", "ses-<label>")
+
+
+def visit_folder(caps: str | Path, visit: Visit) -> Path:
+    """``<caps>/subjects/sub-X/ses-Y``."""
+    return Path(caps) / "subjects" / visit.participant_id / visit.session_id
+
+
+def t1_linear_folder(caps: str | Path, visit: Visit) -> Path:
+    """``<caps>/subjects/sub-X/ses-Y/t1_linear``."""
+    return visit_folder(caps, visit) / "t1_linear"
+
+
+def _entities(resolution: str, cropped: bool) -> str:
+    if resolution not in RESOLUTION_ENTITY:
+        raise InputError(f"resolution '{resolution}': unknown; choose one of {', '.join(RESOLUTION_ENTITY)}")
+    if not cropped and resolution != "1mm":
+        raise InputError(f"resolution '{resolution}': the uncropped image exists at 1mm only")
+    return f"space-{SPACE}{'_desc-Crop' if cropped else ''}_res-{RESOLUTION_ENTITY[resolution]}"
+
+
+def t1_linear_image(caps: str | Path, visit: Visit, resolution: str = "1mm", cropped: bool = True) -> Path:
+    """Path of a visit's registered image.
+
+    Parameters
+    ----------
+    caps : path-like
+        The CAPS.
+    visit : Visit
+        Whose image.
+    resolution : {"1mm", "2mm", "4mm"}
+        Voxel size.
+    cropped : bool
+        The cropped image (the one networks read) or the whole template grid, which exists at 1 mm only.
+    """
+    return t1_linear_folder(caps, visit) / f"{visit.stem}_{_entities(resolution, cropped)}_T1w.nii.gz"
+
+
+def t1_linear_affine(caps: str | Path, visit: Visit) -> Path:
+    """Path of the transform that ANTs found (template to scan, as ANTs writes it)."""
+    return t1_linear_folder(caps, visit) / f"{visit.stem}_space-{SPACE}_res-1x1x1_affine.mat"
+
+
+def t1_linear_sidecar(caps: str | Path, visit: Visit) -> Path:
+    """Path of the JSON beside the cropped 1 mm image, written last: the record that the visit is complete."""
+    return t1_linear_folder(caps, visit) / f"{visit.stem}_{_entities('1mm', True)}_T1w.json"
+
+
+def is_caps(folder: str | Path) -> bool:
+    """Whether `folder` holds a CAPS (see `require_caps`)."""
+    try:
+        require_caps(folder)
+    except InputError:
+        return False
+    return True
+
+
+def require_caps(folder: str | Path) -> Path:
+    """Check that `folder` is a CAPS and return it.
+
+    Raises
+    ------
+    InputError
+        If it is missing, or its ``dataset_description.json`` does not say that it is one.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
+    if not (folder / DESCRIPTION).is_file():
+        hint = ""
+        if (folder / "subjects").is_dir():
+            hint = f'; if Clinica wrote it, add one with "DatasetType": "derivative", "CAPSVersion": "{CAPS_VERSION}"'
+        raise InputError(f"{folder}: not a CAPS (no {DESCRIPTION} in it){hint}")
+    description = read_json(folder / DESCRIPTION)
+    if not isinstance(description, dict) or "CAPSVersion" not in description:
+        kind = description.get("DatasetType", "raw") if isinstance(description, dict) else "unknown"
+        raise InputError(f"{folder}: not a CAPS ({DESCRIPTION} has no CAPSVersion; its DatasetType is {kind})")
+    return folder
+
+
+def list_visits(caps: str | Path, resolution: str | None = None) -> list[Visit]:
+    """Visits with a cropped image, sorted.
+
+    Parameters
+    ----------
+    caps : path-like
+        The CAPS; folders with names that are not participants or sessions are passed over.
+    resolution : {"1mm", "2mm", "4mm"}, optional
+        Only visits with an image of this voxel size; by default any.
+    """
+    wanted = [resolution] if resolution is not None else list(RESOLUTION_ENTITY)
+    found = []
+    for folder in sorted(Path(caps).glob("subjects/sub-*/ses-*/t1_linear")):
+        participant, session = folder.parts[-3:-1]
+        if not (_PARTICIPANT.fullmatch(participant) and _SESSION.fullmatch(session)):
+            continue
+        visit = Visit(participant, session)
+        if any(t1_linear_image(caps, visit, r).is_file() for r in wanted):
+            found.append(visit)
+    return sorted(found)
+
+
+def write_dataset_description(
+    folder: str | Path,
+    *,
+    name: str,
+    source_datasets: Sequence[Mapping[str, Any]] = (),
+    extra: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write ``dataset_description.json``, which makes a folder a CAPS. No user, host or input path goes into it.
+
+    Parameters
+    ----------
+    folder : path-like
+        The CAPS; made if absent.
+    name : str
+        Name of the data set.
+    source_datasets : sequence of mappings
+        BIDS ``SourceDatasets``.
+    extra : mapping, optional
+        Further keys.
+    """
+    content: dict[str, Any] = {
+        "Name": name,
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "CAPSVersion": CAPS_VERSION,
+        "GeneratedBy": generated_by(),
+    }
+    if source_datasets:
+        content["SourceDatasets"] = [dict(source) for source in source_datasets]
+    content.update(extra or {})
+    write_json(Path(folder) / DESCRIPTION, content)
+    return Path(folder) / DESCRIPTION

@@ -1,0 +1,297 @@
+"""Reading, checking and writing NIfTI files: the only place that touches them."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuroaug.errors import InputError, NeuroaugError
+from neuroaug.files import write_bytes
+
+if TYPE_CHECKING:
+    import nibabel as nib
+
+MIN_VOXELS = 8
+VOXEL_MM = (0.3, 6.0)
+MAX_BYTES = 8 * 1024**3  # of the voxels, as stored
+COMPRESSION = 3
+_GZIP_MAGIC = b"\x1f\x8b"
+_CHUNK = 1 << 20
+_HEADER_BYTES = 540
+
+Dtype = Literal["float32", "uint8", "int16"]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A scan that passed every check of `read_volume`.
+
+    Attributes
+    ----------
+    data : array (X, Y, Z), float32
+        Finite intensities, scale factor applied, axes as stored.
+    affine : array (4, 4), float64
+        Voxel indices to world (RAS+, mm).
+    notes : tuple of str
+        What a reader should know: contradicting or missing orientation codes.
+    """
+
+    data: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def voxel_mm(self) -> tuple[float, float, float]:
+        """Voxel size along each stored axis."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+
+@contextmanager
+def _stream(path: Path) -> Iterator[IO[bytes]]:
+    """Open the file decompressed; every way of being unreadable becomes one line."""
+    try:
+        with open(path, "rb") as raw:
+            packed = raw.peek(2)[:2] == _GZIP_MAGIC
+            if not packed and path.suffix == ".gz":
+                empty = not raw.peek(1)
+                raise InputError(f"{path}: {'empty file' if empty else 'named .gz but not compressed by gzip'}")
+            yield gzip.GzipFile(fileobj=raw) if packed else raw  # type: ignore[misc]
+    except NeuroaugError:
+        raise
+    except FileNotFoundError:
+        broken = path.is_symlink()
+        raise InputError(f"{path}: {'link to a file that is not there' if broken else 'no such file'}") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: a folder, where a NIfTI file is expected") from None
+    except PermissionError:
+        raise InputError(f"{path}: no permission to read it") from None
+    except EOFError:
+        raise InputError(f"{path}: truncated gzip, the file ends too early; copy it again") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{path}: corrupt gzip ({error}); copy it again") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _read_header(path: Path, head: bytes) -> tuple[type[nib.Nifti1Image], nib.Nifti1Header]:
+    import nibabel as nib
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
+
+    sizes = {int.from_bytes(head[:4], order) for order in ("little", "big")}
+    kind: type[nib.Nifti1Image] = nib.Nifti2Image if 540 in sizes else nib.Nifti1Image
+    if not head:
+        raise InputError(f"{path}: empty file")
+    if not sizes & {348, 540} or len(head) < 348:
+        raise InputError(f"{path}: not a NIfTI file")
+    try:
+        header = kind.header_class(head[: kind.header_class.sizeof_hdr], check=False)
+        if header["magic"].item() not in (b"n+1", b"n+2"):
+            raise InputError(f"{path}: not a single-file NIfTI (its header says it is one of a pair, or Analyze)")
+        header.get_data_dtype()
+        header.get_slope_inter()
+        header.check_fix(logger=_silent(), error_level=40)
+    except (HeaderDataError, WrapStructError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: NIfTI header not usable ({' '.join(str(error).split())})") from None
+    return kind, header
+
+
+def _silent() -> Any:
+    import logging
+
+    logger = logging.getLogger("neuroaug.nifti")
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+    return logger
+
+
+def _check_shape(path: Path, header: nib.Nifti1Header) -> tuple[int, int, int]:
+    shape = tuple(int(n) for n in header.get_data_shape())
+    if len(shape) < 3 or any(n != 1 for n in shape[3:]):
+        raise InputError(f"{path}: not a 3D image (shape {'x'.join(map(str, shape))}); give one volume")
+    x, y, z = shape[:3]
+    if min(x, y, z) < MIN_VOXELS:
+        raise InputError(f"{path}: shape {x}x{y}x{z}, fewer than {MIN_VOXELS} voxels on an axis")
+    dtype = header.get_data_dtype()
+    if dtype.kind not in "iuf":
+        kind = {"c": "complex numbers", "V": "colours"}.get(dtype.kind, str(dtype))
+        raise InputError(f"{path}: holds {kind}, where one real number a voxel is expected")
+    if x * y * z * dtype.itemsize > MAX_BYTES:
+        raise InputError(f"{path}: shape {x}x{y}x{z} is beyond {MAX_BYTES // 1024**3} GB; the header is wrong")
+    return x, y, z
+
+
+def check_affine(path: Path, affine: NDArray[np.float64]) -> None:
+    """Refuse an affine that cannot be that of a head scan.
+
+    Raises
+    ------
+    InputError
+        Non-finite, singular, or a voxel size outside 0.3-6 mm.
+    """
+    if not np.isfinite(affine).all():
+        raise InputError(f"{path}: the affine holds non-finite values; the header's orientation is broken")
+    size = np.linalg.norm(affine[:3, :3], axis=0)
+    shown = " x ".join(f"{s:.3g}" for s in size)
+    # The volume of the voxel relative to a box of the same edges: 0 where axes are parallel.
+    volume = abs(np.linalg.det(affine[:3, :3]))
+    if volume < 1e-3 * max(float(np.prod(size)), 1e-9):
+        raise InputError(
+            f"{path}: the affine is singular (determinant {volume:.2g}); the header's orientation is broken"
+        )
+    # A float32 header stores 0.3 as 0.30000001 or just below: leave room for rounding.
+    if size.min() < VOXEL_MM[0] * (1 - 1e-5) or size.max() > VOXEL_MM[1] * (1 + 1e-5):
+        raise InputError(f"{path}: voxel size {shown} mm outside {VOXEL_MM[0]:g}-{VOXEL_MM[1]:g} mm")
+
+
+def _orientation_notes(header: nib.Nifti1Header, shape: tuple[int, int, int]) -> tuple[str, ...]:
+    """Say what nibabel's precedence (sform, then qform, then voxel sizes alone) had to decide."""
+    s_code, q_code = int(header["sform_code"]), int(header["qform_code"])
+    if not s_code and not q_code:
+        return ("no orientation in the header (sform and qform codes are 0): left and right are a guess",)
+    if s_code and q_code:
+        corners = np.array([[x, y, z, 1] for x in (0, shape[0]) for y in (0, shape[1]) for z in (0, shape[2])])
+        try:
+            apart = corners @ (header.get_sform() - header.get_qform()).T
+        except (ValueError, np.linalg.LinAlgError):
+            return ("the qform is not valid; the sform was used",)
+        distance = float(np.linalg.norm(apart[:, :3], axis=1).max())
+        if distance > 1.0:
+            return (f"sform and qform disagree by up to {distance:.1f} mm; the sform was used",)
+    return ()
+
+
+def read_volume(path: str | Path) -> Volume:
+    """Read one scan, decompressing to the end, and refuse what no head scan is.
+
+    The affine is nibabel's: the sform where its code is set, else the qform, else voxel sizes alone.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.nii`` or ``.nii.gz``, NIfTI-1 or NIfTI-2.
+
+    Raises
+    ------
+    InputError
+        In one line: absent, truncated or corrupt, not NIfTI, not 3D (trailing axes of length 1 are fine), complex or
+        colour, non-finite, constant, fewer than 8 voxels on an axis, singular affine, voxel size outside 0.3-6 mm.
+    """
+    path = Path(path)
+    with _stream(path) as stream:
+        head = stream.read(_HEADER_BYTES)
+        kind, header = _read_header(path, head)
+        shape = _check_shape(path, header)
+        offset = max(int(header["vox_offset"]), kind.header_class.sizeof_hdr)
+        needed = offset + int(np.prod(shape)) * header.get_data_dtype().itemsize
+        content = bytearray(head)
+        while len(content) < needed and (chunk := stream.read(min(_CHUNK, needed - len(content)))):
+            content += chunk
+        if len(content) < needed:
+            raise InputError(f"{path}: truncated, {len(content)} bytes where {needed} are needed; copy it again")
+        while stream.read(_CHUNK):  # the gzip checksum stands at the very end
+            pass
+    data = _scaled(path, header, np.frombuffer(content, header.get_data_dtype(), int(np.prod(shape)), offset), shape)
+    affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+    check_affine(path, affine)
+    return Volume(data, affine, _orientation_notes(header, shape))
+
+
+def _scaled(
+    path: Path, header: nib.Nifti1Header, stored: NDArray[Any], shape: tuple[int, int, int]
+) -> NDArray[np.float32]:
+    """Turn stored numbers into intensities, and check these."""
+    slope, intercept = header.get_slope_inter()
+    values = stored.reshape(shape, order="F")
+    with np.errstate(over="ignore", invalid="ignore"):
+        if slope is not None and (slope, intercept) != (1.0, 0.0):
+            values = values * np.float64(slope) + np.float64(intercept)
+        data = np.ascontiguousarray(values, dtype=np.float32)
+    bad = int(data.size - np.count_nonzero(np.isfinite(data)))
+    if bad:
+        raise InputError(f"{path}: {bad} non-finite voxels (NaN or infinite); repair the file or leave the visit out")
+    low, high = float(data.min()), float(data.max())
+    if low == high:
+        raise InputError(f"{path}: constant image (every voxel is {low:g})")
+    return data
+
+
+def write_volume(
+    path: str | Path,
+    data: NDArray[Any],
+    affine: NDArray[np.floating],
+    dtype: Dtype = "float32",
+    *,
+    level: int = COMPRESSION,
+    space: Literal["mni", "scanner"] = "mni",
+) -> None:
+    """Write a NIfTI-1 file atomically; equal arguments give equal bytes.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.nii`` or ``.nii.gz``.
+    data : array (X, Y, Z)
+        Finite intensities.
+    affine : array (4, 4)
+        Voxel indices to world (RAS+, mm).
+    dtype : {"float32", "uint8", "int16"}
+        ``uint8`` stores x in [0, 1] as round(255 x) with ``scl_slope`` 1/255; ``int16`` spreads the image's range over
+        the integers with a scale factor.
+    level : int
+        Compression, 1-9.
+    space : {"mni", "scanner"}
+        What the orientation codes say the world coordinates are.
+
+    Raises
+    ------
+    ValueError
+        If the data cannot be stored so.
+    """
+    import nibabel as nib
+
+    path = Path(path)
+    header = nib.Nifti1Header()
+    header.set_xyzt_units("mm")
+    header.set_data_shape(data.shape)
+    header.set_data_dtype(dtype)
+    header.set_sform(affine, space)
+    header.set_qform(affine, space)
+    if not np.isfinite(data).all():
+        raise ValueError("data to be written must be finite")
+    stored, slope, intercept = _to_stored(np.asarray(data), dtype)
+    header["magic"] = b"n+1"
+    header["vox_offset"] = header.single_vox_offset
+    header["scl_slope"], header["scl_inter"] = slope, intercept
+    buffer = io.BytesIO()
+    buffer.write(header.binaryblock)
+    buffer.write(b"\0" * (header.single_vox_offset - buffer.tell()))
+    buffer.write(stored.tobytes(order="F"))
+    content = buffer.getbuffer()
+    write_bytes(path, gzip.compress(content, level, mtime=0) if path.suffix == ".gz" else bytes(content))
+
+
+def _to_stored(data: NDArray[Any], dtype: Dtype) -> tuple[NDArray[Any], float, float]:
+    """Numbers to store, slope, intercept."""
+    if dtype == "float32":
+        return data.astype("<f4"), 1.0, 0.0
+    low, high = float(data.min()), float(data.max())
+    if dtype == "uint8":
+        if low < -1e-3 or high > 1 + 1e-3:
+            raise ValueError(f"data to be written as uint8 must lie in [0, 1], found {low:g} to {high:g}")
+        return np.rint(np.clip(data, 0, 1) * 255).astype(np.uint8), float(np.float32(1 / 255)), 0.0
+    if dtype == "int16":
+        slope = float(np.float32(max(high - low, 1e-30) / 65000))
+        intercept = float(np.float32(low + slope * 32500))
+        return np.rint((data.astype(np.float64) - intercept) / slope).astype("<i2"), slope, intercept
+    raise ValueError(f"dtype {dtype!r} cannot be written")
