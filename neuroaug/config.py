@@ -149,6 +149,18 @@ class SynthesisConfig(_Section):
     dtype: Literal["float32", "uint8"] = "float32"
 
 
+class ClassifierSpec(_Section):
+    """A classifier of the search space: its layers, and the optimiser's settings found with them."""
+
+    n_blocks: int = Field(5, ge=1)
+    first_filters: int = Field(8, ge=1)
+    convolutions_per_block: int = Field(1, ge=1)
+    n_fully_connected: int = Field(3, ge=1)
+    dropout: float = Field(0.5, ge=0, lt=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+
+
 class EvaluationConfig(_Section):
     """The CNN runs (TPAMI 5.5)."""
 
@@ -159,8 +171,21 @@ class EvaluationConfig(_Section):
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     steps: Steps = "epochs"
+    scaling: Literal["min-max", "percentile"] = "min-max"
+    storage: Literal["uint8", "float16"] = Field("uint8", description="voxels of the memory-mapped copies, real and synthetic alike")
+    precision: Literal["auto", "32", "bf16"] = Field("auto", description="auto: bf16 convolutions on a GPU, 32 on a CPU")
+    checkpoint_every_s: float = Field(60.0, ge=0, description="least seconds between two checkpoints of a run")
     seed: int = 0
     cells: tuple[str, ...] = ("real", "synthetic-5000", "real+synthetic-5000")
+
+
+class SearchConfig(_Section):
+    """Random search of the classifier (TPAMI 5.5)."""
+
+    draws: int = Field(100, ge=1)
+    folds: int = Field(5, ge=2)
+    epochs: int = Field(50, ge=1)
+    seed: int = 0
 
 
 class ExternalConfig(_Section):
@@ -188,6 +213,7 @@ class StudyConfig(_Section):
     generator: GeneratorConfig = GeneratorConfig()
     synthesis: SynthesisConfig = SynthesisConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    search: SearchConfig = SearchConfig()
 
     @field_validator("labels")
     @classmethod
