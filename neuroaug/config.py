@@ -100,6 +100,7 @@ class PreprocessingConfig(_Section):
     template: str | None = None
     resolutions: tuple[Resolution, ...] = ("1mm", "2mm")
     timeout_s: float = Field(1800.0, gt=0)
+    jobs: int = Field(1, ge=1, description="cluster jobs that the participants are dealt into")
 
 
 class SplitConfig(_Section):
@@ -166,6 +167,7 @@ class EvaluationConfig(_Section):
 
     network: str = "baseline"
     runs: int = Field(20, ge=1)
+    runs_per_job: int = Field(1, ge=1, description="runs of a cell that one job of the workflow works off")
     epochs: int = Field(100, ge=1)
     batch_size: int = Field(8, ge=1)
     learning_rate: float = Field(1e-4, gt=0)

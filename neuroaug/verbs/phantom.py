@@ -1,0 +1,32 @@
+"""The embedded cohort of a study, or in a folder of its own."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from neuroaug.config import PhantomConfig
+from neuroaug.errors import InputError
+from neuroaug.imaging.phantom import make_cohort
+from neuroaug.study import Study
+
+log = logging.getLogger("neuroaug")
+
+
+def phantom(
+    study: Study | None,
+    folder: Path | None,
+    *,
+    participants: int | None = None,
+    seed: int | None = None,
+    n_procs: int = 1,
+) -> None:
+    """Make the embedded cohort: raw scans and clinical tables of phantoms."""
+    if folder is None and study is not None:
+        folder = study.bids
+    if folder is None:
+        raise InputError("phantom: give the BIDS folder to make")
+    config = (study.config.phantom if study is not None else None) or PhantomConfig()
+    n = config.n_participants if participants is None else participants
+    make_cohort(folder, n_participants=n, seed=config.seed if seed is None else seed, n_procs=n_procs)
+    log.info("%s: %d phantom participants", folder, n)

@@ -1,0 +1,236 @@
+"""``neuroaug run`` and ``neuroaug demo``: start the workflow, say how it ended."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from neuroaug.config import StudyConfig, read_config, write_config
+from neuroaug.errors import InputError, StageError
+from neuroaug.files import read_tsv
+from neuroaug.resources import shipped
+from neuroaug.study import CONFIG_NAME, Study
+
+log = logging.getLogger("neuroaug")
+
+_PR_SET_PDEATHSIG = 1
+
+
+def run(
+    config: Path,
+    study_folder: Path | None = None,
+    *,
+    cores: int | None = None,
+    profile: str | None = None,
+    dry_run: bool = False,
+) -> int:
+    """Run, or continue, the whole protocol of a study.
+
+    Parameters
+    ----------
+    config : Path
+        A YAML with a study's keys, or a study folder.
+    study_folder : Path, optional
+        Where the study lies; default: the YAML's folder if it is a ``neuroaug.yaml``, else a folder
+        of the YAML's name in the current one.
+    cores : int, optional
+        Cores of this machine (default: all).
+    profile : str, optional
+        Snakemake profile: ``slurm`` or a folder.
+    dry_run : bool
+        Print the jobs and an estimate of their time; write nothing.
+
+    Returns
+    -------
+    int
+        0 if all is done, 1 if some visits failed.
+
+    Raises
+    ------
+    InputError
+        If the configuration is wrong, or another run of this study is alive.
+    StageError
+        If a stage failed; the reasons are printed.
+    """
+    content, folder = _resolve(config, study_folder)
+    if dry_run:
+        with tempfile.TemporaryDirectory(prefix="neuroaug-") as scratch:
+            return _dry_run(_rooted(content, folder), Path(scratch), cores, profile)
+    _prepare(folder, content)
+    with _sole_run(folder) as lock:
+        code = _snakemake(folder, cores, profile, lock)
+    study = Study.open(folder)
+    if code != 0:
+        _explain_failure(study)
+    _print_results(study)
+    failures = study.caps / "failures.tsv"
+    n_failed = len(read_tsv(failures)) if failures.is_file() else 0
+    if n_failed:
+        log.info("%d visit(s) failed and were left out: %s", n_failed, failures)
+    return 1 if n_failed else 0
+
+
+def demo(folder: Path, *, cores: int | None = None) -> int:
+    """The whole protocol on the embedded cohort; its unreadable scan is expected, so 0 where all else is done."""
+    run(shipped("configs") / "demo.yaml", folder, cores=cores)
+    log.info("study: %s   report: %s", folder, folder / "report.html")
+    return 0
+
+
+def _resolve(config: Path, study_folder: Path | None) -> tuple[StudyConfig, Path]:
+    if config.is_dir():
+        study = Study.open(config)
+        if study_folder is not None and study_folder.absolute() != study.root:
+            raise InputError(f"{config}: a study already; leave --study out, or give a YAML file")
+        return study.config, study.root
+    content = read_config(config)
+    if study_folder is None:
+        study_folder = config.parent if config.name == CONFIG_NAME else Path.cwd() / config.stem
+    return content, study_folder.absolute()
+
+
+def _prepare(folder: Path, content: StudyConfig) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: a file, where the study's folder is to be")
+    if folder.is_dir() and not (folder / CONFIG_NAME).exists() and any(folder.iterdir()):
+        raise InputError(f"{folder}: not empty and not a study; give another folder with --study")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / CONFIG_NAME
+    if not path.exists() or read_config(path) != content:
+        write_config(path, content)
+
+
+@contextmanager
+def _sole_run(folder: Path) -> Iterator[int]:
+    """Hold the study for this run. The kernel drops the lock when the last process that has it dies."""
+    path = folder / ".neuroaug" / "run.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder}: another 'neuroaug run' is at work on this study; wait for it") from None
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _command(folder: Path, cores: int | None, profile: str | None) -> list[str]:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(shipped("pipelines") / "Snakefile")]
+    command += ["--directory", str(folder), "--config", f"study={folder}"]
+    command += ["--rerun-incomplete", "--rerun-triggers", "mtime", "--keep-going"]
+    # Our own lock decides (see _sole_run): it cannot outlive the processes that hold it.
+    command += ["--nolock"]
+    if profile is not None:
+        own = shipped("configs") / profile
+        command += ["--profile", str(own if own.is_dir() else profile)]
+        if cores is not None:
+            command += ["--cores", str(cores)]
+    else:
+        command += ["--cores", str(cores or os.cpu_count() or 1), "--resources", f"gpu={_n_gpu_slots()}"]
+    return command
+
+
+def _n_gpu_slots() -> int:
+    """Jobs that may use a device at a time: the number of GPUs, or no limit where there is none."""
+    smi = shutil.which("nvidia-smi")
+    if smi is None:
+        return 1000
+    listed = subprocess.run([smi, "-L"], capture_output=True, text=True, check=False).stdout
+    return listed.count("GPU ") or 1000
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    # Snakemake keeps a cache in the home folder, which need not exist for an unprivileged user in a container.
+    return {**os.environ, "XDG_CACHE_HOME": str(folder / ".neuroaug" / "cache"), "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def _snakemake(folder: Path, cores: int | None, profile: str | None, lock: int) -> int:
+    for record in (folder / ".neuroaug" / "failed").glob("*.json"):
+        record.unlink()
+    log_path = folder / "logs" / "workflow.log"
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with open(log_path, "w", encoding="utf-8") as stream:
+        process = subprocess.Popen(
+            [*_command(folder, cores, profile), "--quiet", "all"],
+            env=_environment(folder),
+            stderr=stream,
+            pass_fds=(lock,),
+            preexec_fn=_die_with_parent,
+        )
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            raise
+
+
+def _dry_run(content: StudyConfig, scratch: Path, cores: int | None, profile: str | None) -> int:
+    from neuroaug.verbs.estimate import print_estimate
+
+    folder = scratch / "study"
+    _prepare(folder, content)
+    result = subprocess.run(
+        [*_command(folder, cores, None), "--dry-run", "--quiet", "rules"],
+        env=_environment(scratch),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode != 0:
+        raise StageError(f"the workflow could not be planned: {(result.stderr or result.stdout).strip()[-400:]}")
+    print_estimate(Study.open(folder))
+    return 0
+
+
+def _rooted(content: StudyConfig, folder: Path) -> StudyConfig:
+    """The configuration with its paths made absolute, so that it can be planned from a scratch folder."""
+    study = Study(folder, content)
+    external = {
+        name: e.model_copy(update={"caps": str(study.path(e.caps)), "tables": str(study.path(e.tables))})
+        for name, e in content.external.items()
+    }
+    return content.model_copy(
+        update={
+            "caps": str(study.caps),
+            "bids": str(study.bids) if study.bids else None,
+            "tables": str(study.tables),
+            "external": external,
+        }
+    )
+
+
+def _explain_failure(study: Study) -> None:
+    records = [json.loads(p.read_text()) for p in sorted((study.root / ".neuroaug" / "failed").glob("*.json"))]
+    if not records:
+        tail = (study.logs / "workflow.log").read_text(errors="replace").strip().splitlines()[-3:]
+        raise StageError(f"the workflow stopped ({' '.join(tail)}); see {study.logs / 'workflow.log'}")
+    first = records[0]
+    message = f"{first['job']}: {first['message'].removeprefix('neuroaug: ')} (log: {study.root / first['log']})"
+    if any(r["exit"] == InputError.exit_code for r in records):
+        raise InputError(message)
+    raise StageError(message)
+
+
+def _print_results(study: Study) -> None:
+    from neuroaug.verbs.results import print_results
+
+    print_results(study)
