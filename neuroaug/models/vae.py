@@ -1,0 +1,142 @@
+"""The plain VAE, for the geometric sampler (GEO; METHOD 4.3) and the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from neuroaug.models.base import Generator, LossOutput
+from neuroaug.models.likelihood import at_least_float32
+from neuroaug.models.objective import Noise, log_standard_normal
+
+REGULARIZATION = 1e-2
+"""lambda of the posterior metric (GEO Alg. 1)."""
+
+DECAY = 0.0
+"""tau of the posterior metric; the draws are bounded by the radius instead."""
+
+MAX_CENTROIDS = 500
+"""Above this number of training images the metric is built on as many medoids."""
+
+
+class VAE(Generator):
+    """Variational autoencoder with a Gaussian posterior of diagonal covariance."""
+
+    name: ClassVar[str] = "vae"
+    default_sampler: ClassVar[str] = "geometric"
+
+    @property
+    def centroids(self) -> Tensor:
+        return self.metric.means
+
+    def loss(self, x: Tensor, noise: Noise | None = None, generator: torch.Generator | None = None) -> LossOutput:
+        """Minus the bound E_q[log p(x|z)] - KL(q(z|x) || N(0, I)), one draw, the divergence in closed form.
+
+        Parameters
+        ----------
+        x : Tensor, shape (B, 1, X, Y, Z)
+            Images in [0, 1].
+        noise : Noise, optional
+            Fixed draws (`eps` alone counts); drawn from `generator` when not given.
+        """
+        noise = self._noise_for(x, noise, generator)
+        mean, log_variance = map(at_least_float32, self.encoder(x))
+        z = mean + noise.eps * (0.5 * log_variance).exp()
+        reconstruction = self.likelihood.log_prob(x, self.decoder(z))
+        divergence = 0.5 * (log_variance.exp() + mean.square() - 1 - log_variance).sum(-1)
+        bound = reconstruction - divergence
+        none = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        return LossOutput(-bound.mean(), bound.detach(), reconstruction.detach(), none)
+
+    def log_weights(self, x: Tensor, noise: Noise) -> Tensor:
+        """Logarithm of p(x|z) p(z) / q(z|x), (B,)."""
+        mean, log_variance = map(at_least_float32, self.encoder(x))
+        eps = noise.eps.to(mean)
+        z = mean + eps * (0.5 * log_variance).exp()
+        log_q = log_standard_normal(eps) - 0.5 * log_variance.sum(-1)
+        return self.likelihood.log_prob(x, self.decoder(z)) + log_standard_normal(z) - log_q
+
+    # -- metric -----------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def update_metric(self, batches: Iterable[Tensor]) -> None:
+        """Compute the posterior metric of all training images: rho is the largest distance to a nearest neighbour.
+
+        Parameters
+        ----------
+        batches : iterable of Tensor, shape (B, 1, X, Y, Z)
+            The training images, each once, in any batches.
+        """
+        was_training = self.training
+        self.eval()
+        codes = [tuple(t.cpu() for t in self.encode(x)) for x in batches]
+        self.train(was_training)
+        means = torch.cat([mean for mean, _ in codes])
+        variances = torch.cat([log_variance for _, log_variance in codes]).exp()
+        if len(means) > MAX_CENTROIDS:
+            chosen = medoids(means, MAX_CENTROIDS)
+            means, variances = means[chosen], variances[chosen]
+        self.set_metric_tensors(
+            {
+                "means": means,
+                "variances": variances,
+                "temperature": torch.tensor(largest_nearest_distance(means), dtype=torch.float64),
+                "regularization": torch.tensor(REGULARIZATION, dtype=torch.float64),
+                "decay": torch.tensor(DECAY, dtype=torch.float64),
+            }
+        )
+
+    def metric_tensors(self) -> dict[str, Tensor]:
+        metric = self.metric
+        scalars = {
+            name: torch.tensor(float(getattr(metric, name)), dtype=torch.float64)
+            for name in ("temperature", "regularization", "decay")
+        }
+        return {"means": metric.means, "variances": metric.variances, **scalars}
+
+    def set_metric_tensors(self, tensors: dict[str, Any]) -> None:
+        from neuroaug.geometry import PosteriorMetric
+
+        self.metric = PosteriorMetric(
+            tensors["means"],
+            tensors["variances"],
+            temperature=float(tensors["temperature"]),
+            regularization=float(tensors["regularization"]),
+            decay=float(tensors["decay"]),
+        )
+
+
+def largest_nearest_distance(points: Tensor) -> float:
+    """max_i min_{j != i} |c_i - c_j| of points (N, d) (METHOD 4.3); 1 for a single point."""
+    if len(points) < 2:
+        return 1.0
+    distances = torch.cdist(points.double(), points.double()).fill_diagonal_(float("inf"))
+    return float(distances.amin(1).amax())
+
+
+def medoids(points: Tensor, k: int, n_rounds: int = 20) -> Tensor:
+    """Indices (k,) of points (N, d) that stand for their clusters: alternating k-medoids, no randomness.
+
+    Starts from the farthest-point traversal of the data, begun at the overall medoid.
+    """
+    distances = torch.cdist(points.double(), points.double())
+    chosen = [int(distances.sum(1).argmin())]
+    nearest = distances[chosen[0]].clone()
+    while len(chosen) < k:
+        chosen.append(int(nearest.argmax()))
+        nearest = torch.minimum(nearest, distances[chosen[-1]])
+    centers = torch.tensor(chosen)
+    for _ in range(n_rounds):
+        cluster = distances[:, centers].argmin(1)
+        updated = centers.clone()
+        for j in range(k):
+            members = torch.nonzero(cluster == j)[:, 0]
+            if len(members):
+                updated[j] = members[distances[members][:, members].sum(1).argmin()]
+        if bool((updated == centers).all()):
+            break
+        centers = updated
+    return centers.sort().values
