@@ -131,14 +131,19 @@ def preprocess(
 
 
 @app.command(
-    cls=VariadicCommand, epilog="Example: neuroaug split /data/adni_caps --tables /data/adni_bids --out splits --n-test 100"
+    cls=VariadicCommand,
+    epilog="Example: neuroaug split /data/adni_caps --tables /data/adni_bids --out splits --n-test 100",
 )
 def split(
     ctx: typer.Context,
     caps: Annotated[OptionalPath, typer.Argument(help="CAPS folder (default: the study's).")] = None,
-    tables: Annotated[OptionalPath, typer.Option("--tables", help="Folder with participants.tsv, or a merged TSV.")] = None,
+    tables: Annotated[
+        OptionalPath, typer.Option("--tables", help="Folder with participants.tsv, or a merged TSV.")
+    ] = None,
     out: Annotated[OptionalPath, typer.Option("--out", help="Folder to write (default: the study's splits).")] = None,
-    n_test: Annotated[str | None, typer.Option("--n-test", help="Test participants per label: a number or fraction.")] = None,
+    n_test: Annotated[
+        str | None, typer.Option("--n-test", help="Test participants per label: a number or fraction.")
+    ] = None,
     validation: Annotated[float | None, typer.Option("--validation", help="Fraction of the rest.")] = None,
     subset: Annotated[list[int] | None, typer.Option("--subset", help="Write train-K too; repeatable.")] = None,
     cohort: Annotated[str | None, typer.Option("--cohort", help="auto, adni, aibl or oasis1.")] = None,
@@ -206,7 +211,9 @@ def augment(
     split: SplitOption = None,
     model: Annotated[OptionalPath, typer.Option("--model", help="A trained model folder.")] = None,
     out: Annotated[OptionalPath, typer.Option("--out", help="Synthetic CAPS (default: the study's).")] = None,
-    sampler: Annotated[str | None, typer.Option("--sampler", help="hmc, random-walk, geometric, prior, mixture.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option("--sampler", help="hmc, random-walk, geometric, prior, mixture.")
+    ] = None,
     sampler_profile: Annotated[str | None, typer.Option("--sampler-profile", help="tuned or paper.")] = None,
     seed: Seed = None,
     model_seed: Annotated[int | None, typer.Option("--model-seed", help="Which of the label's generators.")] = None,
@@ -247,8 +254,12 @@ def evaluate(
     n_procs: Annotated[int, typer.Option("--n-procs", help="Runs at a time.")] = 1,
     omp_nthreads: Annotated[int | None, typer.Option("--omp-nthreads", help="CPU threads a run.")] = None,
     device: Device = "auto",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Prove that nothing leaks, estimate the time, stop.")] = False,
-    summary: Annotated[bool, typer.Option("--summary", help="Only remake the tables from the scores there are.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Prove that nothing leaks, estimate the time, stop.")
+    ] = False,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Only remake the tables from the scores there are.")
+    ] = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
@@ -256,7 +267,16 @@ def evaluate(
     opened = start("evaluate", verbose, quiet, study, required=True)
     from neuroaug.verbs.evaluate import evaluate as run_verb
 
-    run_verb(opened, cells=cell, runs=run, n_procs=n_procs, n_threads=omp_nthreads, device=device, dry_run=dry_run, summary_only=summary)
+    run_verb(
+        opened,
+        cells=cell,
+        runs=run,
+        n_procs=n_procs,
+        n_threads=omp_nthreads,
+        device=device,
+        dry_run=dry_run,
+        summary_only=summary,
+    )
 
 
 @app.command(cls=VariadicCommand, epilog="Example: neuroaug search --trials 100")
@@ -290,7 +310,9 @@ def report(
     run(opened, out=out)
 
 
-@app.command(cls=VariadicCommand, epilog="Example: neuroaug run configs/adni-train50.yaml --study /studies/adni --profile slurm")
+@app.command(
+    cls=VariadicCommand, epilog="Example: neuroaug run configs/adni-train50.yaml --study /studies/adni --profile slurm"
+)
 def run(
     config: Annotated[Path, typer.Argument(help="YAML with a study's keys, or a study folder.")],
     study: Annotated[OptionalPath, typer.Option("--study", help="Study folder to make or continue.")] = None,

@@ -129,7 +129,9 @@ class GeneratorConfig(_Section):
     likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
     objective: Literal["published", "elbo"] = "published"
     second_order: bool = False
-    learning_rate: float | None = Field(None, gt=0, description="null: 1e-5 for mlp (Table 12), 1e-3 for mlp-toy, the default of conv3d otherwise")
+    learning_rate: float | None = Field(
+        None, gt=0, description="null: 1e-5 for mlp (Table 12), 1e-3 for mlp-toy, the default of conv3d otherwise"
+    )
     batch_size: int = Field(25, ge=1)
     accumulate: int = Field(1, ge=1)
     max_epochs: int = Field(1000, ge=1)
@@ -174,8 +176,12 @@ class EvaluationConfig(_Section):
     weight_decay: float = Field(0.0, ge=0)
     steps: Steps = "epochs"
     scaling: Literal["min-max", "percentile"] = "min-max"
-    storage: Literal["uint8", "float16"] = Field("uint8", description="voxels of the memory-mapped copies, real and synthetic alike")
-    precision: Literal["auto", "32", "bf16"] = Field("auto", description="auto: bf16 convolutions on a GPU, 32 on a CPU")
+    storage: Literal["uint8", "float16"] = Field(
+        "uint8", description="voxels of the memory-mapped copies, real and synthetic alike"
+    )
+    precision: Literal["auto", "32", "bf16"] = Field(
+        "auto", description="auto: bf16 convolutions on a GPU, 32 on a CPU"
+    )
     checkpoint_every_s: float = Field(60.0, ge=0, description="least seconds between two checkpoints of a run")
     seed: int = 0
     cells: tuple[str, ...] = ("real", "synthetic-5000", "real+synthetic-5000")

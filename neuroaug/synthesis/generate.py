@@ -142,8 +142,7 @@ def generate(
         raise InputError(f"--n {n}: at least 1 image must be asked for")
     if not (model_folder / "config.json").is_file():
         raise InputError(f"{model_folder}: no trained model there; train one with 'neuroaug train'")
-    from neuroaug.models import load_model
-    from neuroaug.models import samplers
+    from neuroaug.models import load_model, samplers
 
     target = _resolve_device(device)
     model = load_model(model_folder)
@@ -185,7 +184,11 @@ def generate(
     needed = bytes_needed(len(missing), GRIDS[grid].shape, dtype)
     free = free_bytes(out)
     log.info(
-        "%d images to write to %s: up to %s of disk (%s free)", len(missing), out, human_bytes(needed), human_bytes(free)
+        "%d images to write to %s: up to %s of disk (%s free)",
+        len(missing),
+        out,
+        human_bytes(needed),
+        human_bytes(free),
     )
     if needed > free:
         raise ResourceError(

@@ -1,0 +1,93 @@
+"""The command line: help at once, one line for what is wrong, exit 2, nothing left behind."""
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from neuroaug.cli import app
+
+VERBS = ("check", "preprocess", "split", "train", "augment", "evaluate", "search", "report", "run", "demo", "bench")
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch):
+    """Run the command in an empty folder; returns (exit code, output)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        result = CliRunner().invoke(app, [str(a) for a in arguments])
+        return result.exit_code, result.output
+
+    return run
+
+
+def test_help_loads_neither_torch_nor_ants():
+    code = (
+        "import sys; from typer.testing import CliRunner; from neuroaug.cli import app;"
+        "r = CliRunner().invoke(app, ['--help']); assert r.exit_code == 0, r.output;"
+        "heavy = {'torch', 'ants', 'monai', 'clinicadl', 'pandas'} & set(sys.modules); assert not heavy, heavy"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(cli, verb):
+    code, output = cli(verb, "--help")
+    assert code == 0
+    assert f"Example: neuroaug {verb}" in " ".join(output.split())
+
+
+def test_the_version_is_printed(cli):
+    code, output = cli("--version")
+    assert code == 0
+    assert output.startswith("neuroaug 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("augment", "--label", "AD", "--n", "0"), "--n 0: at least 1 image"),
+        (("augment", "--label", "AD", "--n", "5", "--shard", "3/2"), "--shard 3/2"),
+        (("augment", "--label", "AD", "--n", "5", "--sampler", "nuts"), "--sampler nuts: unknown; choose one of hmc"),
+        (("augment", "--label", "AD", "--n", "5"), "outside a study, --split and --out are needed"),
+        (("train", "--label", "AD"), "--split"),
+        (("split", "nowhere", "--tables", "t", "--out", "o"), "nowhere"),
+        (("preprocess", "caps", "--bids", "nowhere"), "nowhere"),
+        (("preprocess",), "a CAPS folder is needed"),
+        (("check", "nowhere"), "nowhere"),
+        (("evaluate",), "not a study"),
+        (("report", "nowhere"), "nowhere: no such folder"),
+        (("run", "nowhere.yaml"), "nowhere.yaml: no such file"),
+        (("bench", "nothing"), "bench nothing: unknown"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_2(cli, tmp_path, arguments, message):
+    code, output = cli(*arguments)
+    lines = [line for line in output.splitlines() if line.strip()]
+    assert code == 2, output
+    assert len(lines) == 1, output
+    assert message in lines[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_key_of_the_study_is_refused_with_the_nearest(cli, tmp_path):
+    (tmp_path / "neuroaug.yaml").write_text("resolutoin: 2mm\n")
+    code, output = cli("augment", "--label", "AD", "--n", "5")
+    assert code == 2
+    assert "unknown key 'resolutoin'; did you mean 'resolution'?" in output
+
+
+def test_values_of_a_list_option_may_stand_side_by_side():
+    import click
+    from typer.main import get_command
+
+    from neuroaug.cli_support import VariadicCommand
+
+    command = get_command(app).commands["preprocess"]
+    assert isinstance(command, VariadicCommand)
+    context = click.Context(command)
+    command.parse_args(context, ["caps", "--participant-label", "01", "sub-02", "--n-procs", "3"])
+    assert context.params["participant_label"] == ["01", "sub-02"]
+    assert context.params["n_procs"] == 3
