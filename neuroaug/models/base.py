@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from neuroaug.config import GeneratorConfig
-from neuroaug.errors import InputError
+from neuroaug.errors import InputError, ResourceError
+from neuroaug.files import human_bytes
+from neuroaug.models.footprint import available_memory
 from neuroaug.models.likelihood import Bernoulli, Gaussian
-from neuroaug.models.networks import Networks, build_networks
+from neuroaug.models.networks import Networks, build_networks, n_parameters
 from neuroaug.models.objective import Noise, draw_noise
 
 DECODED_VOXELS = 4_000_000
@@ -47,22 +49,45 @@ class LossOutput:
 
 
 class MetricContrast(NamedTuple):
-    """Whether a metric has learned anything: what is sampled from, at the data against elsewhere.
+    """Whether a metric has learned anything: the log-density sampled from, at the data against elsewhere.
 
     Attributes
     ----------
     contrast : float
-        Mean log-density at the centroids minus the mean at draws of the prior, nats.
+        Mean at the centroids minus mean at draws of the prior, nats.
     at_centroids, at_prior : float
         The two means.
+    floor : float
+        Its value far from all data, d log(lambda) / 2.
     dead : bool
-        The density is as good as flat: draws from it would not follow the data.
+        The centroids stand less than a doubling of every eigenvalue above the floor: the metric network's
+        matrices have fallen below lambda, and draws would not follow the data.
     """
 
     contrast: float
     at_centroids: float
     at_prior: float
+    floor: float
     dead: bool
+
+
+def require_room(config: GeneratorConfig, shape: tuple[int, ...]) -> None:
+    """Refuse networks whose weights alone do not fit into memory, before anything is allocated.
+
+    Raises
+    ------
+    ResourceError
+        With the estimate.
+    """
+    with torch.device("meta"):
+        n = n_parameters(build_networks(config, shape))
+    available = available_memory()
+    if 4 * n > available:
+        raise ResourceError(
+            f"network {config.network} on a grid of {'x'.join(map(str, shape))} has {n:,} parameters: "
+            f"{human_bytes(4 * n)}, and {human_bytes(16 * n)} to train it with Adam; {human_bytes(available)} of memory "
+            "are free; use network: conv3d, a lower latent_dim, or a machine with more memory"
+        )
 
 
 class Generator(nn.Module):
@@ -86,7 +111,6 @@ class Generator(nn.Module):
 
     name: ClassVar[str]
     default_sampler: ClassVar[str]
-    minimum_contrast: ClassVar[float] = 0.5
 
     def __init__(
         self,
@@ -110,7 +134,10 @@ class Generator(nn.Module):
         self.training_record: dict[str, Any] = {}
         """What training wants to be remembered (seed, epochs, split hash); stored with the model."""
         self._metric: Any = None
-        encoder, decoder, metric_network = networks or build_networks(self.config, self.shape)
+        if networks is None:
+            require_room(self.config, self.shape)
+            networks = build_networks(self.config, self.shape)
+        encoder, decoder, metric_network = networks
         self.encoder = encoder
         self.decoder = decoder
         self.metric_network = metric_network
@@ -254,9 +281,9 @@ class Generator(nn.Module):
         centroids = self.centroids
         at_centroids = float(metric.log_density(centroids).mean())
         at_prior = float(metric.log_density(prior.to(centroids)).mean())
-        contrast = at_centroids - at_prior
-        dead = not contrast >= self.minimum_contrast
-        return MetricContrast(contrast, at_centroids, at_prior, dead)
+        floor = 0.5 * self.latent_dim * math.log(metric.regularization)
+        dead = not at_centroids - floor >= 0.5 * self.latent_dim * math.log(2)
+        return MetricContrast(at_centroids - at_prior, at_centroids, at_prior, floor, dead)
 
     # -- objective --------------------------------------------------------------------------
 
@@ -364,7 +391,7 @@ class Generator(nn.Module):
 
     @abstractmethod
     def metric_tensors(self) -> dict[str, Tensor]:
-        """The metric as named tensors."""
+        """Give the metric as named tensors."""
 
     @abstractmethod
     def set_metric_tensors(self, tensors: dict[str, Tensor]) -> None:

@@ -13,7 +13,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """The tensor, cast up where its format is a half-precision one."""
+    """Cast a tensor up where its format is a half-precision one."""
     return tensor if tensor.dtype.itemsize >= 4 else tensor.float()
 
 
@@ -22,7 +22,7 @@ class Bernoulli:
     """Cross-entropy on intensities in [0, 1], from logits, so that it never overflows."""
 
     def mean(self, output: Tensor) -> Tensor:
-        """Expected image."""
+        """Turn decoder outputs into mean images."""
         return output.sigmoid()
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class Gaussian:
     link: Literal["sigmoid", "identity"] = "sigmoid"
 
     def mean(self, output: Tensor) -> Tensor:
-        """Expected image."""
+        """Turn decoder outputs into mean images."""
         return output.sigmoid() if self.link == "sigmoid" else output
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
@@ -63,5 +63,5 @@ Likelihood = Bernoulli | Gaussian
 
 
 def likelihood(name: str) -> Likelihood:
-    """The likelihood of a configuration: ``bernoulli`` or ``gaussian``."""
+    """Make the likelihood that a configuration names: ``bernoulli`` or ``gaussian``."""
     return Bernoulli() if name == "bernoulli" else Gaussian()

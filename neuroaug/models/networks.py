@@ -8,6 +8,7 @@ normalisation), so that an image's code does not depend on its batch.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -60,6 +61,7 @@ class GaussianHead(nn.Module):
         self.log_variance = nn.Linear(n_features, latent_dim)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance (B, d) of features (B, n)."""
         return self.mean(features), self.log_variance(features)
 
 
@@ -72,6 +74,7 @@ class FactorHead(nn.Module):
         self.below = nn.Linear(n_features, latent_dim * (latent_dim - 1) // 2)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Factors L (B, d, d) of features (B, n)."""
         # d = 1 has nothing below the diagonal; the layer is then empty.
         return lower_triangular(self.diagonal(features).float(), self.below(features).float())
 
@@ -81,7 +84,7 @@ class Perceptron(nn.Sequential):
 
     def __init__(self, sizes: Sequence[int]) -> None:
         layers: list[nn.Module] = [nn.Flatten()]
-        for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+        for n_in, n_out in itertools.pairwise(sizes):
             layers += [nn.Linear(n_in, n_out), nn.ReLU()]
         super().__init__(*layers)
 
@@ -96,6 +99,7 @@ class MlpDecoder(nn.Module):
         self.logits = nn.Linear(hidden[-1], math.prod(shape))
 
     def forward(self, z: Tensor) -> Tensor:
+        """Logits (B, 1, X, Y, Z) of latents (B, d)."""
         return self.logits(self.hidden(z)).unflatten(1, (1, *self.shape))
 
 
@@ -124,7 +128,7 @@ def build_mlp(
 
 
 def coarser_grids(shape: Sequence[int]) -> list[tuple[int, ...]]:
-    """The grids of the convolutional networks, finest first: each axis halved, rounding up.
+    """Halve a grid into those of the convolutional networks, finest first, rounding up.
 
     At least one halving; stops when no axis is longer than `LARGEST_COARSE_AXIS`.
     """
@@ -154,6 +158,7 @@ class Down(nn.Module):
         self.activation = nn.SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features on the coarser grid."""
         return self.activation(self.norm(self.convolution(x)))
 
 
@@ -183,6 +188,7 @@ class Up(nn.Module):
             nn.init.zeros_(self.convolution.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features on the finer grid."""
         x = self.convolution(x)
         return x[(..., *(slice(n) for n in self.finer))]
 
@@ -220,6 +226,7 @@ class ConvDecoder(nn.Module):
         self.last = nn.Sequential(nn.SiLU(), Up(grids[0], channels[0], last), nn.SiLU(), _same(grids[0], last, 1))
 
     def forward(self, z: Tensor) -> Tensor:
+        """Logits (B, 1, X, Y, Z) of latents (B, d)."""
         return self.last(self.stages(self.stem(z).unflatten(1, self.coarsest)))
 
 
@@ -282,5 +289,5 @@ def build_networks(config: GeneratorConfig, shape: Sequence[int]) -> Networks:
 
 
 def n_parameters(networks: Networks) -> int:
-    """Number of trained values in all networks."""
+    """Count the trained values in all networks."""
     return sum(p.numel() for network in networks if network is not None for p in network.parameters())

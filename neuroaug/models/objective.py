@@ -51,7 +51,7 @@ def log_velocity(local: LocalMetric, v: Tensor) -> Tensor:
 
 
 def velocity_of_metric(local: LocalMetric, gamma: Tensor) -> Tensor:
-    """A draw of N(0, G(z)) from a standard normal one: C^-T gamma with G^-1 = C C^T, (B, d)."""
+    """Turn a standard normal draw into one of N(0, G(z)): C^-T gamma with G^-1 = C C^T, (B, d)."""
     factor, _ = torch.linalg.cholesky_ex(local.cometric)
     return torch.linalg.solve_triangular(factor.mT, gamma[..., None], upper=True)[..., 0]
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from neuroaug.geometry.functional import MetricTensors, from_factors, local_metric
+from neuroaug.geometry.metric import LearnedMetric
 from neuroaug.models.base import Generator, LossOutput
 from neuroaug.models.likelihood import at_least_float32
 from neuroaug.models.objective import (
@@ -40,6 +41,7 @@ class RHVAE(Generator):
 
     @property
     def centroids(self) -> Tensor:
+        """c_i, the mean codes that the metric is built on, (N, d)."""
         return self.metric.centroids
 
     # -- objective --------------------------------------------------------------------------
@@ -104,11 +106,9 @@ class RHVAE(Generator):
         gamma_0 is the velocity before its scaling by 1 / sqrt(beta_0): the scaling and the tempering
         cancel, so no beta_0 term is left.
         """
-        metric = self.metric
         mean, log_variance = map(at_least_float32, self.encoder(x))
-        tensors = from_factors(
-            metric.centroids.to(mean), metric.factors.to(mean), metric.temperature, metric.regularization
-        )
+        centroids, matrices, temperature, regularization = self.metric.tensors
+        tensors = MetricTensors(centroids.to(mean), matrices.to(mean), temperature, regularization)
         eps, gamma = noise.to(mean)
         z = mean + eps * (0.5 * log_variance).exp()
         local = local_metric(z, tensors)
@@ -147,6 +147,7 @@ class RHVAE(Generator):
         )
 
     def metric_tensors(self) -> dict[str, Tensor]:
+        """Give the metric as named tensors."""
         metric = self.metric
         return {
             "centroids": metric.centroids,
@@ -156,8 +157,7 @@ class RHVAE(Generator):
         }
 
     def set_metric_tensors(self, tensors: dict[str, Any]) -> None:
-        from neuroaug.geometry import LearnedMetric
-
+        """Rebuild the metric from named tensors."""
         self.metric = LearnedMetric(
             tensors["centroids"],
             tensors["factors"],

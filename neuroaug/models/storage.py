@@ -125,7 +125,7 @@ def read_model_config(folder: str | Path, verify: bool = True) -> dict[str, Any]
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT_VERSION:
         raise InputError(
-            f"{folder / CONFIG}: format {found!r}, this version of neuroaug reads {FORMAT_VERSION}; train the model again"
+            f"{folder / CONFIG}: format {found!r}, this neuroaug reads {FORMAT_VERSION}; train the model again"
         )
     missing = [k for k in ("model", "config", "shape", "grid", "label", "sampler", "checksums") if k not in content]
     if missing:

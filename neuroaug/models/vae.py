@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from neuroaug.geometry.posterior import PosteriorMetric, nearest_neighbour_temperature
 from neuroaug.models.base import Generator, LossOutput
 from neuroaug.models.likelihood import at_least_float32
 from neuroaug.models.objective import Noise, log_standard_normal
@@ -30,6 +31,7 @@ class VAE(Generator):
 
     @property
     def centroids(self) -> Tensor:
+        """c_i, the mean codes that the metric is built on, (N, d)."""
         return self.metric.means
 
     def loss(self, x: Tensor, noise: Noise | None = None, generator: torch.Generator | None = None) -> LossOutput:
@@ -83,13 +85,14 @@ class VAE(Generator):
             {
                 "means": means,
                 "variances": variances,
-                "temperature": torch.tensor(largest_nearest_distance(means), dtype=torch.float64),
+                "temperature": torch.tensor(nearest_neighbour_temperature(means), dtype=torch.float64),
                 "regularization": torch.tensor(REGULARIZATION, dtype=torch.float64),
                 "decay": torch.tensor(DECAY, dtype=torch.float64),
             }
         )
 
     def metric_tensors(self) -> dict[str, Tensor]:
+        """Give the metric as named tensors."""
         metric = self.metric
         scalars = {
             name: torch.tensor(float(getattr(metric, name)), dtype=torch.float64)
@@ -98,8 +101,7 @@ class VAE(Generator):
         return {"means": metric.means, "variances": metric.variances, **scalars}
 
     def set_metric_tensors(self, tensors: dict[str, Any]) -> None:
-        from neuroaug.geometry import PosteriorMetric
-
+        """Rebuild the metric from named tensors."""
         self.metric = PosteriorMetric(
             tensors["means"],
             tensors["variances"],
@@ -109,16 +111,8 @@ class VAE(Generator):
         )
 
 
-def largest_nearest_distance(points: Tensor) -> float:
-    """max_i min_{j != i} |c_i - c_j| of points (N, d) (METHOD 4.3); 1 for a single point."""
-    if len(points) < 2:
-        return 1.0
-    distances = torch.cdist(points.double(), points.double()).fill_diagonal_(float("inf"))
-    return float(distances.amin(1).amax())
-
-
 def medoids(points: Tensor, k: int, n_rounds: int = 20) -> Tensor:
-    """Indices (k,) of points (N, d) that stand for their clusters: alternating k-medoids, no randomness.
+    """Choose the k of points (N, d) that stand for the rest, by alternating k-medoids; no randomness.
 
     Starts from the farthest-point traversal of the data, begun at the overall medoid.
     """
