@@ -1,0 +1,1 @@
+"""Who is in the study: tables, labels, matched splits, and the lineage of synthetic images."""

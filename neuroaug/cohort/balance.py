@@ -1,0 +1,113 @@
+"""Are the sets of a split alike? Age, sex and site compared between sets, per label (TPAMI 5.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+ALPHA = 0.05
+BALANCE_COLUMNS = ("set_1", "set_2", "label", "variable", "test", "statistic", "p", "n_1", "n_2", "values", "note")
+
+
+def compare_age(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    """Two-sided Mann-Whitney U test of two samples of ages (missing ones left out, and counted in the note)."""
+    import numpy as np
+    from scipy import stats
+
+    known = [np.asarray(values, dtype=float) for values in (first, second)]
+    n_missing = sum(int(np.isnan(values).sum()) for values in known)
+    known = [values[~np.isnan(values)] for values in known]
+    note = f"age unknown for {n_missing}" if n_missing else ""
+    row = _row("age", "Mann-Whitney U", len(known[0]), len(known[1]), note=note)
+    if not all(map(len, known)):
+        return {**row, "note": f"{note}; not tested".lstrip("; ")}
+    means = " / ".join(f"mean {values.mean():.1f}" for values in known)
+    result = stats.mannwhitneyu(*known, alternative="two-sided")
+    return {**row, "statistic": float(result.statistic), "p": float(result.pvalue), "values": means}
+
+
+def compare_sex(first: Sequence[str | None], second: Sequence[str | None]) -> dict[str, Any]:
+    """Fisher's exact test of the counts of men and women in two sets."""
+    from scipy import stats
+
+    sets = [[value for value in values if value in ("M", "F")] for values in (first, second)]
+    n_missing = len(first) + len(second) - sum(map(len, sets))
+    note = f"sex unknown for {n_missing}" if n_missing else ""
+    counts = [[values.count("M"), values.count("F")] for values in sets]
+    row = _row("sex", "Fisher exact", len(sets[0]), len(sets[1]), note=note)
+    row["values"] = " / ".join(f"M {men}, F {women}" for men, women in counts)
+    if not all(map(len, sets)):
+        return {**row, "note": f"{note}; not tested".lstrip("; ")}
+    if not all(map(sum, zip(*counts, strict=True))):
+        only = "M" if counts[0][0] else "F"
+        return {**row, "p": 1.0, "note": f"{note}; all {only}".lstrip("; ")}
+    statistic, p = stats.fisher_exact(counts)
+    return {**row, "statistic": float(statistic), "p": float(p)}
+
+
+def compare_site(first: Sequence[str | None], second: Sequence[str | None]) -> dict[str, Any]:
+    """Chi-square test of the number of participants per site in two sets."""
+    import numpy as np
+    from scipy import stats
+
+    sets = [[str(value) for value in values if value is not None and value == value] for values in (first, second)]
+    n_missing = len(first) + len(second) - sum(map(len, sets))
+    sites = sorted({*sets[0], *sets[1]})
+    notes = [f"site unknown for {n_missing}"] if n_missing else []
+    row = _row("site", "chi-square", len(sets[0]), len(sets[1]))
+    row["values"] = f"{len(sites)} sites"
+    if not all(map(len, sets)):
+        return {**row, "note": "; ".join([*notes, "not tested"])}
+    if len(sites) == 1:
+        return {**row, "p": 1.0, "note": "; ".join([*notes, "one site"])}
+    counts = np.array([[values.count(site) for site in sites] for values in sets])
+    result = stats.chi2_contingency(counts)
+    if (result.expected_freq < 5).mean() > 0.2:
+        notes.append("expected counts under 5: approximate")
+    return {**row, "statistic": float(result.statistic), "p": float(result.pvalue), "note": "; ".join(notes)}
+
+
+def _row(variable: str, test: str, n_1: int, n_2: int, note: str = "") -> dict[str, Any]:
+    base = {"variable": variable, "test": test, "statistic": None, "p": None}
+    return {**base, "n_1": n_1, "n_2": n_2, "values": "", "note": note}
+
+
+def comparisons(
+    sets: Mapping[str, pd.DataFrame], pairs: Sequence[tuple[str, str]], labels: Sequence[str], *, site: bool = True
+) -> Iterator[dict[str, Any]]:
+    """Rows of ``balance.tsv``, one at a time so that a draw can be given up at the first failure.
+
+    Parameters
+    ----------
+    sets : mapping of str to DataFrame
+        Sets by name, with columns diagnosis, age, sex, site.
+    pairs : sequence of (str, str)
+        Which sets to compare.
+    labels : sequence of str
+        Each label is compared on its own.
+    site : bool
+        Whether to compare sites (not for train-k: there are more sites than participants).
+    """
+    for label in labels:
+        people = {name: table[table["diagnosis"] == label] for name, table in sets.items()}
+        for set_1, set_2 in pairs:
+            first, second = people[set_1], people[set_2]
+            head = {"set_1": set_1, "set_2": set_2, "label": label}
+            yield {**head, **compare_sex(list(first["sex"]), list(second["sex"]))}
+            yield {**head, **compare_age(first["age"].to_numpy(float), second["age"].to_numpy(float))}
+            if site:
+                yield {**head, **compare_site(list(first["site"]), list(second["site"]))}
+
+
+def differs(row: Mapping[str, Any]) -> bool:
+    """Whether a comparison shows a significant difference."""
+    return row["p"] is not None and row["p"] <= ALPHA
+
+
+def describe(row: Mapping[str, Any]) -> str:
+    """One comparison in words, for messages."""
+    return f"{row['label']}: {row['variable']} of {row['set_1']} and {row['set_2']} ({row['test']}, p = {row['p']:.3g})"

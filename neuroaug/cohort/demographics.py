@@ -1,0 +1,56 @@
+"""Who was included: n, age, sex, MMSE and CDR by label, like TPAMI's Table 5."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def demographics(labelled: pd.DataFrame, name: str = "") -> pd.DataFrame:
+    """Summarise a labelled cohort as in TPAMI's Table 5.
+
+    Parameters
+    ----------
+    labelled : DataFrame
+        As `neuroaug.cohort.labels.assign_labels` returns it.
+    name : str
+        What to call the data set in the first column.
+
+    Returns
+    -------
+    DataFrame
+        One row a label, all text: data_set, label, n, age (mean ± standard deviation), sex_m_f, mmse
+        (likewise), cdr (number of participants by value). Missing values are left out and counted.
+    """
+    import pandas as pd
+
+    rows = []
+    for label in sorted(labelled["diagnosis"].unique(), key=lambda value: (value != "CN", value)):
+        people = labelled[labelled["diagnosis"] == label]
+        sex = people["sex"].dropna()
+        cdr = people["cdr"].dropna().astype(float).value_counts().sort_index()
+        missing_sex = f" ({len(people) - len(sex)} unknown)" if len(sex) < len(people) else ""
+        missing_cdr = [f"n/a: {len(people) - int(cdr.sum())}"] if cdr.sum() < len(people) else []
+        rows.append(
+            {
+                "data_set": name,
+                "label": label,
+                "n": str(len(people)),
+                "age": _mean_and_deviation(people["age"]),
+                "sex_m_f": f"{(sex == 'M').sum()}/{(sex == 'F').sum()}{missing_sex}",
+                "mmse": _mean_and_deviation(people["mmse"]),
+                "cdr": ", ".join([f"{value:g}: {count}" for value, count in cdr.items()] + missing_cdr),
+            }
+        )
+    return pd.DataFrame(rows, columns=["data_set", "label", "n", "age", "sex_m_f", "mmse", "cdr"])
+
+
+def _mean_and_deviation(values: pd.Series) -> str:
+    known = values.dropna().astype(float)
+    if known.empty:
+        return "n/a"
+    missing = f" ({len(values) - len(known)} unknown)" if len(known) < len(values) else ""
+    deviation = f" ± {known.std(ddof=1):.1f}" if len(known) > 1 else ""
+    return f"{known.mean():.1f}{deviation}{missing}"

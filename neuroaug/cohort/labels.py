@@ -1,0 +1,171 @@
+"""Who is CN, who is AD, and who is left out by which rule (TPAMI 5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from neuroaug.cohort.tables import COHORTS, session_months
+from neuroaug.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LABELS = ("CN", "AD")
+LABELLED_COLUMNS = ("participant_id", "session_id", "diagnosis", "age", "sex", "site", "mmse", "cdr")
+EXCLUSION_COLUMNS = ("participant_id", "session_id", "rule")
+# OASIS-1 has controls of all ages and patients of 62 and older only: without a bound, the label is age.
+DEFAULT_MIN_AGE = {"adni": 0.0, "aibl": 0.0, "oasis1": 62.0}
+
+NO_SESSION = "no session in the tables"
+NO_BASELINE = "no baseline session"
+SMC = "SMC at screening"
+NO_BASELINE_DIAGNOSIS = "baseline without diagnosis"
+OTHER_DIAGNOSIS = "{} at baseline"
+CHANGES = "diagnosis changes to {}"
+DROPPED_VISIT = "visit without diagnosis dropped"
+NO_IMAGE = "no preprocessed T1w image"
+FAILED_QUALITY = "quality check failed"
+TOO_YOUNG = "younger than {:g}"
+UNKNOWN_AGE = "age unknown"
+
+
+def fill_diagnoses(diagnoses: Sequence[str | None]) -> list[str | None]:
+    """Fill each missing diagnosis that stands between two equal ones; the others stay None.
+
+    Parameters
+    ----------
+    diagnoses : sequence of str or None
+        One participant's, in the order of their visits.
+    """
+    filled = list(diagnoses)
+    known = [i for i, diagnosis in enumerate(diagnoses) if diagnosis is not None]
+    for before, after in pairwise(known):
+        if diagnoses[before] == diagnoses[after]:
+            filled[before + 1 : after] = [diagnoses[before]] * (after - before - 1)
+    return filled
+
+
+def assign_labels(
+    visits: pd.DataFrame,
+    cohort: str,
+    *,
+    caps_visits: Iterable[Any] | None = None,
+    passed: Iterable[Any] | None = None,
+    min_age: float | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Label participants by their baseline session, and list everyone left out.
+
+    CN are cognitively normal at baseline and at every later visit with a diagnosis, AD likewise. A missing
+    diagnosis between two equal ones is filled with it, otherwise that visit is dropped. In OASIS-1 a
+    participant who was never given a CDR (the young controls) counts as CN.
+
+    Parameters
+    ----------
+    visits : DataFrame
+        As `neuroaug.cohort.tables.read_visits` returns it.
+    cohort : {"adni", "aibl", "oasis1"}
+        Whose rules.
+    caps_visits : iterable of visits, optional
+        Preprocessed visits: pairs, or objects with participant_id and session_id. Without it, every
+        baseline is taken to have an image. Sessions are matched by their months and take the name
+        that they have here (``ses-M00`` in a table is ``ses-M000`` of the CAPS).
+    passed : iterable of visits, optional
+        Those that passed the quality check; without it all did.
+    min_age : float, optional
+        Youngest age at baseline; by default 62 for OASIS-1 and none elsewhere. 0 takes all.
+
+    Returns
+    -------
+    labelled : DataFrame
+        One row a participant: participant_id, session_id, diagnosis, age, sex, site, mmse, cdr.
+    exclusions : DataFrame
+        participant_id, session_id, rule: the visit where the first rule that applied did so, and each
+        later visit that was dropped for want of a diagnosis.
+
+    Raises
+    ------
+    InputError
+        Unknown cohort, or a negative age.
+    """
+    import pandas as pd
+
+    if cohort not in COHORTS:
+        raise InputError(f"cohort '{cohort}': unknown; one of {', '.join(COHORTS)}")
+    bound = DEFAULT_MIN_AGE[cohort] if min_age is None else min_age
+    if not 0 <= bound < 125:
+        raise InputError(f"min_age {bound:g}: expected years from 0 (no bound) to 125")
+    images = _by_months(caps_visits)
+    good = _by_months(passed)
+
+    labelled, exclusions = [], []
+    for participant, group in visits.groupby("participant_id", sort=True):
+        history = group.sort_values("months", kind="stable").to_dict("records")
+        label, rows = _label(history, cohort)
+        if label is not None:
+            baseline = history[0]
+            key = (str(participant), 0)
+            rule = _image_rule(key, images, good) or _age_rule(baseline["age"], bound)
+            if rule is None:
+                session = images[key] if images is not None else baseline["session_id"]
+                labelled.append({**baseline, "session_id": session, "diagnosis": label})
+            else:
+                rows = [(baseline["session_id"], rule)]
+        exclusions += [(participant, session, rule) for session, rule in rows]
+    return (
+        pd.DataFrame(labelled, columns=list(LABELLED_COLUMNS)),
+        pd.DataFrame(exclusions, columns=list(EXCLUSION_COLUMNS)),
+    )
+
+
+def _by_months(visits: Iterable[Any] | None) -> dict[tuple[str, int], str] | None:
+    """Session names by participant and months; sessions that are not named by months are nobody's."""
+    if visits is None:
+        return None
+    pairs = [v if isinstance(v, tuple) else (v.participant_id, v.session_id) for v in visits]
+    return {(p, months): s for p, s in pairs if (months := session_months(s)) is not None}
+
+
+def _label(history: Sequence[Mapping[Any, Any]], cohort: str) -> tuple[str | None, list[tuple[str | None, str]]]:
+    """One participant's label, or None, and the exclusion rows of their visits."""
+    baseline = history[0]
+    session = baseline["session_id"]
+    if session is None:
+        return None, [(None, NO_SESSION)]
+    if baseline["months"] != 0:
+        return None, [(session, NO_BASELINE)]
+    if (baseline["screening"] or "").upper() == "SMC":
+        return None, [(session, SMC)]
+    given = [visit["diagnosis"] for visit in history]
+    if cohort == "oasis1" and not any(given):
+        given = ["CN"] * len(given)
+    diagnoses = fill_diagnoses(given)
+    label = diagnoses[0]
+    if label is None:
+        return None, [(session, NO_BASELINE_DIAGNOSIS)]
+    if label not in LABELS:
+        return None, [(session, OTHER_DIAGNOSIS.format(label))]
+    for visit, diagnosis in zip(history, diagnoses, strict=True):
+        if diagnosis not in (None, label):
+            return None, [(visit["session_id"], CHANGES.format(diagnosis))]
+    dropped = [v["session_id"] for v, diagnosis in zip(history, diagnoses, strict=True) if diagnosis is None]
+    return label, [(name, DROPPED_VISIT) for name in dropped]
+
+
+def _image_rule(
+    key: tuple[str, int], images: dict[tuple[str, int], str] | None, good: dict[tuple[str, int], str] | None
+) -> str | None:
+    if images is not None and key not in images:
+        return NO_IMAGE
+    if good is not None and key not in good:
+        return FAILED_QUALITY
+    return None
+
+
+def _age_rule(age: float | None, bound: float) -> str | None:
+    if bound <= 0:
+        return None
+    if age is None:
+        return UNKNOWN_AGE
+    return TOO_YOUNG.format(bound) if age < bound else None

@@ -1,0 +1,322 @@
+"""Matched test, training and validation sets, drawn per label (TPAMI 5.4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neuroaug.cohort import balance
+from neuroaug.cohort.split_folder import SPLIT_COLUMNS, SplitFolder, write_split_folder
+from neuroaug.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from neuroaug.config import SplitConfig
+
+MAX_DRAWS = 1000
+FALLBACK_TEST_FRACTION = 0.2
+MIN_TRAINING = 2
+PAIRS = (("test", "train"), ("test", "validation"), ("train", "validation"))
+
+__all__ = ["SPLIT_COLUMNS", "SplitFolder", "make_external", "make_folds", "make_split"]
+
+
+@dataclass
+class _Sizes:
+    """How many people of each label go where, and what had to be said about it."""
+
+    test: dict[str, int]
+    validation: dict[str, int]
+    train: dict[str, int]
+    subsets: tuple[int, ...]
+    notes: list[str] = field(default_factory=list)
+
+
+def make_split(
+    labelled: pd.DataFrame,
+    exclusions: pd.DataFrame,
+    out: str | Path,
+    config: SplitConfig,
+    labels: Sequence[str] = ("CN", "AD"),
+    typed: Set[str] = frozenset(),
+    *,
+    cohort: str | None = None,
+    notes: Sequence[str] = (),
+) -> SplitFolder:
+    """Draw the sets, test that they match, and write the split folder.
+
+    The test set is drawn per label; the rest is divided between training and validation; each ``train-K`` is
+    drawn from the training set. Draws are repeated until no comparison of age, sex or site between two sets,
+    per label, has p <= 0.05 (a bounded number of times).
+
+    Parameters
+    ----------
+    labelled, exclusions : DataFrame
+        As `neuroaug.cohort.labels.assign_labels` returns them.
+    out : path-like
+        The split folder. A split that is there already must be the same one.
+    config : SplitConfig
+        n_test (people per label, or a fraction of each label below 1), validation, subsets, seed.
+    labels : sequence of str
+        The labels wanted; others are left out.
+    typed : set of str
+        Which of "n_test", "subsets" the user gave. What was typed and cannot be met is refused; a default
+        that cannot be met is replaced (n_test) or skipped (subsets), and `SplitFolder.notes` says so.
+    cohort : str, optional
+        Recorded in ``split.json``.
+    notes : sequence of str
+        What else should be recorded about the cohort.
+
+    Raises
+    ------
+    InputError
+        A label has too few people, a typed number cannot be met, no draw matched, or `out` holds another split.
+    """
+    import pandas as pd
+
+    out = Path(out)
+    people = labelled[labelled["diagnosis"].isin(list(labels))].sort_values("participant_id", ignore_index=True)
+    repeated = people["participant_id"][people["participant_id"].duplicated()]
+    if len(repeated):
+        raise InputError(f"{out}: participant {repeated.iloc[0]} stands twice among the labelled; one image each")
+    sizes = _sizes(people, config, labels, typed, out)
+    tables, rows, n_draws = _draw_main(people, sizes, config.seed, labels)
+    for k in sizes.subsets:
+        subset, subset_rows = _draw_subset(tables, k, config.seed, labels)
+        tables[f"train-{k}"] = subset
+        rows += subset_rows
+    others = labelled[~labelled["diagnosis"].isin(list(labels))]
+    left_out = pd.DataFrame(
+        {**others[["participant_id", "session_id"]], "rule": "label " + others["diagnosis"] + " not asked for"}
+    )
+    return write_split_folder(
+        out,
+        tables,
+        balance_table=pd.DataFrame(rows, columns=list(balance.BALANCE_COLUMNS)),
+        exclusions=pd.concat([exclusions, left_out], ignore_index=True) if len(left_out) else exclusions,
+        record={
+            "cohort": cohort,
+            "config": config.model_dump(mode="json"),
+            "labels": list(labels),
+            "seed": config.seed,
+            "draws": n_draws,
+            "notes": [*notes, *sizes.notes],
+        },
+    )
+
+
+def make_external(
+    labelled: pd.DataFrame,
+    exclusions: pd.DataFrame,
+    out: str | Path,
+    name: str,
+    labels: Sequence[str] = ("CN", "AD"),
+    *,
+    cohort: str | None = None,
+    notes: Sequence[str] = (),
+) -> SplitFolder:
+    """Write an external test set: every labelled participant of another cohort, as ``<name>.tsv``.
+
+    A folder of its own, so that adding a cohort later does not alter the split that models were trained on.
+
+    Raises
+    ------
+    InputError
+        A label has nobody, or `out` holds another set.
+    """
+    import pandas as pd
+
+    people = labelled[labelled["diagnosis"].isin(list(labels))].sort_values("participant_id", ignore_index=True)
+    for label in labels:
+        if not (people["diagnosis"] == label).any():
+            raise InputError(f"external cohort {name}: nobody is labelled {label}; see its exclusions")
+    return write_split_folder(
+        Path(out),
+        {name: people[list(SPLIT_COLUMNS)]},
+        balance_table=pd.DataFrame(columns=list(balance.BALANCE_COLUMNS)),
+        exclusions=exclusions,
+        record={"cohort": cohort, "external": name, "labels": list(labels), "notes": list(notes)},
+    )
+
+
+def make_folds(train: pd.DataFrame, n_folds: int = 5, seed: int = 0) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Folds of the training set for the architecture search: participants whole, labels spread evenly.
+
+    Parameters
+    ----------
+    train : DataFrame
+        A set of a split.
+    n_folds : int
+        Number of folds, at most the number of participants of the smallest label.
+    seed : int
+        Which folds.
+
+    Returns
+    -------
+    list of (DataFrame, DataFrame)
+        Training and validation part of each fold.
+
+    Raises
+    ------
+    InputError
+        Fewer than two folds, or a label with fewer participants than folds.
+    """
+    if n_folds < 2:
+        raise InputError(f"{n_folds} folds: at least 2 are needed")
+    fold: dict[str, int] = {}
+    for label, group in train.groupby("diagnosis"):
+        participants = sorted(group["participant_id"].unique())
+        if len(participants) < n_folds:
+            raise InputError(
+                f"{n_folds} folds: label {label} has {len(participants)} participants; ask for fewer folds"
+            )
+        order = _generator(seed, "folds", str(label)).permutation(len(participants))
+        # Labels are dealt one after the other, so that fold sizes differ by one at most.
+        start = len(fold)
+        fold |= {participants[i]: (start + position) % n_folds for position, i in enumerate(order)}
+    of = train["participant_id"].map(fold)
+    return [(train[of != k].reset_index(drop=True), train[of == k].reset_index(drop=True)) for k in range(n_folds)]
+
+
+def _generator(*key: int | str) -> np.random.Generator:
+    """Random numbers that depend on the key alone, so that adding a subset does not move the test set."""
+    import hashlib
+
+    import numpy as np
+
+    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+
+
+def _sizes(people: pd.DataFrame, config: SplitConfig, labels: Sequence[str], typed: Set[str], out: Path) -> _Sizes:
+    counts = {label: int((people["diagnosis"] == label).sum()) for label in labels}
+    found = ", ".join(f"{n} {label}" for label, n in counts.items())
+    least = 1 + 1 + MIN_TRAINING
+    for label, n in counts.items():
+        if n < least:
+            raise InputError(
+                f"{out}: label {label} has too few people: {n} of the {least} needed for a test, a validation and "
+                f"{MIN_TRAINING} training images (found {found}; exclusions are by the rules of the cohort)"
+            )
+    notes: list[str] = []
+    n_test = _n_test(config.n_test, out)
+    test = _per_label(n_test, counts)
+    failing = [label for label, n in counts.items() if n - test[label] < 1 + MIN_TRAINING]
+    if failing and "n_test" in typed:
+        raise InputError(
+            f"{out}: n_test {config.n_test:g} cannot be met: found {found}, and {1 + MIN_TRAINING} of each must "
+            "be left for training and validation; ask for fewer, or for a fraction such as 0.2"
+        )
+    if "n_test" not in typed and not isinstance(n_test, float):
+        # Half as many left as tested: below that the default leaves next to nothing to learn from.
+        failing = [label for label, n in counts.items() if n - n_test < max(1 + MIN_TRAINING, n_test // 2)]
+    if failing:
+        test = _per_label(FALLBACK_TEST_FRACTION, counts)
+        taken = ", ".join(f"{n} {label}" for label, n in test.items())
+        notes.append(
+            f"default of {config.n_test:g} test participants per label cannot be met with {found}: "
+            f"{FALLBACK_TEST_FRACTION:.0%} of each label taken instead ({taken})"
+        )
+    rest = {label: n - test[label] for label, n in counts.items()}
+    # Rounded down, as in the papers: of 303 and 262, 60 and 52 are for validation.
+    validation = {
+        label: min(max(1, math.floor(n * config.validation + 1e-9)), n - MIN_TRAINING) for label, n in rest.items()
+    }
+    train = {label: n - validation[label] for label, n in rest.items()}
+    in_train = ", ".join(f"{n} {label}" for label, n in train.items())
+    subsets = []
+    for k in dict.fromkeys(config.subsets):
+        if k < 1:
+            raise InputError(f"{out}: subset {k}: at least 1 participant per label")
+        if all(k <= n for n in train.values()):
+            subsets.append(k)
+        elif "subsets" in typed:
+            raise InputError(f"{out}: subset {k} cannot be met: {in_train} are in train; ask for a smaller one")
+        else:
+            notes.append(f"default subset train-{k} skipped: {in_train} are in train")
+    return _Sizes(test, validation, train, tuple(subsets), notes)
+
+
+def _n_test(value: float, out: Path) -> int | float:
+    """Tell a count (int) from a fraction below 1 (float)."""
+    if not math.isfinite(value) or value <= 0 or (value > 1 and value != int(value)):
+        raise InputError(f"{out}: n_test {value:g}: expected a number of people per label, or a fraction below 1")
+    return float(value) if value < 1 else int(value)
+
+
+def _per_label(n_test: float, counts: Mapping[str, int]) -> dict[str, int]:
+    if isinstance(n_test, float):
+        return {label: max(1, math.floor(n * n_test + 0.5)) for label, n in counts.items()}
+    return dict.fromkeys(counts, n_test)
+
+
+def _draw_main(
+    people: pd.DataFrame, sizes: _Sizes, seed: int, labels: Sequence[str]
+) -> tuple[dict[str, pd.DataFrame], list[dict[str, Any]], int]:
+    """Draw until test, train and validation match; the tables, every comparison, and the draws it took."""
+    failures: dict[str, list[dict[str, Any]]] = {}
+    for draw in range(MAX_DRAWS):
+        chosen: dict[str, list[str]] = {"test": [], "train": [], "validation": []}
+        for label in labels:
+            names = people.loc[people["diagnosis"] == label, "participant_id"].to_numpy()
+            names = names[_generator(seed, "split", label, draw).permutation(len(names))]
+            first, second = sizes.test[label], sizes.test[label] + sizes.validation[label]
+            chosen["test"] += list(names[:first])
+            chosen["validation"] += list(names[first:second])
+            chosen["train"] += list(names[second:])
+        tables = {name: _take(people, participants) for name, participants in chosen.items()}
+        rows = _matching(balance.comparisons(tables, PAIRS, labels), failures)
+        if rows is not None:
+            return tables, rows, draw + 1
+    raise _no_match("test, train and validation", failures)
+
+
+def _draw_subset(
+    tables: Mapping[str, pd.DataFrame], k: int, seed: int, labels: Sequence[str]
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """`k` of each label from the training set, matched with every set in age and sex."""
+    train = tables["train"]
+    failures: dict[str, list[dict[str, Any]]] = {}
+    name = f"train-{k}"
+    for draw in range(MAX_DRAWS):
+        chosen: list[str] = []
+        for label in labels:
+            names = train.loc[train["diagnosis"] == label, "participant_id"].to_numpy()
+            chosen += list(names[_generator(seed, name, label, draw).permutation(len(names))[:k]])
+        subset = _take(train, chosen)
+        sets = {name: subset, **{other: tables[other] for other in ("train", "test", "validation")}}
+        pairs = [(name, other) for other in ("train", "test", "validation")]
+        rows = _matching(balance.comparisons(sets, pairs, labels, site=False), failures)
+        if rows is not None:
+            return subset, rows
+    raise _no_match(name, failures)
+
+
+def _take(people: pd.DataFrame, participants: Sequence[str]) -> pd.DataFrame:
+    return people.loc[people["participant_id"].isin(list(participants)), list(SPLIT_COLUMNS)].reset_index(drop=True)
+
+
+def _matching(rows: Any, failures: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]] | None:
+    """All rows when none shows a difference; else None, and the failure counted."""
+    kept = []
+    for row in rows:
+        if balance.differs(row):
+            key = f"{row['label']} {row['set_1']} {row['set_2']} {row['variable']}"
+            failures.setdefault(key, []).append(row)
+            return None
+        kept.append(row)
+    return kept
+
+
+def _no_match(what: str, failures: Mapping[str, list[dict[str, Any]]]) -> InputError:
+    worst = max(failures.values(), key=len)
+    best = max(worst, key=lambda row: row["p"])
+    return InputError(
+        f"split: none of {MAX_DRAWS} draws of {what} matched; most often different: {balance.describe(best)} at best; "
+        "change the sizes of the sets, or look at this variable in the tables"
+    )
