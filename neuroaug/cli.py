@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from neuroaug import __version__
-from neuroaug.cli_support import NeuroaugGroup, VariadicCommand, start, typed_options
+from neuroaug.cli_support import NeuroaugGroup, VariadicCommand, start, start_in_study, typed_options
 
 app = typer.Typer(
     name="neuroaug",
@@ -264,7 +264,7 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Train and test ClinicaDL CNNs on real, synthetic and real + synthetic images; write the tables."""
-    opened = start("evaluate", verbose, quiet, study, required=True)
+    opened = start_in_study("evaluate", verbose, quiet, study)
     from neuroaug.verbs.evaluate import evaluate as run_verb
 
     run_verb(
@@ -290,7 +290,7 @@ def search(
     quiet: Quiet = False,
 ) -> None:
     """Random search of the classifier on the training set. Resumes; may run in parallel."""
-    opened = start("search", verbose, quiet, study, required=True)
+    opened = start_in_study("search", verbose, quiet, study)
     from neuroaug.verbs.search import search as run
 
     run(opened, trials=trials, folds=folds, epochs=epochs, device=device)
@@ -304,7 +304,7 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Write one self-contained HTML file: results, curves, montages, proofs, versions."""
-    opened = start("report", verbose, quiet, study, required=True)
+    opened = start_in_study("report", verbose, quiet, study)
     from neuroaug.verbs.report import report as run
 
     run(opened, out=out)

@@ -79,22 +79,8 @@ def typed_options(ctx: typer.Context) -> frozenset[str]:
     )
 
 
-def start(
-    stage: str,
-    verbose: bool,
-    quiet: bool,
-    study_folder: Path | None = None,
-    *,
-    required: bool = False,
-    use_study: bool = True,
-) -> Study | None:
-    """Set up messages and the stage's log file, and open the study the verb works in.
-
-    Raises
-    ------
-    InputError
-        If a study is required and there is none.
-    """
+def start(stage: str, verbose: bool, quiet: bool, *, use_study: bool = True) -> Study | None:
+    """Set up messages, and the stage's log where the current folder is a study; returns that study."""
     from neuroaug import progress
 
     progress.quiet = quiet
@@ -103,11 +89,26 @@ def start(
         return None
     from neuroaug.study import Study
 
-    study = Study.open(study_folder) if study_folder is not None else Study.here()
+    study = Study.here()
+    if study is not None:
+        log_to(study.logs / f"{stage}.log")
+    return study
+
+
+def start_in_study(stage: str, verbose: bool, quiet: bool, folder: Path | None) -> Study:
+    """As `start`, for verbs that work on a study: the one in `folder`, or the current one.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    start(stage, verbose, quiet, use_study=False)
+    from neuroaug.study import Study
+
+    study = Study.open(folder) if folder is not None else Study.here()
     if study is None:
-        if required:
-            raise InputError(f"{Path.cwd()}: not a study (no neuroaug.yaml in it); give the study's folder")
-        return None
+        raise InputError(f"{Path.cwd()}: not a study (no neuroaug.yaml in it); give the study's folder")
     log_to(study.logs / f"{stage}.log")
     return study
 

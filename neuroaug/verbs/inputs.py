@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from neuroaug.cohort.splits import SplitFolder, table_hash
+from neuroaug.cohort.split_folder import SplitFolder, read_set
 from neuroaug.config import Resolution
 from neuroaug.errors import InputError
-from neuroaug.files import read_tsv
+from neuroaug.files import sha256_json
 from neuroaug.imaging import caps as caps_names
 from neuroaug.study import Study
-
-SPLIT_COLUMNS = ("participant_id", "session_id", "diagnosis")
 
 
 @dataclass(frozen=True)
@@ -74,14 +72,13 @@ def read_split(study: Study | None, split: str | None) -> SplitTable:
     path = Path(split)
     if not path.is_file():
         raise InputError(f"{path}: no such file; --split is a TSV's path outside a study, a name inside one")
-    table = read_tsv(path, SPLIT_COLUMNS)
     if (path.parent / "split.json").is_file():
         folder = SplitFolder.open(path.parent)
         folder.verify()
         return SplitTable(path.stem, folder.table(path.stem), folder.hash)
-    if table.duplicated(["participant_id", "session_id"]).any():
-        raise InputError(f"{path}: the same visit stands in it twice; keep one row a visit")
-    return SplitTable(path.stem, table, table_hash(table))
+    table = read_set(path)
+    rows = table[["participant_id", "session_id", "diagnosis"]].to_numpy().tolist()
+    return SplitTable(path.stem, table, sha256_json(sorted(rows)))
 
 
 def image_files(caps: Path, table: pd.DataFrame, resolution: Resolution) -> list[Path]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import pandas as pd
+
 from neuroaug.cohort import labels as label_rules
 from neuroaug.cohort import splits, tables
 from neuroaug.cohort.splits import SplitFolder
@@ -50,16 +52,37 @@ def split(
     assert out is not None
     caps_names.require_caps(caps)
     visits, cohort = tables.read_visits(tables_folder, cohort=config.cohort)
-    passed = records.passed_visits(caps)
-    if passed is None:
-        log.info("%s: no qc.tsv; every preprocessed visit counts as passed", caps)
     labelled, exclusions = label_rules.assign_labels(
-        visits, cohort, caps_visits=caps_names.list_visits(caps), passed=passed, min_age=config.split.min_age
+        visits,
+        cohort,
+        caps_visits=caps_names.list_visits(caps, config.resolution if study is not None else None),
+        passed=passed_visits(caps),
+        min_age=config.split.min_age,
     )
-    return splits.make_split(labelled, exclusions, out, config.split, labels=config.labels, typed=set(typed))
+    made = splits.make_split(
+        labelled, exclusions, out, config.split, labels=config.labels, typed=set(typed), cohort=cohort
+    )
+    for note in made.notes:
+        log.info("%s", note)
+    log.info("%s: %s", out, "  ".join(f"{name} {_counts(made, name)}" for name in made.names()))
+    return made
 
 
-def external_table(study: Study, name: str) -> tuple[Path, object]:
+def _counts(split: SplitFolder, name: str) -> str:
+    counts = split.table(name)["diagnosis"].value_counts()
+    return " + ".join(f"{n} {label}" for label, n in sorted(counts.items()))
+
+
+def passed_visits(caps: Path) -> list[tuple[str, str]] | None:
+    """Visits that passed the quality check; None, and that is said, where there was none."""
+    table = records.passed_visits(caps)
+    if table is None:
+        log.info("%s: no qc.tsv; every preprocessed visit counts as passed", caps)
+        return None
+    return list(zip(table["participant_id"], table["session_id"], strict=True))
+
+
+def external_table(study: Study, name: str) -> tuple[Path, pd.DataFrame]:
     """CAPS and labelled table of an external test cohort."""
     external = study.config.external[name]
     caps = study.path(external.caps)
@@ -68,8 +91,8 @@ def external_table(study: Study, name: str) -> tuple[Path, object]:
     labelled, _ = label_rules.assign_labels(
         visits,
         cohort,
-        caps_visits=caps_names.list_visits(caps),
-        passed=records.passed_visits(caps),
+        caps_visits=caps_names.list_visits(caps, study.config.resolution),
+        passed=passed_visits(caps),
         min_age=external.min_age,
     )
     return caps, labelled[labelled["diagnosis"].isin(study.config.labels)].reset_index(drop=True)

@@ -1,0 +1,70 @@
+"""``neuroaug bench``: measured speeds, each beside what it is compared with."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from neuroaug.errors import InputError
+from neuroaug.files import write_json
+from neuroaug.provenance import versions
+
+log = logging.getLogger("neuroaug")
+
+BENCHMARKS = {
+    "sampler": "HMC on the learned metric, beside pythae",
+    "training-step": "a training step of the 3D RHVAE, beside pythae and a plain VAE",
+    "preprocessing": "seconds a scan, per profile",
+    "generate": "images drawn, decoded and written a second",
+    "evaluation": "the trainer's step beside a bare PyTorch loop",
+}
+
+
+def bench(name: str | None, *, json_file: Path | None = None, full: bool = False) -> None:
+    """Run one benchmark and print its figures; without a name, list them.
+
+    Raises
+    ------
+    InputError
+        If there is no benchmark of that name.
+    """
+    if name is None:
+        for known, what in BENCHMARKS.items():
+            print(f"{known:<16} {what}")
+        return
+    if name not in BENCHMARKS:
+        raise InputError(f"bench {name}: unknown; choose one of {', '.join(BENCHMARKS)}")
+    module = importlib.import_module(f"neuroaug.bench.{name.replace('-', '_')}")
+    rows: list[dict[str, Any]] = module.run(full=full)
+    _print(name, rows)
+    if json_file is not None:
+        machine = {"cores": os.cpu_count(), "processor": platform.machine()}
+        write_json(json_file, {"bench": name, "full": full, "machine": machine, "versions": versions(), "rows": rows})
+        log.info("%s", json_file)
+
+
+def _print(name: str, rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"neuroaug bench {name}")
+    for column in ("name", "value", "unit", "reference", "ratio", "note"):
+        table.add_column(column)
+    for row in rows:
+        table.add_row(
+            str(row["name"]),
+            _number(row.get("value")),
+            str(row.get("unit", "")),
+            _number(row.get("reference_value")),
+            _number(row.get("ratio")),
+            str(row.get("note", "")),
+        )
+    Console(width=140).print(table)
+
+
+def _number(value: Any) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, int | float) else str(value)

@@ -1,0 +1,146 @@
+"""The proof, before any training, that no generator of a cell saw anyone the cell is tested on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from neuroaug.cohort import lineage
+from neuroaug.config import Cell
+from neuroaug.errors import InputError
+from neuroaug.files import write_json, write_tsv
+from neuroaug.imaging import caps as caps_names
+from neuroaug.imaging.cache import voxel_sha256
+from neuroaug.study import Study
+from neuroaug.synthesis.synthetic_caps import SetRecord, parse_index
+
+
+class VoxelChecksums:
+    """Checksums of the voxels of real images, remembered as long as a file's size and time stay."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._known: dict[str, list[str | int]] = json.loads(path.read_text()) if path.is_file() else {}
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            self._known = {}  # a memory of what can be computed again
+        self._changed = False
+
+    def of(self, path: Path) -> str:
+        """Checksum of one image."""
+        status = path.stat()
+        stamp = [status.st_size, status.st_mtime_ns]
+        entry = self._known.get(str(path))
+        if entry is None or entry[1:] != stamp:
+            entry = [voxel_sha256(path), *stamp]
+            self._known[str(path)] = entry
+            self._changed = True
+        return str(entry[0])
+
+    def save(self) -> None:
+        """Keep what was computed."""
+        if self._changed:
+            write_json(self._path, self._known)
+
+
+def synthetic_sets(study: Study, cell: Cell, seeds: Sequence[int]) -> dict[int, dict[str, Path]]:
+    """Synthetic CAPS of a cell, by seed of the generator and label.
+
+    Raises
+    ------
+    InputError
+        If one is absent, holds fewer images than the cell uses, or was drawn from another model than
+        the one that lies in the study now.
+    """
+    found: dict[int, dict[str, Path]] = {}
+    if not cell.n_synthetic:
+        return found
+    for seed in seeds:
+        for label in study.config.labels:
+            folder = study.synthetic(cell.split, label, seed)
+            record = SetRecord.read(folder)
+            if record.label != label:
+                raise InputError(f"{folder}: images of label {record.label}, where {label} is expected")
+            if record.resolution != cell.resolution:
+                raise InputError(
+                    f"{folder}: images at {record.resolution} in the cell {cell.name}; "
+                    f"all images of a cell must be on one grid ({cell.resolution})"
+                )
+            found.setdefault(seed, {})[label] = folder
+    return found
+
+
+def prove(
+    study: Study,
+    cell: Cell,
+    *,
+    split_hash: str,
+    train: pd.DataFrame,
+    forbidden: Mapping[str, tuple[Path, pd.DataFrame]],
+    sets: Mapping[int, Mapping[str, Path]],
+) -> pd.DataFrame:
+    """Refuse a cell that leaks; else write the proof beside its runs.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    cell : Cell
+        The cell.
+    split_hash : str
+        Content hash of the split.
+    train : DataFrame
+        The cell's real training set.
+    forbidden : mapping of str to (Path, DataFrame)
+        CAPS and table of validation, test and external sets.
+    sets : mapping
+        `synthetic_sets` of the cell.
+
+    Returns
+    -------
+    DataFrame
+        The checks, all passed; also in ``evaluation/<cell>/leakage.tsv``.
+
+    Raises
+    ------
+    LeakageError
+        Naming the participants.
+    """
+    checksums = VoxelChecksums(study.cache / "voxel-checksums.json")
+    tables = [(study.caps, train), *forbidden.values()]
+    images = {}
+    for caps, table in tables:
+        for row in table.itertuples():
+            visit = caps_names.Visit(str(row.participant_id), str(row.session_id))
+            path = caps_names.t1_linear_image(caps, visit, resolution=cell.resolution)
+            if not path.is_file():
+                raise InputError(f"{path}: no {cell.resolution} image for {visit}; preprocess it first")
+            images[visit.participant_id, visit.session_id] = checksums.of(path)
+    checksums.save()
+    generators: list[Path] = []
+    for seed, by_label in sets.items():
+        for label, folder in by_label.items():
+            generators.append(folder)
+            model = study.model(cell.split, label, seed)
+            if (model / lineage.FILE_NAME).is_file():
+                generators.append(model)  # trained again since the draws? then both must be clean
+    _refuse_synthetic_in_sets(tables)
+    proof = lineage.check_cell(
+        cell_train=train,
+        forbidden={name: table for name, (_, table) in forbidden.items()},
+        generators=generators,
+        split_hash=split_hash,
+        image_sha256=images,
+    )
+    write_tsv(study.cell(cell) / "leakage.tsv", proof)
+    return proof
+
+
+def _refuse_synthetic_in_sets(tables: Sequence[tuple[Path, pd.DataFrame]]) -> None:
+    for caps, table in tables:
+        for participant in table["participant_id"]:
+            if parse_index(str(participant)) is not None:
+                raise InputError(f"{caps}: {participant} is a synthetic image; real sets hold real participants only")
