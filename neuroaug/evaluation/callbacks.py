@@ -194,10 +194,7 @@ def recomputed(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Balanced accuracy, sensitivity and specificity of score rows, by scikit-learn; NaN without both classes."""
     truth = [row["label"] for row in rows]
     prediction = [row["prediction"] for row in rows]
-    if len(set(truth)) < 2:
-        accuracy = math.nan
-    else:
-        accuracy = float(balanced_accuracy_score(truth, prediction))
+    accuracy = float(balanced_accuracy_score(truth, prediction)) if len(set(truth)) > 1 else math.nan
     rates = [
         float(recall_score(truth, prediction, pos_label=label, zero_division=math.nan)) if label in truth else math.nan
         for label in ("AD", "CN")

@@ -174,10 +174,11 @@ class VolumeDataset(Dataset):
                 session_id=session,
                 label=label,
                 synthetic=bool(self.images.synthetic[position]),
-                position=int(position),
+                epoch=self.epoch,
+                place=place,
             )
-            for participant, session, label, position in zip(
-                rows["participant_id"], rows["session_id"], rows[LABEL], positions, strict=True
+            for participant, session, label, position, place in zip(
+                rows["participant_id"], rows["session_id"], rows[LABEL], positions, places, strict=True
             )
         ]
         return VolumeBatch(items, voxels)

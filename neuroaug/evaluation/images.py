@@ -78,9 +78,7 @@ class Images:
         """Checksum of who is in it, with which label and which voxels; names of folders do not enter."""
         digest = hashlib.sha256()
         checksums = [cache.image_sha256 for cache in self.caches]
-        rows = zip(
-            *(self.table[name] for name in REQUIRED), self.cache_of, self.row_of, strict=True
-        )
+        rows = zip(*(self.table[name] for name in REQUIRED), self.cache_of, self.row_of, strict=True)
         for participant, session, diagnosis, cache, row in rows:
             digest.update(f"{participant}\t{session}\t{diagnosis}\t{checksums[cache][row]}\n".encode())
         return digest.hexdigest()

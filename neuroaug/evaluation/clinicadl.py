@@ -1,0 +1,346 @@
+"""The adapter to ClinicaDL 2: one training and test of one classifier, from folders to ``scores.tsv``.
+
+ClinicaDL's `Trainer`, `Maps`, `SupervisedModel`, `Split` and callbacks do the work; the modules beside
+this one give it images, order, metrics and checkpoints that are right (docs: the traps of 2.0.0).
+Importing ClinicaDL takes ten seconds of one core, so it is imported inside functions, and `run_cells`
+does several runs in one process; what a run gives does not depend on the runs before it.
+
+A run's folder
+--------------
+``scores.tsv``             participant_id session_id test_set label score prediction; score = P(AD)
+``validation-scores.tsv``  the same for the validation set, at the epoch that was kept
+``history.tsv``            one row an epoch: losses, validation balanced accuracy, sensitivity, specificity
+``maps/``                  ClinicaDL's MAPS, of whose weights only the best epoch's are kept
+``run.json``               the completion record, written last: seeds, counts, versions, checksums of the inputs
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from neuroaug.config import Cell, ClassifierSpec, EvaluationConfig
+from neuroaug.errors import InputError
+from neuroaug.evaluation.images import Images, ImageStore, concatenate, require_both_classes
+from neuroaug.evaluation.steps import run_seed
+from neuroaug.files import read_json, sha256_file, write_json, write_tsv
+from neuroaug.provenance import versions
+
+if TYPE_CHECKING:
+    from neuroaug.evaluation.training import Fitted
+
+SCORES, VALIDATION_SCORES, HISTORY, RECORD, MAPS = (
+    "scores.tsv",
+    "validation-scores.tsv",
+    "history.tsv",
+    "run.json",
+    "maps",
+)
+COLUMNS = ["participant_id", "session_id", "test_set", "label", "score", "prediction"]
+FORMAT_VERSION = 1
+# The settings that a run's scores depend on, beside its cell and seed.
+_KEY = {"epochs", "batch_size", "learning_rate", "weight_decay", "scaling", "storage", "precision"}
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Images 1..n of a synthetic CAPS, all of one label."""
+
+    label: str
+    folder: Path
+    n: int
+
+
+@dataclass(frozen=True)
+class LabelledFolder:
+    """Real images: a CAPS, and the table (or its path) of the visits to use with their diagnoses."""
+
+    caps: Path
+    table: Path | pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run to do.
+
+    Attributes
+    ----------
+    cell : Cell
+        Training set and network.
+    k : int
+        Number of the run, from 0; fixes its seed together with ``config.seed``.
+    out : Path
+        ``evaluation/<cell>/run-<k>``.
+    config : EvaluationConfig
+        Epochs, batch size and so on.
+    train : LabelledFolder
+        The split's real training images. Needed in every cell: they size ``matched`` cells.
+    validation : LabelledFolder
+        Real images that choose the epoch.
+    tests : mapping of str to LabelledFolder
+        Test sets by name (``test``, ``aibl``).
+    synthetic : sequence of Synthetic
+        Used where the cell's name says ``synthetic-<n>``; one entry a label, or several whose n add up.
+        That their generators saw nobody they should not have is for the caller to prove
+        (`neuroaug.cohort.lineage`); ClinicaDL compares names only and cannot.
+    labels : sequence of str
+        Diagnoses; AD is the positive class.
+    spec : ClassifierSpec, optional
+        What the search found, for cells of the network ``optimised``; its learning rate and weight
+        decay replace those of `config`.
+    """
+
+    cell: Cell
+    k: int
+    out: Path
+    config: EvaluationConfig
+    train: LabelledFolder
+    validation: LabelledFolder
+    tests: Mapping[str, LabelledFolder]
+    synthetic: Sequence[Synthetic] = ()
+    labels: Sequence[str] = ("CN", "AD")
+    spec: ClassifierSpec | None = None
+
+    @property
+    def seed(self) -> int:
+        """Seed of weights, order, dropout and augmentation. Run k of every cell has the same."""
+        return run_seed(self.config.seed, self.k)
+
+
+@dataclass(frozen=True, eq=False)
+class CellImages:
+    """The images of a run, read and checked."""
+
+    train: Images
+    validation: Images
+    tests: dict[str, Images]
+    n_real: int
+    synthetic: list[dict[str, Any]] = field(default_factory=list)
+
+
+def run_cell(
+    *,
+    cell: Cell,
+    k: int,
+    out: Path,
+    config: EvaluationConfig,
+    train: LabelledFolder,
+    validation: LabelledFolder,
+    tests: Mapping[str, LabelledFolder],
+    synthetic: Sequence[Synthetic] = (),
+    labels: Sequence[str] = ("CN", "AD"),
+    spec: ClassifierSpec | None = None,
+    device: str = "auto",
+    n_threads: int | None = None,
+    cache_folder: Path | None = None,
+    n_procs: int = 1,
+) -> Path:
+    """Train and test one run of one cell.
+
+    Started again on a finished run of the same inputs, it does nothing; on a run that was killed, it
+    goes on from the last checkpoint and ends with the scores of an uninterrupted run (the same bytes on
+    a CPU with the same number of threads).
+
+    Parameters
+    ----------
+    cell, k, out, config, train, validation, tests, synthetic, labels, spec
+        See `Run`.
+    device : {"auto", "cpu", "cuda"}
+        Where to train.
+    n_threads : int, optional
+        Threads of torch on the CPU; by default torch's own number.
+    cache_folder : Path, optional
+        Where memory-mapped copies of the images are kept (a study's ``cache``); by default ``cache``
+        beside the cell's folder. Runs of all cells should share it.
+    n_procs : int
+        Processes that read images the first time.
+
+    Returns
+    -------
+    Path
+        ``<out>/scores.tsv``.
+
+    Raises
+    ------
+    InputError
+        Missing column, unknown diagnosis, duplicate visit, visit without image, images of two grids,
+        an empty class, too few synthetic images.
+    LeakageError
+        If a participant is in two of the sets.
+    DivergenceError
+        If the loss or a score is not a number.
+    ResourceError
+        No such device, or too little of its memory.
+    """
+    run = Run(cell, k, Path(out), config, train, validation, tests, synthetic, labels, spec)
+    return run_cells([run], device=device, n_threads=n_threads, cache_folder=cache_folder, n_procs=n_procs)[0]
+
+
+def run_cells(
+    runs: Sequence[Run],
+    *,
+    device: str = "auto",
+    n_threads: int | None = None,
+    cache_folder: Path | None = None,
+    n_procs: int = 1,
+) -> list[Path]:
+    """Do several runs in one process, which saves ClinicaDL's import; see `run_cell`."""
+    stores: dict[tuple[Any, ...], ImageStore] = {}
+    paths = []
+    for run in runs:
+        folder = Path(cache_folder) if cache_folder is not None else run.out.parent.parent / "cache"
+        key = (folder, run.cell.resolution, run.config.scaling, run.config.storage)
+        store = stores.setdefault(key, ImageStore(*key, n_procs=n_procs))
+        paths.append(_run(run, store, device, n_threads))
+    return paths
+
+
+def _run(run: Run, store: ImageStore, device: str, n_threads: int | None) -> Path:
+    images = read_images(run, store)
+    inputs = _inputs(run, images)
+    if is_complete(run.out, inputs):
+        return run.out / SCORES
+    from neuroaug.evaluation import training
+
+    _clear(run.out)
+    started = time.monotonic()
+    with _threads(n_threads) as used_threads:
+        fitted = training.fit(
+            images.train,
+            images.validation,
+            training.Settings.of(run, images, device),
+            maps=run.out / MAPS,
+            tests=images.tests,
+            checkpoint=run.out / "checkpoint.safetensors",
+            inputs=inputs,
+            title=f"{run.cell.name} run {run.k}",
+        )
+    _write(run, images, fitted, inputs, {"seconds": round(time.monotonic() - started, 3), "threads": used_threads})
+    return run.out / SCORES
+
+
+def read_images(run: Run, store: ImageStore) -> CellImages:
+    """Read and check every image that a run needs.
+
+    Raises
+    ------
+    InputError
+        See `run_cell`.
+    """
+    real = store.real(run.train.caps, run.train.table, run.labels, "the training set")
+    validation = store.real(run.validation.caps, run.validation.table, run.labels, "the validation set")
+    tests = {name: store.real(t.caps, t.table, run.labels, f"test set '{name}'") for name, t in run.tests.items()}
+    parts, counts = ([real] if run.cell.uses_real else []), []
+    if run.cell.n_synthetic:
+        for label in run.labels:
+            found = sum(s.n for s in run.synthetic if s.label == label)
+            if found != run.cell.n_synthetic:
+                raise InputError(
+                    f"cell '{run.cell.name}': {run.cell.n_synthetic} synthetic images of {label} are needed, "
+                    f"{found} given; draw them with 'neuroaug augment --label {label} --n {run.cell.n_synthetic}'"
+                )
+        for s in run.synthetic:
+            part = store.synthetic(Path(s.folder), s.label, s.n)
+            parts.append(part)
+            counts.append({"label": s.label, "n": s.n, "sha256": part.sha256()})
+    train = concatenate(parts)
+    require_both_classes(train.table, run.labels, f"cell '{run.cell.name}', training set")
+    require_both_classes(validation.table, run.labels, "the validation set")
+    concatenate([train.take([0]), validation.take([0]), *(test.take([0]) for test in tests.values())])
+    return CellImages(train, validation, tests, len(real), counts)
+
+
+def _inputs(run: Run, images: CellImages) -> str:
+    """Checksum of everything that a run's scores depend on, except the machine."""
+    content = {
+        "format_version": FORMAT_VERSION,
+        "cell": run.cell.name,
+        "k": run.k,
+        "seed": run.seed,
+        "config": run.config.model_dump(mode="json", include=_KEY),
+        "spec": run.spec.model_dump(mode="json") if run.spec else None,
+        "n_real": images.n_real,
+        "train": images.train.sha256(),
+        "validation": images.validation.sha256(),
+        "tests": {name: test.sha256() for name, test in images.tests.items()},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def is_complete(out: Path, inputs: str | None = None) -> bool:
+    """Whether a run's folder holds a finished run (of these inputs, where given) that nobody changed."""
+    if not (out / RECORD).is_file():
+        return False
+    record = read_json(out / RECORD)
+    if inputs is not None and record.get("inputs") != inputs:
+        return False
+    files = record.get("files", {})
+    return bool(files) and all((out / name).is_file() and sha256_file(out / name) == sha for name, sha in files.items())
+
+
+def _clear(out: Path) -> None:
+    """Remove what an interrupted or outdated run left, except its checkpoint."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (RECORD, SCORES, VALIDATION_SCORES, HISTORY):
+        (out / name).unlink(missing_ok=True)
+    shutil.rmtree(out / MAPS, ignore_errors=True)
+
+
+def _write(run: Run, images: CellImages, fitted: Fitted, inputs: str, cost: dict[str, Any]) -> None:
+    test_scores = [pd.DataFrame(rows).assign(test_set=name) for name, rows in fitted.scores.items()]
+    tables = {
+        SCORES: pd.concat(test_scores, ignore_index=True)[COLUMNS] if test_scores else pd.DataFrame(columns=COLUMNS),
+        VALIDATION_SCORES: pd.DataFrame(fitted.run.best_scores).assign(test_set="validation")[COLUMNS],
+        HISTORY: pd.DataFrame(fitted.run.history),
+    }
+    for name, table in tables.items():
+        write_tsv(run.out / name, table)
+    record = {
+        "format_version": FORMAT_VERSION,
+        "cell": run.cell.name,
+        "k": run.k,
+        "inputs": inputs,
+        "seed": run.seed,
+        "config": run.config.model_dump(mode="json"),
+        "spec": run.spec.model_dump(mode="json") if run.spec else None,
+        "n_real": images.n_real if run.cell.uses_real else 0,
+        "n_real_per_label": _per_label(images.train.take((~images.train.synthetic).nonzero()[0]), run.labels),
+        "n_synthetic_per_label": run.cell.n_synthetic,
+        "synthetic": images.synthetic,
+        "n_validation": len(images.validation),
+        "n_test": {name: len(test) for name, test in images.tests.items()},
+        "grid": list(images.train.shape),
+        **fitted.summary(),
+        **cost,
+        "files": {name: sha256_file(run.out / name) for name in tables},
+        "versions": versions("torch", "monai", "clinicadl", "numpy", "pandas", "scikit-learn"),
+    }
+    write_json(run.out / RECORD, record)
+    (run.out / "checkpoint.safetensors").unlink(missing_ok=True)
+
+
+def _per_label(images: Images, labels: Sequence[str]) -> dict[str, int]:
+    return {label: int((images.table["diagnosis"] == label).sum()) for label in labels}
+
+
+@contextmanager
+def _threads(n_threads: int | None) -> Iterator[int]:
+    """Give torch `n_threads` threads while the block runs."""
+    import torch
+
+    before = torch.get_num_threads()
+    if n_threads is not None:
+        torch.set_num_threads(n_threads)
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
