@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neuroaug.cohort import lineage
 from neuroaug.errors import InputError, ResourceError
 from neuroaug.files import free_bytes, human_bytes, remove_leftovers, sha256_file, write_tsv
 from neuroaug.imaging.grid import GRIDS
@@ -196,8 +197,9 @@ def generate(
             "free some space, choose --dtype uint8, or ask for fewer"
         )
 
+    learned_from = lineage.read_lineage(model_folder)
     out.mkdir(parents=True, exist_ok=True)
-    layout.copy_lineage(model_folder, out)
+    lineage.write_lineage(out, learned_from)
     sources = [{"Description": f"{source_name or 'preprocessed T1w images'}, label {model.label}"}]
     layout.write_description(out, record, sources)
     record.write(out)

@@ -7,7 +7,6 @@ of real preprocessed images, so that ClinicaDL and viewers read them unchanged.
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -147,15 +146,6 @@ def write_description(folder: Path, record: SetRecord, source_datasets: Sequence
         source_datasets=source_datasets,
     )
     write_text(folder / ".bidsignore", "subjects/\nsynthesis.json\nlineage.tsv\ndraws.tsv\n.neuroaug/\n")
-
-
-def copy_lineage(model_folder: Path, folder: Path) -> None:
-    """Carry the generator's lineage with the set: who it was learned from travels with the images."""
-    source = model_folder / "lineage.tsv"
-    if not source.is_file():
-        raise InputError(f"{source}: missing; without it nobody can prove that this generator saw no test participant")
-    shutil.copyfile(source, folder / ".tmp-lineage")
-    (folder / ".tmp-lineage").replace(folder / "lineage.tsv")
 
 
 def missing_of(indices: Iterable[int], present: set[int]) -> list[int]:

@@ -1,0 +1,1 @@
+"""Measured speeds (``neuroaug bench``), each beside what it is compared with."""
