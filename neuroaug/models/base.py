@@ -85,8 +85,8 @@ def require_room(config: GeneratorConfig, shape: tuple[int, ...]) -> None:
     if 4 * n > available:
         raise ResourceError(
             f"network {config.network} on a grid of {'x'.join(map(str, shape))} has {n:,} parameters: "
-            f"{human_bytes(4 * n)}, and {human_bytes(16 * n)} to train it with Adam; {human_bytes(available)} of memory "
-            "are free; use network: conv3d, a lower latent_dim, or a machine with more memory"
+            f"{human_bytes(4 * n)}, and {human_bytes(16 * n)} to train it with Adam; {human_bytes(available)} of "
+            "memory are free; use network: conv3d, a lower latent_dim, or a machine with more memory"
         )
 
 

@@ -138,28 +138,28 @@ def coarser_grids(shape: Sequence[int]) -> list[tuple[int, ...]]:
     return grids
 
 
-def _kernel(grid: Sequence[int], size: int) -> tuple[int, ...]:
-    return tuple(size if n > 1 else 1 for n in grid)
+Triple = tuple[int, int, int]
 
 
-def _padding(kernel: Sequence[int]) -> tuple[int, ...]:
-    return tuple((k - 1) // 2 for k in kernel)
+def _where_long(grid: Sequence[int], value: int, otherwise: int) -> Triple:
+    """One setting an axis: axes of a single voxel are left alone."""
+    x, y, z = (value if n > 1 else otherwise for n in grid)
+    return x, y, z
 
 
 class Down(nn.Module):
     """Strided 3x3x3 convolution to the next coarser grid, then SiLU."""
 
-    def __init__(self, grid: Sequence[int], n_in: int, n_out: int, groups: int = 0) -> None:
+    def __init__(self, grid: Sequence[int], n_in: int, n_out: int) -> None:
         super().__init__()
-        kernel = _kernel(grid, 3)
-        stride = tuple(2 if n > 1 else 1 for n in grid)
-        self.convolution = nn.Conv3d(n_in, n_out, kernel, stride, _padding(kernel))
-        self.norm = nn.GroupNorm(groups, n_out) if groups else nn.Identity()
+        self.convolution = nn.Conv3d(
+            n_in, n_out, _where_long(grid, 3, 1), _where_long(grid, 2, 1), _where_long(grid, 1, 0)
+        )
         self.activation = nn.SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
         """Features on the coarser grid."""
-        return self.activation(self.norm(self.convolution(x)))
+        return self.activation(self.convolution(x))
 
 
 class Up(nn.Module):
@@ -172,10 +172,8 @@ class Up(nn.Module):
     def __init__(self, finer: Sequence[int], n_in: int, n_out: int) -> None:
         super().__init__()
         self.finer = tuple(finer)
-        kernel = _kernel(finer, 4)
-        stride = tuple(2 if n > 1 else 1 for n in finer)
-        padding = tuple(1 if n > 1 else 0 for n in finer)
-        self.convolution = nn.ConvTranspose3d(n_in, n_out, kernel, stride, padding)
+        kernel = _where_long(finer, 4, 1)
+        self.convolution = nn.ConvTranspose3d(n_in, n_out, kernel, _where_long(finer, 2, 1), _where_long(finer, 1, 0))
         self._interpolate(n_in, n_out, kernel)
 
     def _interpolate(self, n_in: int, n_out: int, kernel: Sequence[int]) -> None:
@@ -189,13 +187,12 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features on the finer grid."""
-        x = self.convolution(x)
-        return x[(..., *(slice(n) for n in self.finer))]
+        x_size, y_size, z_size = self.finer
+        return self.convolution(x)[..., :x_size, :y_size, :z_size]
 
 
 def _same(grid: Sequence[int], n_in: int, n_out: int) -> nn.Conv3d:
-    kernel = _kernel(grid, 3)
-    return nn.Conv3d(n_in, n_out, kernel, 1, _padding(kernel))
+    return nn.Conv3d(n_in, n_out, _where_long(grid, 3, 1), 1, _where_long(grid, 1, 0))
 
 
 class ConvTrunk(nn.Sequential):
@@ -227,7 +224,8 @@ class ConvDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Logits (B, 1, X, Y, Z) of latents (B, d)."""
-        return self.last(self.stages(self.stem(z).unflatten(1, self.coarsest)))
+        coarse = self.stem(z).unflatten(1, self.coarsest)
+        return self.last(self.stages(coarse.contiguous(memory_format=torch.channels_last_3d)))
 
 
 def build_conv3d(shape: Sequence[int], latent_dim: int, width: int = 16) -> Networks:
@@ -262,11 +260,13 @@ def build_conv3d(shape: Sequence[int], latent_dim: int, width: int = 16) -> Netw
     channels = [width * factor for factor in factors]
     light = [max(width // 4, 1) * factor for factor in factors]
     encoder, metric = ConvTrunk(grids, channels), ConvTrunk(grids, light)
-    return Networks(
-        encoder=nn.Sequential(encoder, GaussianHead(encoder.n_features, latent_dim)),
-        decoder=ConvDecoder(latent_dim, grids, channels, last=max(width // 4, 1)),
-        metric=nn.Sequential(metric, FactorHead(metric.n_features, latent_dim)),
+    networks = (
+        nn.Sequential(encoder, GaussianHead(encoder.n_features, latent_dim)),
+        ConvDecoder(latent_dim, grids, channels, last=max(width // 4, 1)),
+        nn.Sequential(metric, FactorHead(metric.n_features, latent_dim)),
     )
+    # Channels last: a training step on two cores takes half the time.
+    return Networks(*(network.to(memory_format=torch.channels_last_3d) for network in networks))  # type: ignore[call-overload]
 
 
 def build_networks(config: GeneratorConfig, shape: Sequence[int]) -> Networks:

@@ -44,6 +44,11 @@ class RHVAE(Generator):
         """c_i, the mean codes that the metric is built on, (N, d)."""
         return self.metric.centroids
 
+    def factors(self, x: Tensor) -> Tensor:
+        """L_psi(x), lower triangular with a positive diagonal, (B, d, d) (METHOD 2)."""
+        assert self.metric_network is not None, "an RHVAE has a metric network"
+        return at_least_float32(self.metric_network(x))
+
     # -- objective --------------------------------------------------------------------------
 
     def _flow(
@@ -76,7 +81,7 @@ class RHVAE(Generator):
         """
         noise = self._noise_for(x, noise, generator)
         mean, log_variance = map(at_least_float32, self.encoder(x))
-        factors = at_least_float32(self.metric_network(x))
+        factors = self.factors(x)
         kind = x.device.type
         precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         with torch.autocast(kind, enabled=False):
@@ -135,7 +140,7 @@ class RHVAE(Generator):
         for x in batches:
             x = x.to(self.device)
             centroids.append(self.encode(x)[0].cpu())
-            factors.append(self.metric_network(x).cpu())
+            factors.append(self.factors(x).cpu())
         self.train(was_training)
         self.set_metric_tensors(
             {
