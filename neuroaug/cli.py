@@ -282,8 +282,8 @@ def evaluate(
 @app.command(cls=VariadicCommand, epilog="Example: neuroaug search --trials 100")
 def search(
     study: Annotated[OptionalPath, typer.Argument(help="Study folder (default: the current one).")] = None,
-    trials: Annotated[int, typer.Option("--trials", help="Random architectures.")] = 100,
-    folds: Annotated[int, typer.Option("--folds", help="Cross-validation folds of the training set.")] = 5,
+    trials: Annotated[int | None, typer.Option("--trials", help="Random architectures.")] = None,
+    folds: Annotated[int | None, typer.Option("--folds", help="Cross-validation folds.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs a fold.")] = None,
     device: Device = "auto",
     verbose: Verbose = False,
