@@ -130,7 +130,7 @@ def test_a_run_fails_when_clinicadl_s_metric_is_not_that_of_the_scores():
         def get_metric_value(self, name, epoch=None):
             return {"ba": 0.625, "sensitivity": 1.0, "specificity": 0.0}[name]
 
-    with pytest.raises(RuntimeError, match="sensitivity: ClinicaDL reports 1.0, the scores give 0.5"):
+    with pytest.raises(RuntimeError, match=r"sensitivity: ClinicaDL reports 1\.0, the scores give 0\.5"):
         recorder.check(Wrong())
 
 
