@@ -103,7 +103,7 @@ def local_metric(z: Tensor, tensors: MetricTensors) -> LocalMetric:
     return LocalMetric(z, weights, inverse, half.mT @ half, log_det)
 
 
-def _pull(local: LocalMetric, tensors: MetricTensors, probe: Tensor) -> Tensor:
+def pull(local: LocalMetric, tensors: MetricTensors, probe: Tensor) -> Tensor:
     """``(1/T^2) sum_i w_i tr(S M_i) (z - c_i)`` for symmetric probes S, shape (B, d, d).
 
     Since ``dG^-1/dz = -(2/T^2) sum_i w_i M_i (z - c_i)``, this is ``-1/2 tr(S dG^-1/dz)``.
@@ -116,7 +116,7 @@ def _pull(local: LocalMetric, tensors: MetricTensors, probe: Tensor) -> Tensor:
 
 def grad_log_density(local: LocalMetric, tensors: MetricTensors) -> Tensor:
     """Gradient of 1/2 log det G^-1 (METHOD 2), shape (B, d)."""
-    return -_pull(local, tensors, local.metric)
+    return -pull(local, tensors, local.metric)
 
 
 def kinetic_energy(local: LocalMetric, v: Tensor) -> Tensor:
@@ -136,4 +136,4 @@ def grad_kinetic_energy(local: LocalMetric, tensors: MetricTensors, v: Tensor) -
 
     ``(1/T^2) sum_i w_i [tr(G M_i) - |L_i^T v|^2] (z - c_i)``.
     """
-    return _pull(local, tensors, local.metric - v.unsqueeze(-1) * v.unsqueeze(-2))
+    return pull(local, tensors, local.metric - v.unsqueeze(-1) * v.unsqueeze(-2))

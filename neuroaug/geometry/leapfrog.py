@@ -120,7 +120,7 @@ def _relative(update: Tensor, value: Tensor) -> Tensor:
 
 
 def _solve(state: LeapfrogState, tensors: MetricTensors, step: Tensor, n_iterations: int) -> _Half:
-    """Fixed points of the two implicit equations; `step` has shape (B, 1) or ()."""
+    """Iterate the two implicit equations to their fixed points; `step` has shape (B, 1)."""
     z, v, grad, local = state
     half_v, first, last = v, [], []
     for i in range(n_iterations):

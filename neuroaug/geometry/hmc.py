@@ -1,0 +1,135 @@
+"""Hamiltonian Monte Carlo on the density of a metric (TPAMI eq. 9, 14 and App. C; GEO Alg. 2).
+
+Target: ``exp(log_density)`` on the ball S of the given radius, i.e. sqrt(det G^-1) for the learned metric and
+sqrt(det G) for a VAE's. H(z, v) = -log_density(z) + 1/2 v^T v, with the Stormer-Verlet leapfrog
+
+    v' = v + eps/2 grad(z);   z_next = z + eps v';   v_next = v' + eps/2 grad(z_next)
+
+which needs one gradient a step, since the gradient at z_next is the next step's first.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from neuroaug.geometry.chains import (
+    ChainInfo,
+    ChunkResult,
+    Metric,
+    check_arguments,
+    log_uniform,
+    normal,
+    outside,
+    run_in_chunks,
+)
+from neuroaug.geometry.kernels import Evaluator
+
+# A proposal whose energy exceeds the start's by this many nats is called divergent (as in Stan and blackjax).
+MAX_ENERGY_ERROR = 1000.0
+
+
+def sample(
+    metric: Metric,
+    initial: Tensor,
+    *,
+    n_steps: int,
+    n_leapfrog: int,
+    step_size: float,
+    generator: torch.Generator,
+    radius: float | None = None,
+    trace: bool = False,
+    n_workers: int | None = None,
+) -> tuple[Tensor, ChainInfo]:
+    """Run B independent chains and return where they end.
+
+    Parameters
+    ----------
+    metric : LearnedMetric or PosteriorMetric
+        Gives the density.
+    initial : Tensor, shape (B, d)
+        Where the chains start; its type is the precision of the run.
+    n_steps : int
+        Proposals a chain (the papers' 300; GEO: 100).
+    n_leapfrog : int
+        Leapfrog steps a proposal, l (10 to 15).
+    step_size : float
+        eps, or gamma in TPAMI (.01 to .05).
+    generator : torch.Generator
+        Source of all randomness, on the CPU or the device of `initial`. The same state gives the same draws.
+    radius : float, optional
+        Of the ball S around 0; a proposal outside is rejected. None: no bound, and a learned target is improper.
+    trace : bool
+        Keep every position, shape (B, n_steps, d), in the info.
+    n_workers : int, optional
+        Threads over which chunks of chains are spread (default: torch's). No draw depends on it.
+
+    Returns
+    -------
+    samples : Tensor, shape (B, d)
+        Last positions.
+    info : ChainInfo
+        Acceptance, divergences, displacement.
+
+    Raises
+    ------
+    ValueError
+        If `initial` has another dimension than the metric, or a setting is not positive.
+    """
+    check_arguments(metric, initial, radius, n_steps=n_steps, n_leapfrog=n_leapfrog, step_size=step_size)
+
+    def advance(z: Tensor, own_generator: torch.Generator) -> ChunkResult:
+        evaluator = metric.evaluator(z.shape[1], z.dtype)
+        return _advance(evaluator, z, n_steps, n_leapfrog, step_size, own_generator, radius, trace)
+
+    return run_in_chunks(initial, n_steps, generator, advance, n_workers)
+
+
+def _advance(
+    evaluator: Evaluator,
+    z: Tensor,
+    n_steps: int,
+    n_leapfrog: int,
+    step_size: float,
+    generator: torch.Generator,
+    radius: float | None,
+    trace: bool,
+) -> ChunkResult:
+    """Advance one chunk of chains, (d, n); the gradient and density at z are carried from step to step."""
+    n = z.shape[1]
+    grad = evaluator.gradient(z).clone()
+    log_density = evaluator.log_density().clone()
+    if (beyond := outside(z, radius)) is not None:
+        log_density.masked_fill_(beyond, -torch.inf)
+    accepted = torch.zeros(n, dtype=z.dtype, device=z.device)
+    n_divergent = torch.zeros((), dtype=torch.int64, device=z.device)
+    n_outside = torch.zeros_like(n_divergent)
+    path = torch.empty(n_steps, *z.shape, dtype=z.dtype, device=z.device) if trace else None
+    for step in range(n_steps):
+        v = normal(tuple(z.shape), z, generator)
+        energy = 0.5 * v.square().sum(0) - log_density
+        new_z, new_grad = z.clone(), grad
+        v.add_(new_grad, alpha=0.5 * step_size)
+        for k in range(n_leapfrog):
+            new_z.add_(v, alpha=step_size)
+            new_grad = evaluator.gradient(new_z)
+            v.add_(new_grad, alpha=step_size if k + 1 < n_leapfrog else 0.5 * step_size)
+        new_log_density = evaluator.log_density()
+        new_energy = 0.5 * v.square().sum(0) - new_log_density
+        divergent = ~torch.isfinite(new_energy) | (new_energy - energy > MAX_ENERGY_ERROR)
+        # min(1, exp(H0 - H)), in logs: a NaN compares false and is a rejection.
+        accept = (log_uniform(n, z, generator) < energy - new_energy) & ~divergent
+        if (beyond := outside(new_z, radius)) is not None:
+            accept &= ~beyond
+            n_outside += (beyond & ~divergent).sum()
+        n_divergent += divergent.sum()
+        accepted += accept
+        z = torch.where(accept, new_z, z)
+        grad = torch.where(accept, new_grad, grad)
+        log_density = torch.where(accept, new_log_density, log_density)
+        if path is not None:
+            path[step] = z
+    result = ChunkResult(z=z, accepted=accepted, divergent=n_divergent, outside=n_outside)
+    if path is not None:
+        result["trace"] = path.permute(2, 0, 1)
+    return result
