@@ -1,0 +1,384 @@
+"""A cohort's raw scans, or a CAPS of Clinica's, made into a CAPS that networks read."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from neuroaug.config import PreprocessingConfig
+from neuroaug.errors import InputError, ResourceError
+from neuroaug.files import read_json, remove_leftovers
+from neuroaug.imaging import caps as layout
+from neuroaug.imaging import plan as planning
+from neuroaug.imaging.bids import Refusal, read_filter, select
+from neuroaug.imaging.caps import Visit
+from neuroaug.imaging.claims import Claim, claim_visit, hidden, scratch_folder
+from neuroaug.imaging.limits import available_mb, interruptible
+from neuroaug.imaging.plan import Job, Plan, Request
+from neuroaug.imaging.pool import Outcome, Pool, Task
+from neuroaug.imaging.records import Record, prepare_caps, read_record, remove_record, update_tables, write_record
+from neuroaug.progress import Progress, progress
+
+log = logging.getLogger("neuroaug")
+
+TARGET = "neuroaug.imaging.visit:work"
+_TABLES_EVERY_S = 10.0
+
+
+@dataclass(frozen=True)
+class PreprocessSummary:
+    """What `preprocess` did.
+
+    Attributes
+    ----------
+    n_ok : int
+        Visits finished now.
+    n_failed : int
+        Rows of ``failures.tsv`` about what was asked for, those of earlier runs included.
+    n_skipped : int
+        Visits finished before.
+    n_rejected : int
+        Finished visits whose registration did not pass the quality check.
+    failures : tuple of Refusal
+        The rows counted by `n_failed`.
+    hours : float
+        The estimate, of a dry run.
+    """
+
+    n_ok: int
+    n_failed: int
+    n_skipped: int
+    n_rejected: int = 0
+    failures: tuple[Refusal, ...] = ()
+    hours: float = 0.0
+
+
+def preprocess(
+    caps: str | Path,
+    *,
+    bids: str | Path | None = None,
+    participants: Iterable[str] | None = None,
+    sessions: Iterable[str] | None = None,
+    visits_tsv: str | Path | None = None,
+    bids_filter: str | Path | None = None,
+    config: PreprocessingConfig | None = None,
+    n_procs: int = 1,
+    omp_nthreads: int = 1,
+    mem_mb: float | None = None,
+    work_dir: str | Path | None = None,
+    out: str | Path | None = None,
+    rerun_failed: bool = False,
+    dry_run: bool = False,
+    part: tuple[int, int] = (1, 1),
+    target: str = TARGET,
+) -> PreprocessSummary:
+    """Preprocess every visit that is not preprocessed yet.
+
+    A visit that cannot be done becomes a row of ``failures.tsv`` at the root of the CAPS and the others go on. The
+    files of a visit depend on its scan and the request alone. May be killed at any moment and started again, and any
+    number of processes may share a CAPS.
+
+    Parameters
+    ----------
+    caps : path-like
+        The CAPS: made if absent and `bids` is given; Clinica's is completed, never changed.
+    bids : path-like, optional
+        Raw scans. Without it, what images in the CAPS lack is added.
+    participants, sessions : iterable of str, optional
+        Labels, prefix optional.
+    visits_tsv, bids_filter : path-like, optional
+        Table of visits (participant_id, session_id); JSON that chooses among several T1w of a visit.
+    config : PreprocessingConfig, optional
+        Profile, N4 distance, template, resolutions, time limit a visit.
+    n_procs, omp_nthreads : int
+        Visits at a time; threads of numerical libraries for each.
+    mem_mb : float, optional
+        Memory for all visits together; by default what the machine has.
+    work_dir : path-like, optional
+        Scratch folder; by default in the CAPS.
+    out : path-like, optional
+        CAPS that receives the added files instead of `caps`.
+    rerun_failed : bool
+        Try visits again that failed before and have not changed.
+    dry_run : bool
+        Print the plan and the estimated hours; write nothing.
+    part : (i, n)
+        Deal the participants into n parts and do the i-th.
+    target : str
+        ``module:function`` that does one visit.
+
+    Raises
+    ------
+    InputError
+        For folders, labels or tables that cannot be used as asked; nothing is written then.
+    ResourceError
+        If the disk is full or workers cannot be started.
+    KeyboardInterrupt
+        After an interrupt; visits in hand are finished first, or undone at a second interrupt.
+    """
+    config = config or PreprocessingConfig()
+    request = planning.resolve(caps, bids=bids, out=out, config=config, rerun_failed=rerun_failed)
+    selection, refusals = select(participants, sessions, visits_tsv)
+    plan = planning.make_plan(request, selection, read_filter(bids_filter) if bids_filter else {}, part, refusals)
+    n_workers = _width(plan, config.profile, n_procs, mem_mb)
+    if dry_run:
+        return _tell(request, plan, n_workers)
+    run = _Run(request, plan)
+    with scratch_folder(_scratch_parent(request, work_dir)) as scratch:
+        prepare_caps(request.target, **_description(request))
+        pool = Pool(
+            target,
+            n_workers=n_workers,
+            scratch=scratch,
+            n_threads=omp_nthreads,
+            timeout_s=config.timeout_s,
+            memory_mb=mem_mb,
+        )
+        with interruptible(pool):
+            run.go(pool)
+    return run.summary()
+
+
+class _Run:
+    """One execution of a plan: hands out claimed visits, keeps the books."""
+
+    def __init__(self, request: Request, plan: Plan) -> None:
+        self._request, self._plan = request, plan
+        self._claims: dict[Visit, tuple[Claim, Job]] = {}
+        self._now: dict[Visit, Record] = {}  # decided in this run
+        self._unwritten: dict[Visit, Record] = {}
+        self._written = time.monotonic()
+        self._skipped = set(plan.done)
+
+    def go(self, pool: Pool) -> None:
+        for note in self._plan.notes:
+            log.info("%s", note)
+        target = self._request.target
+        update_tables(
+            target, {**self._plan.done, **self._plan.failed}, self._plan.refusals, planned=self._plan.concerns
+        )
+        done = len(self._plan.done) + len(self._plan.failed)
+        with progress(done + len(self._plan.jobs), "preprocess", "visits", done=done) as shown:
+            try:
+                # Closing kills the workers, so that what follows finds nobody at work on the files.
+                with closing(pool.run(self._tasks(shown))) as outcomes:
+                    for outcome in outcomes:
+                        if outcome.fatal:
+                            raise ResourceError(f"{target}: {outcome.reason}")
+                        self._settle(outcome)
+                        self._show(shown)
+            finally:
+                for visit in list(self._claims):
+                    self._undo(visit)
+                self._write_tables()
+        self._write_pages()
+
+    def summary(self) -> PreprocessSummary:
+        """Count."""
+        failures = set(self._plan.refusals)
+        known = {**self._plan.done, **self._plan.failed, **self._now}
+        for visit, record in known.items():
+            if record.status == "failed":
+                failures.add(Refusal(visit.participant_id, visit.session_id, record.stage, record.reason))
+        finished = [record for record in known.values() if record.status == "ok"]
+        return PreprocessSummary(
+            n_ok=sum(record.status == "ok" and visit not in self._skipped for visit, record in self._now.items()),
+            n_failed=len(failures),
+            n_skipped=len(self._skipped),
+            n_rejected=sum(not record.quality.get("pass", True) for record in finished),
+            failures=tuple(sorted(failures)),
+        )
+
+    def _tasks(self, shown: Progress) -> Iterator[Task | None]:
+        """Claim visits one by one; those that another process works on come last."""
+        waiting = deque(self._plan.jobs)
+        while waiting:
+            for _ in range(len(waiting)):
+                job = waiting.popleft()
+                claim = claim_visit(self._request.target, job.visit)
+                if claim is None:
+                    waiting.append(job)
+                    continue
+                # Another process may have finished it since the plan was made.
+                state = planning.judge(self._request, job)
+                if isinstance(state, Record):
+                    claim.release()
+                    self._now[job.visit] = self._unwritten[job.visit] = state
+                    if state.status == "ok":
+                        self._skipped.add(job.visit)
+                    self._show(shown)
+                    continue
+                self._claims[job.visit] = (claim, state)
+                planning.require_one_distance(self._request)
+                self._begin(state)
+                yield Task(job.visit, payload(self._request, state))
+                break
+            else:
+                if waiting:
+                    yield None
+
+    def _begin(self, job: Job) -> None:
+        folder = layout.t1_linear_folder(self._request.target, job.visit)
+        if folder.is_dir():
+            remove_leftovers(folder)
+        if job.kind == "process":
+            write_record(self._request.target, job.visit, Record("started"))
+
+    def _settle(self, outcome: Outcome) -> None:
+        claim, job = self._claims.pop(outcome.key)
+        if outcome.result is not None:
+            record = self._success(job, outcome.result)
+        else:
+            record = self._failure(job, outcome)
+            log.warning("%s: %s: %s", job.visit, record.stage, record.reason)
+        write_record(self._request.target, job.visit, record)
+        claim.release()
+        self._now[job.visit] = self._unwritten[job.visit] = record
+        if time.monotonic() - self._written > _TABLES_EVERY_S:
+            self._write_tables()
+
+    def _success(self, job: Job, result: dict[str, Any]) -> Record:
+        folder = layout.t1_linear_folder(self._request.target, job.visit)
+        files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+        before = read_record(self._request.target, job.visit)
+        if job.kind == "complete" and before is not None and before.status == "ok":
+            return replace(before, files=files, quality=before.quality or result.get("quality", {}))
+        parameters = self._request.parameters if job.kind == "process" else planning.CLINICAS
+        return Record(
+            "ok",
+            input=planning.fingerprint(job.source),
+            parameters=parameters,
+            files=files,
+            quality=result.get("quality", {}),
+            note=job.note,
+        )
+
+    def _failure(self, job: Job, outcome: Outcome) -> Record:
+        self._remove_files(job)
+        return Record(
+            "failed",
+            input=planning.fingerprint(job.source),
+            parameters=self._request.parameters,
+            stage=outcome.stage or "preprocess",
+            reason=self._without_paths(outcome.reason),
+        )
+
+    def _undo(self, visit: Visit) -> None:
+        claim, job = self._claims.pop(visit)
+        self._remove_files(job)
+        if job.kind == "process":
+            remove_record(self._request.target, visit)
+        claim.release()
+
+    def _remove_files(self, job: Job) -> None:
+        """Leave nothing of a visit that is not finished; of Clinica's, only what was in the middle of being written."""
+        target = self._request.target
+        folder = layout.t1_linear_folder(target, job.visit)
+        if not folder.is_dir():
+            return
+        remove_leftovers(folder)
+        if job.kind == "process":
+            for path in folder.glob(f"{job.visit.stem}_space-{layout.SPACE}_*"):
+                path.unlink(missing_ok=True)
+        with suppress(OSError):  # other files are there
+            for empty in (folder, folder.parent, folder.parent.parent):
+                empty.rmdir()
+
+    def _without_paths(self, reason: str) -> str:
+        """Take the machine's paths out of what is written into the CAPS."""
+        for folder in filter(None, (self._request.bids, self._request.target, self._request.caps)):
+            for spelled in {str(folder), str(folder.resolve())}:
+                reason = reason.replace(f"{spelled}/", "")
+        return " ".join(reason.split())
+
+    def _show(self, shown: Progress) -> None:
+        failed = sum(record.status == "failed" for record in (*self._plan.failed.values(), *self._now.values()))
+        shown.advance(1, **({"failed": failed} if failed else {}))
+
+    def _write_tables(self) -> None:
+        if self._unwritten:
+            update_tables(self._request.target, self._unwritten)
+            self._unwritten.clear()
+        self._written = time.monotonic()
+
+    def _write_pages(self) -> None:
+        from neuroaug.imaging.qc_pages import PAGES, write_pages
+
+        if self._now or not (self._request.target / PAGES).exists():
+            write_pages(self._request.target)
+
+
+def payload(request: Request, job: Job) -> dict[str, Any]:
+    """Spell a job for a worker."""
+    return {
+        "participant_id": job.visit.participant_id,
+        "session_id": job.visit.session_id,
+        "kind": job.kind,
+        "source": str(job.source),
+        "caps": str(request.caps),
+        "target": str(request.target),
+        "profile": request.config.profile,
+        "n4_distance": request.config.n4_distance,
+        "template": request.config.template,
+        "resolutions": list(request.config.resolutions),
+    }
+
+
+def _width(plan: Plan, profile: str, n_procs: int, mem_mb: float | None) -> int:
+    """How many visits to do at a time within the memory."""
+    need = planning.MEMORY_MB[profile]
+    room = 0.9 * available_mb() if mem_mb is None else mem_mb
+    width = max(1, min(n_procs, int(room // need), len(plan.jobs)))
+    if width < min(n_procs, len(plan.jobs)):
+        log.info("%d visits at a time instead of %d: %.0f MB for about %.0f MB each", width, n_procs, room, need)
+    return width
+
+
+def _scratch_parent(request: Request, work_dir: str | Path | None) -> Path:
+    if work_dir is None:
+        return hidden(request.target) / "work"
+    return Path(work_dir).expanduser().absolute() / "neuroaug-preprocess"
+
+
+def _description(request: Request) -> dict[str, Any]:
+    """Name and sources of a new CAPS, from the data set that it is made of."""
+    content: Any = {}
+    with suppress(InputError):
+        content = read_json((request.bids or request.caps) / layout.DESCRIPTION)
+    content = content if isinstance(content, dict) else {}
+    name = content.get("Name")
+    sources = [{"DOI": content["DatasetDOI"]}] if isinstance(content.get("DatasetDOI"), str) else []
+    return {
+        "name": f"t1-linear of {name}" if isinstance(name, str) and name else "t1-linear",
+        "source_datasets": sources,
+    }
+
+
+def _tell(request: Request, plan: Plan, n_workers: int) -> PreprocessSummary:
+    """Print what would be done."""
+    hours = plan.hours(request.config.profile, n_workers)
+    new = sum(job.kind == "process" for job in plan.jobs)
+    lines = [
+        f"{request.target}: {new} visits to preprocess, {len(plan.jobs) - new} to complete, {len(plan.done)} done, "
+        f"{len(plan.failed)} failed before (--rerun-failed tries again), {len(plan.refusals)} refused",
+        f"profile {request.config.profile}, N4 distance {request.config.n4_distance} mm, "
+        f"resolutions {' '.join(request.config.resolutions)}",
+        f"about {hours:.1f} hours with {n_workers} visits at a time",
+        *(f"  {job.visit}: {job.kind}" + (f" ({job.note})" if job.note else "") for job in plan.jobs),
+        *(f"  {row.participant_id} {row.session_id}: {row.stage}: {row.reason}" for row in plan.refusals),
+        "dry run: nothing was written",
+    ]
+    print("\n".join(lines), flush=True)
+    return PreprocessSummary(
+        n_ok=0,
+        n_failed=0,
+        n_skipped=len(plan.done),
+        failures=tuple(sorted(set(plan.refusals))),
+        hours=hours,
+    )
