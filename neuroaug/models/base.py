@@ -16,7 +16,7 @@ from neuroaug.config import GeneratorConfig
 from neuroaug.errors import InputError, ResourceError
 from neuroaug.files import human_bytes
 from neuroaug.models.footprint import available_memory
-from neuroaug.models.likelihood import Bernoulli, Gaussian
+from neuroaug.models.likelihood import Bernoulli, Gaussian, at_least_float32
 from neuroaug.models.networks import Networks, build_networks, n_parameters
 from neuroaug.models.objective import Noise, draw_noise
 
@@ -195,7 +195,7 @@ class Generator(nn.Module):
             If the images are of another grid.
         """
         self.check_images(x)
-        mean, log_variance = self.encoder(x.to(self.device))
+        mean, log_variance = map(at_least_float32, self.encoder(x.to(self.device)))
         return mean, log_variance
 
     @property
@@ -303,8 +303,22 @@ class Generator(nn.Module):
         """Training objective on a batch of images (B, 1, X, Y, Z) in [0, 1]."""
 
     @abstractmethod
-    def log_weights(self, x: Tensor, noise: Noise) -> Tensor:
-        """Logarithm of the unbiased estimate of p(x) with the given noise, (B,) (METHOD 3)."""
+    def log_weights(self, x: Tensor, code: tuple[Tensor, Tensor], noise: Noise) -> Tensor:
+        """Logarithm of the unbiased estimate of p(x) with the given noise (METHOD 3).
+
+        Parameters
+        ----------
+        x : Tensor, shape (B, 1, X, Y, Z)
+            Images in [0, 1].
+        code : tuple of Tensor, shape (B, d)
+            Mean and log-variance of q(z|x).
+        noise : Noise
+            Standard normal draws.
+
+        Returns
+        -------
+        Tensor, shape (B,)
+        """
 
     @torch.no_grad()
     def elbo(self, x: Tensor, noise: Noise | None = None, generator: torch.Generator | None = None) -> Tensor:
@@ -321,7 +335,8 @@ class Generator(nn.Module):
         -------
         Tensor, shape (B,)
         """
-        return self.log_weights(x, self._noise_for(x, noise, generator))
+        x = x.to(self.device)
+        return self.log_weights(x, self.encode(x), self._noise_for(x, noise, generator))
 
     @torch.no_grad()
     def log_likelihood(self, x: Tensor, n_samples: int = 100, generator: torch.Generator | None = None) -> Tensor:
@@ -341,8 +356,17 @@ class Generator(nn.Module):
         Tensor, shape (B,)
             A lower bound in expectation that tightens with `n_samples`.
         """
-        draws = [self.log_weights(x, self._noise_for(x, None, generator)) for _ in range(n_samples)]
-        return torch.logsumexp(torch.stack(draws), 0) - math.log(n_samples)
+        x = x.to(self.device)
+        code = self.encode(x)
+        at_once = max(1, min(n_samples, DECODED_VOXELS // max(x.numel(), 1)))
+        draws = []
+        for start in range(0, n_samples, at_once):
+            n = min(at_once, n_samples - start)
+            repeated = x.repeat(n, 1, 1, 1, 1)
+            mean, log_variance = (part.repeat(n, 1) for part in code)
+            noise = self._noise_for(repeated, None, generator)
+            draws.append(self.log_weights(repeated, (mean, log_variance), noise).unflatten(0, (n, len(x))))
+        return torch.logsumexp(torch.cat(draws), 0) - math.log(n_samples)
 
     # -- drawing ----------------------------------------------------------------------------
 

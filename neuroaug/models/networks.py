@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from neuroaug.config import GeneratorConfig
+from neuroaug.models.likelihood import at_least_float32
 
 LARGEST_COARSE_AXIS = 8
 """The convolutional networks halve the grid until no axis is longer than this."""
@@ -76,7 +77,7 @@ class FactorHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Factors L (B, d, d) of features (B, n)."""
         # d = 1 has nothing below the diagonal; the layer is then empty.
-        return lower_triangular(self.diagonal(features).float(), self.below(features).float())
+        return lower_triangular(*map(at_least_float32, (self.diagonal(features), self.below(features))))
 
 
 class Perceptron(nn.Sequential):

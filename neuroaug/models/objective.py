@@ -19,8 +19,6 @@ from neuroaug.geometry.functional import LocalMetric, MetricTensors, kinetic_ene
 from neuroaug.geometry.leapfrog import LeapfrogState
 from neuroaug.models.likelihood import LOG_2PI, Likelihood
 
-N_FIXED_POINT = 3
-
 
 class Noise(NamedTuple):
     """The standard normal draws behind one pass: of z_0 and of the velocity, each (B, d)."""
@@ -173,6 +171,7 @@ def flow(
     n_steps: int,
     step_size: float,
     beta_zero_sqrt: float,
+    n_iterations: int,
 ) -> FlowEnd:
     """K tempered generalised leapfrog steps of H(z, v) (METHOD 3; TPAMI eq. 5, 6).
 
@@ -190,6 +189,8 @@ def flow(
         Of a leapfrog step.
     beta_zero_sqrt : float
         sqrt(beta_0).
+    n_iterations : int
+        Of each fixed point.
     """
     latest = likelihood.passing(z)
     # U(z) = -log p(x|z) + |z|^2 / 2
@@ -204,7 +205,7 @@ def flow(
             reached.append(evaluate(z))
             return z - reached[-1].gradient
 
-        state, info = leapfrog.leapfrog_step(state, tensors, gradient, step_size, n_iterations=N_FIXED_POINT)
+        state, info = leapfrog.leapfrog_step(state, tensors, gradient, step_size, n_iterations=n_iterations)
         latest = reached[-1]
         state = state._replace(v=state.v * leapfrog.tempering_factor(k, n_steps, beta_zero_sqrt))
         residual = torch.maximum(residual, info.residual.detach())

@@ -22,6 +22,12 @@ from neuroaug.models.objective import (
     velocity_of_metric,
 )
 
+TRAINING_ITERATIONS = 3
+"""Of each fixed point, as in the papers."""
+
+EVALUATION_ITERATIONS = 10
+"""The bound needs a flow that preserves volume, hence fixed points that are solved."""
+
 
 class RHVAE(Generator):
     """VAE whose posterior is enriched by a Hamiltonian flow under a metric learned with it.
@@ -52,16 +58,17 @@ class RHVAE(Generator):
     # -- objective --------------------------------------------------------------------------
 
     def _flow(
-        self, tensors: MetricTensors, x: Tensor, z: Tensor, v: Tensor, precision: torch.dtype | None = None
+        self, tensors: MetricTensors, likelihood: DecoderLikelihood, z: Tensor, v: Tensor, n_iterations: int
     ) -> FlowEnd:
         return flow(
             tensors,
-            DecoderLikelihood(self.decoder, self.likelihood, x, self.config.second_order, precision),
+            likelihood,
             z,
             v / self.config.beta_zero_sqrt,
             n_steps=self.config.n_leapfrog,
             step_size=self.config.step_size,
             beta_zero_sqrt=self.config.beta_zero_sqrt,
+            n_iterations=n_iterations,
         )
 
     def loss(self, x: Tensor, noise: Noise | None = None, generator: torch.Generator | None = None) -> LossOutput:
@@ -96,7 +103,8 @@ class RHVAE(Generator):
                 local = local_metric(z, tensors)
                 v = velocity_of_metric(local, noise.gamma)
                 log_v = log_velocity(local, v)
-            end = self._flow(tensors, x, z, v, precision)
+            likelihood = DecoderLikelihood(self.decoder, self.likelihood, x, self.config.second_order, precision)
+            end = self._flow(tensors, likelihood, z, v, TRAINING_ITERATIONS)
             rest = log_standard_normal(end.state.z) + log_velocity(end.state.local, end.state.v) - log_q
             left_out = log_v.detach()
             if self.config.objective == "elbo":
@@ -105,13 +113,13 @@ class RHVAE(Generator):
         values = end.likelihood.values.detach()
         return LossOutput(loss, values + rest.detach() - left_out, values, end.n_halvings)
 
-    def log_weights(self, x: Tensor, noise: Noise) -> Tensor:
+    def log_weights(self, x: Tensor, code: tuple[Tensor, Tensor], noise: Noise) -> Tensor:
         """Logarithm of p(x, z_K) N(v_K; 0, G(z_K)) / [q(z_0|x) N(gamma_0; 0, G(z_0))], (B,) (METHOD 3).
 
         gamma_0 is the velocity before its scaling by 1 / sqrt(beta_0): the scaling and the tempering
         cancel, so no beta_0 term is left.
         """
-        mean, log_variance = map(at_least_float32, self.encoder(x))
+        mean, log_variance = code
         centroids, matrices, temperature, regularization = self.metric.tensors
         tensors = MetricTensors(centroids.to(mean), matrices.to(mean), temperature, regularization)
         eps, gamma = noise.to(mean)
@@ -119,7 +127,7 @@ class RHVAE(Generator):
         local = local_metric(z, tensors)
         v = velocity_of_metric(local, gamma)
         log_q = log_standard_normal(eps) - 0.5 * log_variance.sum(-1) + log_velocity(local, v)
-        end = self._flow(tensors, x, z, v)
+        end = self._flow(tensors, DecoderLikelihood(self.decoder, self.likelihood, x), z, v, EVALUATION_ITERATIONS)
         log_p = end.likelihood.values + log_standard_normal(end.state.z) + log_velocity(end.state.local, end.state.v)
         return log_p - log_q
 

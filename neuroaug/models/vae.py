@@ -53,9 +53,9 @@ class VAE(Generator):
         none = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         return LossOutput(-bound.mean(), bound.detach(), reconstruction.detach(), none)
 
-    def log_weights(self, x: Tensor, noise: Noise) -> Tensor:
+    def log_weights(self, x: Tensor, code: tuple[Tensor, Tensor], noise: Noise) -> Tensor:
         """Logarithm of p(x|z) p(z) / q(z|x), (B,)."""
-        mean, log_variance = map(at_least_float32, self.encoder(x))
+        mean, log_variance = code
         eps = noise.eps.to(mean)
         z = mean + eps * (0.5 * log_variance).exp()
         log_q = log_standard_normal(eps) - 0.5 * log_variance.sum(-1)
