@@ -1,0 +1,1 @@
+"""From images to claims: the classifiers, their scores, and what the scores say."""

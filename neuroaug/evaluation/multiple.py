@@ -1,0 +1,29 @@
+"""Several comparisons at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """Adjust p-values by Holm's step-down method (family-wise error).
+
+    Parameters
+    ----------
+    p : sequence of float
+        One family of tests; NaN is no test and stays NaN.
+
+    Returns
+    -------
+    ndarray
+        Adjusted p-values in the given order, at most 1.
+    """
+    p = np.asarray(p, dtype=float)
+    adjusted = np.full(p.shape, np.nan)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    factors = len(order) - np.arange(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0) if len(order) else []
+    return adjusted
