@@ -126,9 +126,7 @@ def read_tsv(path: str | os.PathLike[str], required: Iterable[str] = ()) -> pd.D
         raise InputError(f"{path}: not readable as a tab-separated table ({str(error).strip()})") from None
     missing = [name for name in required if name not in table.columns]
     if missing:
-        raise InputError(
-            f"{path}: column(s) {', '.join(missing)} missing; found {', '.join(map(str, table.columns))}"
-        )
+        raise InputError(f"{path}: column(s) {', '.join(missing)} missing; found {', '.join(map(str, table.columns))}")
     return table
 
 

@@ -8,7 +8,18 @@ from typing import Any
 
 from neuroaug import __version__
 
-PACKAGES = ("torch", "monai", "clinicadl", "antspyx", "nibabel", "numpy", "scipy", "pandas", "scikit-learn", "snakemake")
+PACKAGES = (
+    "torch",
+    "monai",
+    "clinicadl",
+    "antspyx",
+    "nibabel",
+    "numpy",
+    "scipy",
+    "pandas",
+    "scikit-learn",
+    "snakemake",
+)
 
 
 def package_version(name: str) -> str | None:
