@@ -60,9 +60,7 @@ class Outcomes:
     def take(self, images: np.ndarray) -> Outcomes:
         """Keep some of the images."""
         names = tuple(np.asarray(self.participants, dtype=object)[images])
-        return Outcomes(
-            names, self.positive[images], self.correct[:, images], self.score[:, images], self.generators
-        )
+        return Outcomes(names, self.positive[images], self.correct[:, images], self.score[:, images], self.generators)
 
 
 def generator(*key: object) -> np.random.Generator:
@@ -109,10 +107,10 @@ class Resampling:
         }
 
     def runs(self, outcomes: Outcomes, name: str) -> np.ndarray:
-        """Weights of the resampled runs of the cell `name`."""
+        """Weights of the resampled runs of the cell `name`, always the same ones."""
         return resampled_runs(outcomes.generators, self.n_replicates, generator(*self.key, "runs", name))
 
-    def accuracy(self, outcomes: Outcomes, name: str, label: bool) -> np.ndarray:
+    def _accuracy(self, outcomes: Outcomes, name: str, label: bool, runs: np.ndarray) -> np.ndarray:
         """Replicates of the accuracy on one label: sensitivity for True, specificity for False; shape (B,)."""
         weights = self._weights[label]
         if weights is None:
@@ -122,11 +120,12 @@ class Resampling:
             right, n = correct[0].sum(), correct.shape[1]
             rng = generator(*self.key, "posterior", name, label)
             return rng.beta(right + 0.5, n - right + 0.5, size=self.n_replicates)
-        return np.einsum("bn,bn->b", self.runs(outcomes, name) @ correct, weights)
+        return np.einsum("bn,bn->b", runs @ correct, weights)
 
     def replicates(self, outcomes: Outcomes, name: str) -> dict[str, np.ndarray]:
         """Replicates of balanced accuracy, sensitivity and specificity of a cell."""
-        sensitivity, specificity = (self.accuracy(outcomes, name, label) for label in (True, False))
+        runs = self.runs(outcomes, name)
+        sensitivity, specificity = (self._accuracy(outcomes, name, label, runs) for label in (True, False))
         return {
             "balanced_accuracy": (sensitivity + specificity) / 2,
             "sensitivity": sensitivity,
@@ -152,9 +151,9 @@ class Resampling:
         if positive is None or negative is None:
             return np.full(n_replicates, np.nan)
         first, second = (outcomes.score[:, self.images[label]] for label in (True, False))
-        wins = (np.sign(first[:, :, None] - second[:, None, :]) + 1) / 2
+        wins = (np.sign(first[:, :, None] - second[:, None, :]) + 1).astype(np.float32) / 2
         shape = wins.shape[1:]
-        runs = self.runs(outcomes, name)
+        runs = self.runs(outcomes, name).astype(np.float32)
         result = np.empty(n_replicates)
         step = max(1, 4_000_000 // wins[0].size)
         for start in range(0, n_replicates, step):

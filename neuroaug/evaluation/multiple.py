@@ -20,10 +20,11 @@ def holm(p: Sequence[float]) -> np.ndarray:
     ndarray
         Adjusted p-values in the given order, at most 1.
     """
-    p = np.asarray(p, dtype=float)
-    adjusted = np.full(p.shape, np.nan)
-    tested = np.flatnonzero(~np.isnan(p))
-    order = tested[np.argsort(p[tested], kind="stable")]
-    factors = len(order) - np.arange(len(order))
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0) if len(order) else []
+    values = np.asarray(p, dtype=float)
+    adjusted = np.full(values.shape, np.nan)
+    tested = np.flatnonzero(~np.isnan(values))
+    if len(tested):
+        order = tested[np.argsort(values[tested], kind="stable")]
+        factors = len(order) - np.arange(len(order))
+        adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1.0)
     return adjusted
