@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MIN_VOXELS = 8
 VOXEL_MM = (0.3, 6.0)
+MAX_SHEAR = 0.02  # cosine between two axes
 MAX_BYTES = 8 * 1024**3  # of the voxels, as stored
 COMPRESSION = 3
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -137,7 +138,7 @@ def check_affine(path: Path, affine: NDArray[np.float64]) -> None:
     Raises
     ------
     InputError
-        Non-finite, singular, or a voxel size outside 0.3-6 mm.
+        Non-finite, singular, sheared, or a voxel size outside 0.3-6 mm.
     """
     if not np.isfinite(affine).all():
         raise InputError(f"{path}: the affine holds non-finite values; the header's orientation is broken")
@@ -149,6 +150,10 @@ def check_affine(path: Path, affine: NDArray[np.float64]) -> None:
         raise InputError(
             f"{path}: the affine is singular (determinant {volume:.2g}); the header's orientation is broken"
         )
+    axes = affine[:3, :3] / size
+    shear = float(np.abs(axes.T @ axes - np.eye(3)).max())
+    if shear > MAX_SHEAR:
+        raise InputError(f"{path}: the affine is sheared (cosine {shear:.2g} between two axes); resample the scan")
     # A float32 header stores 0.3 as 0.30000001 or just below: leave room for rounding.
     if size.min() < VOXEL_MM[0] * (1 - 1e-5) or size.max() > VOXEL_MM[1] * (1 + 1e-5):
         raise InputError(f"{path}: voxel size {shown} mm outside {VOXEL_MM[0]:g}-{VOXEL_MM[1]:g} mm")
@@ -185,7 +190,8 @@ def read_volume(path: str | Path) -> Volume:
     ------
     InputError
         In one line: absent, truncated or corrupt, not NIfTI, not 3D (trailing axes of length 1 are fine), complex or
-        colour, non-finite, constant, fewer than 8 voxels on an axis, singular affine, voxel size outside 0.3-6 mm.
+        colour, non-finite, constant, fewer than 8 voxels on an axis, singular or sheared affine, voxel size outside
+        0.3-6 mm.
     """
     path = Path(path)
     with _stream(path) as stream:

@@ -202,6 +202,12 @@ def test_singular_and_non_finite_affine(tmp_path, data):
     refused(path, "non-finite")
 
 
+def test_sheared_affine(tmp_path, data):
+    path = save(tmp_path / "scan.nii", data)
+    set_sform(path, [[1, 0.1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
+    refused(path, "sheared")
+
+
 def test_a_header_that_promises_too_much_is_refused_without_reading_it(tmp_path, data):
     path = save(tmp_path / "scan.nii", data)
     raw = bytearray(path.read_bytes())

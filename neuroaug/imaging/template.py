@@ -1,0 +1,106 @@
+"""The template that scans are aligned to: a full head on Clinica's grid, packaged or given by path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuroaug.errors import InputError
+from neuroaug.files import sha256_file
+from neuroaug.imaging.grid import GRIDS, UNCROPPED
+from neuroaug.imaging.nifti import read_volume
+from neuroaug.resources import packaged
+
+PACKAGED = "MNI152NLin2009cAsym, mean with its mirror image"
+_T1W = ("imaging/data/template_T1w.nii.gz", "c98093d4d875eb52ab1c8f4dd86fee6b9747339b2e912d65b096064d8c6e5105")
+_REGIONS = ("imaging/data/template_regions.nii.gz", "134274c9e3401cd02ee530f6b475a6a2dd1e874c9d926126da3350f5a71d615f")
+KNOWN = {
+    "93359ab97c1c027376397612a9b6c30e95406c15bf8695bd4a8efcb2064eaa34": "Clinica's mni_icbm152_t1_tal_nlin_sym_09c",
+    "67e1e7861805a8fd35f7fcf2bdf9d2a39d7bcb2fd5a201016c4d2acdd715f5b3": "Clinica's ref_cropped_template",
+}
+# Share of the head outside the brain that a template must show: 2.64 mm of error without (PREPROCESSING.md).
+_MIN_SCALP = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """A full head to align to.
+
+    Attributes
+    ----------
+    name : str
+        Which template.
+    data : array (X, Y, Z), float32
+        Intensities, on the template's grid or on the cropped one.
+    affine : array (4, 4)
+        Voxel indices to world.
+    sha256 : str
+        Checksum of the file.
+    """
+
+    name: str
+    data: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    sha256: str
+
+
+def _unfold(name: str, sha256: str) -> NDArray[np.float32]:
+    """Read a packaged half volume, check it and add its mirror image: (97, Y, Z) -> (193, Y, Z)."""
+    path = packaged(*name.split("/"))
+    if sha256_file(path) != sha256:
+        raise InputError(f"{path}: not the file that was shipped (its sha256 differs); install neuroaug again")
+    half = np.rint(read_volume(path).data * 255)
+    return np.concatenate([half, half[:-1][::-1]])
+
+
+@lru_cache(maxsize=2)
+def load_template(path: str | Path | None = None) -> Template:
+    """Read the packaged template, or one given by path.
+
+    Parameters
+    ----------
+    path : path-like, optional
+        A full head in MNI152NLin2009cSym space at 1 mm, on the template's grid or on the cropped one: Clinica's
+        ``mni_icbm152_t1_tal_nlin_sym_09c.nii`` and ``ref_cropped_template.nii.gz`` are known by checksum, any other
+        is called custom.
+
+    Raises
+    ------
+    InputError
+        If the file is unreadable, on another grid, or a skull-stripped head.
+    """
+    if path is None:
+        return Template(PACKAGED, _unfold(*_T1W), UNCROPPED.affine, _T1W[1])
+    path = Path(path)
+    volume = read_volume(path)
+    grids = {"template": UNCROPPED, "cropped": GRIDS["1mm"]}
+    for grid in grids.values():
+        if grid.matches(volume.data.shape, volume.affine):
+            break
+    else:
+        raise InputError(
+            f"{path}: not a template in MNI152NLin2009cSym space (shape {volume.data.shape}, origin "
+            f"{tuple(volume.affine[:3, 3])}); expected {UNCROPPED.shape} voxels of 1 mm from {UNCROPPED.origin}"
+        )
+    head, brain = load_regions()
+    scalp = head & ~brain
+    if volume.data.shape != UNCROPPED.shape:
+        from neuroaug.imaging.grid import crop
+
+        scalp = crop(scalp).astype(bool)
+    bright = volume.data > 0.1 * np.percentile(volume.data, 99)
+    if bright[scalp].mean() < _MIN_SCALP:
+        raise InputError(f"{path}: a skull-stripped template; scans have skulls, give one of the full head")
+    checksum = sha256_file(path)
+    return Template(KNOWN.get(checksum, "custom"), volume.data, volume.affine, checksum)
+
+
+@lru_cache(maxsize=1)
+def load_regions() -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Masks of the template's head and brain on its grid: two of (193, 229, 193)."""
+    regions = _unfold(*_REGIONS)
+    return regions >= 1, regions >= 2
