@@ -19,6 +19,7 @@ from neuroaug.errors import InputError
 CHANNELS = (8, 16, 32, 64, 128)
 HIDDEN = (1300, 50)  # network A1, at 1 mm
 FEATURES_1MM = 32256  # 128 channels of 6x7x6, what A1's first linear layer reads
+MOST_CHANNELS = 512  # of a searched network
 N_CLASSES = 2
 
 _DENSENET = re.compile(r"densenet(121|169|201|264)")
@@ -93,10 +94,10 @@ def baseline(shape: Sequence[int], dropout: float = 0.5) -> nn.Sequential:
 def searched(shape: Sequence[int], spec: ClassifierSpec) -> nn.Sequential:
     """A network of the search space (see `neuroaug.evaluation.search`).
 
-    Blocks double the number of filters; hidden linear layers shrink geometrically from the number
+    Blocks double the number of filters, up to 512; hidden linear layers shrink geometrically from the number
     of features to the two outputs.
     """
-    channels = [spec.first_filters * 2**block for block in range(spec.n_blocks)]
+    channels = [min(spec.first_filters * 2**block, MOST_CHANNELS) for block in range(spec.n_blocks)]
     grid = pooled_shape(shape, spec.n_blocks)
     n_features = channels[-1] * _volume(grid)
     ratio = (N_CLASSES / n_features) ** (1 / spec.n_fully_connected)

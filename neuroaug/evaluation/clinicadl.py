@@ -33,6 +33,7 @@ from neuroaug.errors import InputError
 from neuroaug.evaluation.images import Images, ImageStore, concatenate, require_both_classes
 from neuroaug.evaluation.steps import run_seed
 from neuroaug.files import read_json, sha256_file, write_json, write_tsv
+from neuroaug.imaging.grid import GRIDS
 from neuroaug.provenance import versions
 
 if TYPE_CHECKING:
@@ -344,3 +345,27 @@ def _threads(n_threads: int | None) -> Iterator[int]:
         yield torch.get_num_threads()
     finally:
         torch.set_num_threads(before)
+
+
+def estimate_step_seconds(
+    cell: Cell, config: EvaluationConfig, *, device: str = "auto", n_threads: int | None = None
+) -> float:
+    """Seconds of one gradient step of a cell, measured with random images on this machine.
+
+    On a CPU two images are timed and scaled to the batch, so that a dry run at 1 mm takes seconds.
+
+    Parameters
+    ----------
+    cell : Cell
+        Network and resolution.
+    config : EvaluationConfig
+        Batch size and precision.
+    device : {"auto", "cpu", "cuda"}
+        Where.
+    n_threads : int, optional
+        CPU threads.
+    """
+    from neuroaug.evaluation.timing import bare_step_seconds
+
+    with _threads(n_threads):
+        return bare_step_seconds(cell.network, GRIDS[cell.resolution].shape, config, device)

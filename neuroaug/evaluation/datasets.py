@@ -105,6 +105,16 @@ class VolumeDataset(Dataset):
         pin_memory: bool = False,
     ) -> None:
         self._df = images.table[["participant_id", "session_id", "diagnosis", LABEL]].reset_index(drop=True)
+        self._rows = [
+            {"participant_id": participant, "session_id": session, LABEL: label, "synthetic": bool(synthetic)}
+            for participant, session, label, synthetic in zip(
+                self._df["participant_id"],
+                self._df["session_id"],
+                images.labels.tolist(),
+                images.synthetic,
+                strict=True,
+            )
+        ]
         self.images = images
         self.seed, self.n_items, self.batch_size = seed, n_items, batch_size
         self.pin_memory = pin_memory
@@ -167,19 +177,9 @@ class VolumeDataset(Dataset):
         voxels = torch.from_numpy(self.images.stored(positions)).unsqueeze(1)
         if self.pin_memory:
             voxels = voxels.pin_memory()
-        rows = self._df.iloc[positions]
         items = [
-            Item(
-                participant_id=participant,
-                session_id=session,
-                label=label,
-                synthetic=bool(self.images.synthetic[position]),
-                epoch=self.epoch,
-                place=place,
-            )
-            for participant, session, label, position, place in zip(
-                rows["participant_id"], rows["session_id"], rows[LABEL], positions, places, strict=True
-            )
+            Item(**self._rows[position], epoch=self.epoch, place=place)
+            for position, place in zip(positions, places, strict=True)
         ]
         return VolumeBatch(items, voxels)
 

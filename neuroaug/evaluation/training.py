@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from clinicadl.split import Split
 from clinicadl.train import ComputationalConfig, Trainer
 from clinicadl.utils.exceptions import DataLeakageError
 
-from neuroaug.config import ClassifierSpec
+from neuroaug.config import ClassifierSpec, EvaluationConfig
 from neuroaug.errors import LeakageError, ResourceError
 from neuroaug.evaluation import classifiers
 from neuroaug.evaluation.callbacks import BestEpoch, Handler, KeyedRandomness, LossRecorder, RunState, ScoreRecorder
@@ -96,7 +95,7 @@ class Settings:
             n_items=matched_items(images.n_real, config.batch_size) if matched else None,
             classical=run.cell.uses_classical,
             device=where,
-            bf16=config.precision == "bf16" or (config.precision == "auto" and where.type == "cuda"),
+            bf16=uses_bf16(config, where),
             checkpoint_every_s=config.checkpoint_every_s,
         )
 
@@ -150,6 +149,11 @@ def choose_device(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ResourceError("device 'cuda': no GPU that torch can use; choose --device cpu")
     return torch.device(name)
+
+
+def uses_bf16(config: EvaluationConfig, device: torch.device) -> bool:
+    """Whether convolutions run in bfloat16; ``auto`` does so on a GPU."""
+    return config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
 
 
 def _device_name(device: torch.device) -> str:
@@ -289,8 +293,6 @@ def fit(
                 f"split-0_best-{BALANCED_ACCURACY}", name, dataloader=loader, computational=computational(settings)
             )
             fitted.scores[name] = scores.rows
-    if checkpoint is None and tests is None:
-        shutil.rmtree(maps, ignore_errors=True)
     return fitted
 
 
