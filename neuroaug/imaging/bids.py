@@ -364,10 +364,15 @@ def _visits_of(folder: Path, root: Path, query: Mapping[str, Any]) -> Iterator[S
             yield Refusal(folder.name, _plain(session.name), "select", reason)
 
 
+def is_image(path: Path) -> bool:
+    """Whether a file is named as a T1w image."""
+    return _IMAGE.fullmatch(path.name) is not None
+
+
 def _images(anat: Path) -> list[Path]:
     if not anat.is_dir():
         return []
-    return sorted((path for path in anat.iterdir() if _IMAGE.fullmatch(path.name)), key=_natural)
+    return sorted(filter(is_image, anat.iterdir()), key=_natural)
 
 
 def _natural(path: Path) -> tuple[Any, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -182,7 +183,7 @@ def _require_not_inside_a_caps(folder: Path) -> None:
             raise InputError(f"{folder}: lies inside another CAPS, {parent}; give it a folder apart")
 
 
-def require_one_distance(request: Request) -> None:
+def require_one_distance(request: Request, *, sidecars: bool = True) -> None:
     """Refuse to mix two N4 distances in one CAPS.
 
     Raises
@@ -191,7 +192,7 @@ def require_one_distance(request: Request) -> None:
         Naming both.
     """
     for folder in {request.caps, request.target}:
-        distance = known_distance(folder)
+        distance = known_distance(folder, sidecars=sidecars)
         if request.bids is not None and distance not in (None, request.config.n4_distance):
             raise InputError(
                 f"{folder}: its visits had N4 with a distance of {distance} mm, asked for is "
@@ -199,11 +200,11 @@ def require_one_distance(request: Request) -> None:
             )
 
 
-def known_distance(caps: Path) -> int | None:
+def known_distance(caps: Path, *, sidecars: bool = True) -> int | None:
     """N4 spline distance of the visits in a CAPS, ours or Clinica's; None where none tells.
 
     Clinica used 600 mm up to 0.11.3 and 200 mm from 0.12.0; which version wrote a CAPS is in its
-    ``dataset_description.json``.
+    ``dataset_description.json``. Without `sidecars`, a quicker look at our own records only.
     """
     for path in hidden(caps).glob("visits/*.json"):
         try:
@@ -212,6 +213,10 @@ def known_distance(caps: Path) -> int | None:
             continue
         if record.get("status") == "ok" and "n4_distance" in record.get("parameters", {}):
             return int(record["parameters"]["n4_distance"])
+    for visit in layout.list_visits(caps) if sidecars else ():
+        with suppress(InputError, KeyError, TypeError, ValueError):
+            sidecar = read_json(layout.t1_linear_sidecar(caps, visit))
+            return int(sidecar["parameters"]["n4"]["spline_distance_mm"])
     try:
         processing = read_json(caps / layout.DESCRIPTION).get("Processing", [])
     except (InputError, AttributeError):

@@ -215,7 +215,7 @@ class _Run:
                     self._show(shown)
                     continue
                 self._claims[job.visit] = (claim, state)
-                planning.require_one_distance(self._request)
+                planning.require_one_distance(self._request, sidecars=False)
                 self._begin(state)
                 yield Task(job.visit, payload(self._request, state))
                 break
@@ -245,7 +245,8 @@ class _Run:
 
     def _success(self, job: Job, result: dict[str, Any]) -> Record:
         folder = layout.t1_linear_folder(self._request.target, job.visit)
-        files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+        # The sidecar is left out: it holds the time taken, and equal scans shall give equal records.
+        files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.suffix != ".json"}
         before = read_record(self._request.target, job.visit)
         if job.kind == "complete" and before is not None and before.status == "ok":
             return replace(before, files=files, quality=before.quality or result.get("quality", {}))

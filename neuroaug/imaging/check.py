@@ -1,0 +1,341 @@
+"""Every file and table problem of a BIDS or CAPS folder, or of a study, in one go. Reads only."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from neuroaug.errors import InputError
+from neuroaug.files import TEMPORARY_PREFIX, read_json, read_tsv
+from neuroaug.imaging import caps as layout
+from neuroaug.imaging.bids import find_scans, is_image
+from neuroaug.imaging.caps import Visit
+from neuroaug.imaging.check_tables import check_participants, check_sessions
+from neuroaug.imaging.claims import hidden
+from neuroaug.imaging.grid import GRIDS, UNCROPPED
+from neuroaug.imaging.nifti import read_volume
+from neuroaug.imaging.pool import Pool, Task
+from neuroaug.imaging.records import DECISIONS, FAILURES, QC, read_decisions, read_failures, read_record
+from neuroaug.study import CONFIG_NAME, Study
+
+Severity = Literal["error", "warning"]
+_BATCH = 4  # visits a task
+_KEYS = ("Name", "BIDSVersion", "DatasetType", "CAPSVersion")
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """One problem.
+
+    Attributes
+    ----------
+    path : str
+        Where, relative to the folder that was checked.
+    severity : {"error", "warning"}
+        An error stops or spoils a visit; a warning should be known.
+    message : str
+        What is wrong.
+    fix : str
+        What to do about it.
+    """
+
+    path: str
+    severity: Severity
+    message: str
+    fix: str
+
+    def as_dict(self) -> dict[str, str]:
+        """As JSON holds it."""
+        return asdict(self)
+
+
+def check(dataset: str | Path, *, n_procs: int = 1) -> list[Finding]:
+    """Find every problem of a data set. Writes nothing.
+
+    Every image is decompressed to its end and its voxels are looked at; of a CAPS's uncropped images, which no stage
+    reads, only the ends.
+
+    Parameters
+    ----------
+    dataset : path-like
+        A BIDS folder, a CAPS (real or synthetic), or a study (then its raw, preprocessed and synthetic data).
+    n_procs : int
+        Processes.
+
+    Returns
+    -------
+    list of Finding
+        Sorted by path; empty for a clean data set.
+
+    Raises
+    ------
+    InputError
+        If there is nothing at `dataset` that can be looked at.
+    """
+    root = Path(dataset)
+    if not root.is_dir():
+        raise InputError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}")
+    found: list[Finding] = []
+    for folder in _datasets(root):
+        within = folder.relative_to(root) if folder.is_relative_to(root) else folder
+        prefix = "" if folder == root else f"{within}/"
+        visits: list[tuple[str, list[str]]] = []
+        if (folder / "subjects").is_dir() or layout.is_caps(folder):
+            own = list(_check_caps(folder, visits))
+            kind = "caps"
+        elif any(folder.glob("sub-*")):
+            own = list(_check_bids(folder, visits))
+            kind = "bids"
+        elif folder != root:
+            continue
+        else:
+            raise InputError(f"{root}: neither BIDS (no sub-* folder) nor CAPS (no subjects folder) nor a study")
+        own += _check_images(folder, kind, visits, n_procs)
+        found += [Finding(f"{prefix}{f.path}", f.severity, f.message, f.fix) for f in own]
+    return sorted(set(found))
+
+
+def _datasets(root: Path) -> list[Path]:
+    """List the folder itself, or the data sets of a study."""
+    if not (root / CONFIG_NAME).is_file():
+        return [root]
+    study = Study.open(root)
+    folders = [study.bids, study.caps, *sorted((study.root / "synthetic").glob("*/*"))]
+    return [folder for folder in folders if folder is not None and folder.is_dir()]
+
+
+def _check_images(folder: Path, kind: str, visits: list[tuple[str, list[str]]], n_procs: int) -> list[Finding]:
+    """Read the images in processes of their own: a file that crashes its reader is a finding like any other."""
+    batches = [visits[start : start + _BATCH] for start in range(0, len(visits), _BATCH)]
+    found: list[Finding] = []
+    if not batches:
+        return found
+    with tempfile.TemporaryDirectory(prefix="neuroaug-check-") as scratch:
+        pool = Pool("neuroaug.imaging.check:look", n_workers=min(n_procs, len(batches)), scratch=Path(scratch))
+        tasks = (Task(i, {"root": str(folder), "kind": kind, "visits": batch}) for i, batch in enumerate(batches))
+        for outcome in pool.run(tasks):
+            if outcome.result is not None:
+                found += [Finding(**finding) for finding in outcome.result["found"]]
+            else:
+                message = f"an image here, or in the {_BATCH - 1} places after it, crashes its reader: {outcome.reason}"
+                found.append(Finding(batches[outcome.key][0][0], "error", message, "look at these files one by one"))
+    return found
+
+
+def look(payload: dict[str, Any]) -> dict[str, Any]:
+    """Look at the images of some visits (in a worker)."""
+    root = Path(payload["root"])
+    found: list[Finding] = []
+    for place, files in payload["visits"]:
+        for name in files:
+            found += _look_at(root / place / name, f"{place}/{name}", payload["kind"])
+    return {"found": [finding.as_dict() for finding in found]}
+
+
+def _look_at(path: Path, shown: str, kind: str) -> Iterator[Finding]:
+    resolution, cropped = _grid_of(path.name) if kind == "caps" else (None, True)
+    if not cropped:
+        if (message := _end_is_missing(path)) is not None:
+            yield Finding(shown, "error", message, "preprocess the visit again")
+        return
+    try:
+        volume = read_volume(path)
+    except InputError as error:
+        message = str(error).removeprefix(f"{path}: ")
+        fix = "copy the scan again or leave the visit out" if kind == "bids" else "preprocess the visit again"
+        yield Finding(shown, "error", message, fix)
+        return
+    for note in volume.notes:
+        yield Finding(shown, "warning", note, "look at the image in a viewer: which side is left?")
+    if resolution is not None and not GRIDS[resolution].matches(volume.data.shape, volume.affine):
+        grid = GRIDS[resolution]
+        message = (
+            f"not on the {resolution} grid: shape {volume.data.shape}, origin "
+            f"{tuple(round(float(o), 3) for o in volume.affine[:3, 3])}, expected {grid.shape} and {grid.origin}"
+        )
+        yield Finding(shown, "error", message, "preprocess the visit again")
+
+
+def _grid_of(name: str) -> tuple[str | None, bool]:
+    """Resolution and whether cropped, by the name of a file of a CAPS."""
+    resolution = next((r for r, entity in layout.RESOLUTION_ENTITY.items() if f"_res-{entity}_" in name), None)
+    return resolution, "_desc-Crop_" in name
+
+
+def _end_is_missing(path: Path) -> str | None:
+    """Look at the last bytes of a compressed image, which hold its size."""
+    size = 352 + 4 * UNCROPPED.shape[0] * UNCROPPED.shape[1] * UNCROPPED.shape[2]
+    try:
+        with open(path, "rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(-4, 2)
+            stored = int.from_bytes(file.read(4), "little") if packed else path.stat().st_size
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
+    # Other voxel types are as long as a whole fraction or multiple.
+    if stored - 352 not in {(size - 352) * width // 4 for width in (1, 2, 4, 8)}:
+        return "truncated, or not on the template's grid"
+    return None
+
+
+# BIDS
+
+
+def _check_bids(root: Path, visits: list[tuple[str, list[str]]]) -> Iterator[Finding]:
+    yield from _description(root, ("Name", "BIDSVersion"))
+    try:
+        _, refusals = find_scans(root)
+    except InputError as error:
+        yield Finding(".", "error", str(error).removeprefix(f"{root}: "), "see the BIDS specification")
+        refusals = []
+    for row in refusals:
+        place = "/".join(part for part in (row.participant_id, row.session_id) if part != "n/a") or "participants.tsv"
+        yield Finding(place, "error", row.reason.replace(f"{root}/", ""), "correct it, or leave the visit out")
+    yield from check_participants(root, Finding)
+    for participant in sorted(path for path in root.glob("sub-*") if path.is_dir()):
+        yield from check_sessions(root, participant, Finding)
+        for folder in sorted(participant.glob("**/anat")):
+            place = folder.relative_to(root).as_posix()
+            yield from _leftovers(root, folder)
+            images = sorted(path.name for path in folder.iterdir() if is_image(path))
+            if images:
+                visits.append((place, images))
+            for sidecar in sorted(folder.glob("*_T1w.json")):
+                yield from _json(root, sidecar)
+
+
+# CAPS
+
+
+def _check_caps(root: Path, visits: list[tuple[str, list[str]]]) -> Iterator[Finding]:
+    yield from _description(root, _KEYS)
+    if (root / "participants.tsv").exists():
+        yield from check_participants(root, Finding)
+    kept = (hidden(root) / "visits").is_dir()
+    known: set[Visit] = set()
+    for participant in sorted(root.glob("subjects/*")):
+        for session in sorted(path for path in participant.iterdir() if path.is_dir()) if participant.is_dir() else ():
+            place = session.relative_to(root).as_posix()
+            try:
+                visit = Visit(participant.name, session.name)
+            except InputError as error:
+                yield Finding(place, "error", str(error), "rename the folder and its files")
+                continue
+            folder = layout.t1_linear_folder(root, visit)
+            if folder.is_dir():
+                known.add(visit)
+                images = yield from _check_visit(root, visit, folder, kept)
+                if images:
+                    visits.append((folder.relative_to(root).as_posix(), images))
+    yield from _tables(root, known)
+    yield from _distances(root, known)
+    yield from _leftovers(root, root)
+
+
+def _check_visit(root: Path, visit: Visit, folder: Path, kept: bool) -> Generator[Finding, None, list[str]]:
+    place = folder.relative_to(root).as_posix()
+    yield from _leftovers(root, folder)
+    names = {path.name for path in folder.iterdir()}
+    expected = {layout.t1_linear_image(root, visit, r).name for r in layout.RESOLUTION_ENTITY}
+    expected.add(layout.t1_linear_image(root, visit, cropped=False).name)
+    expected |= {name.removesuffix(".gz") for name in expected}
+    images = sorted(names & expected)
+    for name in sorted(n for n in names - expected if ".nii" in n and not n.startswith(TEMPORARY_PREFIX)):
+        if name.startswith(f"{visit.stem}_"):
+            yield Finding(f"{place}/{name}", "warning", "not a name that t1-linear gives", "no stage reads it")
+        else:
+            yield Finding(f"{place}/{name}", "error", "the name belongs to another visit", "move it where it belongs")
+    if not images:
+        yield Finding(place, "error", "no t1-linear image", "preprocess the visit again")
+    elif layout.t1_linear_affine(root, visit).name not in names and not visit.participant_id.startswith("sub-syn"):
+        yield Finding(place, "warning", "no affine beside the image: Clinica would do the visit again", "none needed")
+    for name in sorted(n for n in names if n.endswith(".json")):
+        yield from _json(root, folder / name)
+    record = read_record(root, visit)
+    if record is None and kept and not visit.participant_id.startswith("sub-syn"):
+        yield Finding(place, "warning", "no completion record", "neuroaug preprocess completes the visit")
+    elif record is not None and record.status != "ok":
+        yield Finding(place, "error", "files of a visit that was not finished", "run neuroaug preprocess again")
+    for name, size in sorted(record.files.items()) if record is not None else ():
+        if name not in names:
+            yield Finding(f"{place}/{name}", "error", "missing, though the visit was finished", "preprocess it again")
+        elif (folder / name).stat().st_size != size:
+            message = f"{(folder / name).stat().st_size} bytes where {size} were written"
+            yield Finding(f"{place}/{name}", "error", message, "preprocess the visit again")
+    return images
+
+
+def _tables(root: Path, known: set[Visit]) -> Iterator[Finding]:
+    try:
+        for row in read_failures(root):
+            message = f"{row.participant_id} {row.session_id} failed: {row.reason}"
+            yield Finding(FAILURES, "warning", message, "correct the scan, then neuroaug preprocess --rerun-failed")
+    except InputError as error:
+        yield Finding(FAILURES, "error", str(error).removeprefix(f"{root / FAILURES}: "), "run preprocess again")
+    try:
+        read_decisions(root)
+    except InputError as error:
+        yield Finding(DECISIONS, "error", str(error).removeprefix(f"{root / DECISIONS}: "), "correct the table")
+    if not (root / QC).exists():
+        return
+    try:
+        table = read_tsv(root / QC, required=("participant_id", "session_id", "pass"))
+    except InputError as error:
+        yield Finding(QC, "error", str(error).removeprefix(f"{root / QC}: "), "run preprocess again")
+        return
+    pairs = list(zip(table["participant_id"], table["session_id"], strict=True))
+    for participant, session in sorted({pair for pair in pairs if pairs.count(pair) > 1}, key=str):
+        yield Finding(QC, "error", f"{participant} {session} has several rows", "keep one")
+    there = {(visit.participant_id, visit.session_id) for visit in known}
+    for participant, session in sorted(set(pairs) - there, key=str):
+        yield Finding(QC, "error", f"{participant} {session} has no images", "preprocess it, or remove the row")
+
+
+def _distances(root: Path, known: Iterable[Visit]) -> Iterator[Finding]:
+    by_distance: dict[int, Visit] = {}
+    for visit in known:
+        record = read_record(root, visit)
+        if record is not None and "n4_distance" in record.parameters:
+            by_distance.setdefault(record.parameters["n4_distance"], visit)
+    if len(by_distance) > 1:
+        shown = ", ".join(f"{distance} mm ({visit})" for distance, visit in sorted(by_distance.items()))
+        yield Finding("subjects", "error", f"two N4 distances: {shown}", "preprocess all visits with one")
+
+
+# Both
+
+
+def _description(root: Path, keys: Iterable[str]) -> Iterator[Finding]:
+    name = layout.DESCRIPTION
+    try:
+        content = read_json(root / name)
+    except InputError as error:
+        absent = not (root / name).exists()
+        message = "missing" if absent else str(error).removeprefix(f"{root / name}: ")
+        yield Finding(name, "error", message, f"write one with {', '.join(keys)}")
+        return
+    lacking = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if lacking:
+        yield Finding(name, "error", f"lacks {', '.join(lacking)}", "add what is missing")
+
+
+def _json(root: Path, path: Path) -> Iterator[Finding]:
+    shown = path.relative_to(root).as_posix()
+    try:
+        content = read_json(path)
+    except (InputError, OSError) as error:
+        yield Finding(shown, "error", str(error).removeprefix(f"{path}: "), "write the file again")
+        return
+    if not isinstance(content, dict):
+        yield Finding(
+            shown, "error", f"holds a {type(content).__name__}, where keys and values are expected", "correct it"
+        )
+
+
+def _leftovers(root: Path, folder: Path) -> Iterator[Finding]:
+    for path in sorted(folder.glob(f"{TEMPORARY_PREFIX}*")):
+        shown = path.relative_to(root).as_posix()
+        yield Finding(shown, "error", "left by a run that was cut off", "run the same command again, or delete it")
