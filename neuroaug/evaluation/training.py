@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -237,6 +237,7 @@ def fit(
     checkpoint: Path | None = None,
     inputs: str = "",
     title: str = "classifier",
+    extra_callbacks: Sequence[Callback] = (),
 ) -> Fitted:
     """Train a classifier, keep its best epoch and score the test sets with it.
 
@@ -256,6 +257,8 @@ def fit(
         Checksum of the inputs, written into the checkpoint.
     title : str
         For the progress line.
+    extra_callbacks : sequence of Callback
+        Called after ours (benchmarks time epochs with one).
 
     Raises
     ------
@@ -269,7 +272,7 @@ def fit(
     callbacks: list[Callback] = [KeyedRandomness(settings.seed), LossRecorder(run), scores, BestEpoch(run, scores)]
     fitted = Fitted(run, settings, classifiers.describe(model.network), len(train))
     with progress(settings.epochs, title, "epochs") as tracker, _translated(), _flags(settings):
-        callbacks.append(ShowEpochs(tracker, run))
+        callbacks += [ShowEpochs(tracker, run), *extra_callbacks]
         if checkpoint is not None:
             callbacks.append(Checkpoint(checkpoint, run, inputs=inputs, every_s=settings.checkpoint_every_s))
         trainer = Trainer(

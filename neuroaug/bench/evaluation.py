@@ -1,0 +1,207 @@
+"""The trainer's step beside a bare PyTorch loop on the same network and images, and its wait for images.
+
+On a CPU the seconds are of processor time, so that other work on the machine does not enter; on a GPU
+they are of the clock.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+_LABELS = ("CN", "AD")
+
+
+def run(full: bool = False) -> list[dict[str, Any]]:
+    """Time training at 4 mm with 60 images (2 mm as well if `full`).
+
+    Returns
+    -------
+    list of dict
+        ``name value unit reference_value ratio note``.
+    """
+    rows = _at("4mm", n_train=60, n_validation=16, epochs=5)
+    if full:
+        rows += _at("2mm", n_train=24, n_validation=4, epochs=2)
+    return [*rows, _import_row()]
+
+
+def _clock() -> Callable[[], float]:
+    import torch
+
+    return time.perf_counter if torch.cuda.is_available() else time.process_time
+
+
+def _at(resolution: str, *, n_train: int, n_validation: int, epochs: int) -> list[dict[str, Any]]:
+    import torch
+
+    from neuroaug.config import EvaluationConfig
+    from neuroaug.evaluation import training
+
+    config = EvaluationConfig(epochs=epochs)
+    where = training.choose_device("auto")
+    settings = training.Settings(
+        network="baseline",
+        spec=None,
+        epochs=epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        seed=0,
+        n_items=None,
+        classical=False,
+        device=where,
+        bf16=training.uses_bf16(config, where),
+        checkpoint_every_s=config.checkpoint_every_s,
+    )
+    threads = torch.get_num_threads()
+    if where.type == "cpu":
+        torch.set_num_threads(1)  # processor time of one thread is time worked
+    try:
+        with tempfile.TemporaryDirectory(prefix="neuroaug-bench-") as folder:
+            train, validation = _images(Path(folder), resolution, n_train, n_validation)
+            bare = _bare(train, settings)
+            clock = _clock()
+            start = clock()
+            steps, waits = _trainer(train, validation, settings, Path(folder) / "maps")
+            whole = clock() - start
+            bare = min(bare, _bare(train, settings))
+    finally:
+        torch.set_num_threads(threads)
+    device = "cpu, 1 thread" if where.type == "cpu" else torch.cuda.get_device_name()
+    step, wait = statistics.median(steps), statistics.median(waits)
+    what = f"baseline network, batch {config.batch_size}, {device}"
+    return [
+        {
+            "name": f"trainer's step, {resolution}",
+            "value": step,
+            "unit": "s",
+            "reference_value": bare,
+            "ratio": step / bare,
+            "note": f"{what}; reference: bare PyTorch loop, images in memory; median of an epoch's mean",
+        },
+        {
+            "name": f"wait for images after the first epoch, {resolution}",
+            "value": wait,
+            "unit": "s a step",
+            "reference_value": step,
+            "ratio": wait / step,
+            "note": "memory-mapped uint8; reference: the whole step",
+        },
+        {
+            "name": f"training, {n_train} images, {epochs} epochs, {resolution}",
+            "value": whole,
+            "unit": "s",
+            "note": f"{what}; with {n_validation} validation images every epoch",
+        },
+    ]
+
+
+def _images(folder: Path, resolution: str, n_train: int, n_validation: int) -> tuple[Any, Any]:
+    """Noise on the resolution's grid, through the same cache as real images."""
+    from neuroaug.evaluation.images import ImageStore
+    from neuroaug.imaging import caps
+    from neuroaug.imaging.grid import GRIDS
+    from neuroaug.imaging.nifti import write_volume
+
+    rng = np.random.default_rng(0)
+    grid = GRIDS[resolution]
+    caps.write_dataset_description(folder / "caps", name="noise, for a benchmark")
+    rows = []
+    for i in range(n_train + n_validation):
+        visit = caps.Visit(f"sub-{i:04d}", "ses-M000")
+        volume = rng.random(grid.shape, dtype=np.float32)
+        write_volume(caps.t1_linear_image(folder / "caps", visit, resolution), volume, grid.affine, level=1)
+        rows.append((visit.participant_id, visit.session_id, _LABELS[i % 2]))
+    table = pd.DataFrame(rows, columns=["participant_id", "session_id", "diagnosis"])
+    store = ImageStore(folder / "cache", resolution)
+    train = store.real(folder / "caps", table[:n_train], _LABELS, "train")
+    return train, store.real(folder / "caps", table[n_train:], _LABELS, "validation")
+
+
+def _bare(train: Any, settings: Any) -> float:
+    """Mean seconds of a step, by the median epoch of a plain loop on float32 tensors in memory."""
+    import torch
+
+    from neuroaug.evaluation import training
+    from neuroaug.imaging.cache import as_float
+
+    clock, device = _clock(), settings.device
+    model = training.build_model(settings, train.shape, 4.0).network.to(device)
+    model = model.to(memory_format=torch.channels_last_3d)
+    optimizer = torch.optim.Adam(model.parameters(), settings.learning_rate)
+    images = torch.from_numpy(as_float(train.stored(np.arange(len(train))))).unsqueeze(1).to(device)
+    images = images.contiguous(memory_format=torch.channels_last_3d)
+    labels = torch.from_numpy(train.labels).long().to(device)
+    means = []
+    for _ in range(max(2, settings.epochs)):
+        start, n_steps = clock(), 0
+        for chosen in torch.randperm(len(train), device=device).split(settings.batch_size):
+            with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
+                loss = torch.nn.functional.cross_entropy(model(images[chosen]), labels[chosen])
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            n_steps += 1
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        means.append((clock() - start) / n_steps)
+    return statistics.median(means)
+
+
+def _trainer(train: Any, validation: Any, settings: Any, maps: Path) -> tuple[list[float], list[float]]:
+    """Mean seconds of a step and of the wait for its images, in every epoch but the first."""
+    import torch
+
+    from neuroaug.evaluation import training
+
+    clock = _clock()
+    steps: list[float] = []
+    waits: list[float] = []
+
+    class Stopwatch(training.Callback):
+        """Times epochs without their validation."""
+
+        def on_epoch_start(self, **kwargs: Any) -> None:
+            self.start = self.idle = clock()
+            self.wait, self.n, self.training = 0.0, 0, True
+
+        def on_batch_start(self, **kwargs: Any) -> None:
+            if self.training:
+                self.wait += clock() - self.idle
+                self.n += 1
+
+        def on_batch_end(self, **kwargs: Any) -> None:
+            self.idle = clock()
+
+        def on_validation_start(self, *, state: Any, **kwargs: Any) -> None:
+            if settings.device.type == "cuda":
+                torch.cuda.synchronize()
+            self.training = False
+            if state.current_epoch > 1:
+                steps.append((clock() - self.start) / self.n)
+                waits.append(self.wait / self.n)
+
+    training.fit(train, validation, settings, maps=maps, title="benchmark", extra_callbacks=[Stopwatch()])
+    return steps, waits
+
+
+def _import_row() -> dict[str, Any]:
+    """What every process pays once before its first run."""
+    code = "import time; t = time.process_time(); import neuroaug.evaluation.training; print(time.process_time() - t)"
+    seconds = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    return {
+        "name": "import of ClinicaDL and torch",
+        "value": seconds,
+        "unit": "s",
+        "note": "once a process; `runs_per_job` shares it between runs",
+    }
