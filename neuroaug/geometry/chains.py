@@ -70,6 +70,8 @@ class ChainInfo:
         Proposals rejected because they had left the ball of the given radius.
     trace : Tensor, shape (B, n_steps, d), or None
         Position after every step, when asked for.
+    log_density_trace : Tensor, shape (B, n_steps), or None
+        Log-density there.
     """
 
     acceptance_rate: Tensor
@@ -77,10 +79,11 @@ class ChainInfo:
     displacement: Tensor
     n_outside: int = 0
     trace: Tensor | None = None
+    log_density_trace: Tensor | None = None
 
 
 class ChunkResult(dict[str, Tensor]):
-    """Tensors of one chunk: ``z`` (d, n), ``accepted`` (n,), ``divergent``, ``outside`` (), maybe ``trace``."""
+    """Tensors of one chunk: ``z`` (d, n), ``accepted`` (n,), ``divergent``, ``outside`` (), maybe ``trace`` (n, n_steps, d + 1)."""
 
 
 def check_arguments(metric: Metric, initial: Tensor, radius: float | None, **named: float) -> None:
@@ -160,11 +163,13 @@ def run_in_chunks(
             with ThreadPoolExecutor(workers) as pool:
                 results = list(pool.map(run, chunks, seeds))
     z = torch.cat([result["z"].T for result in results]).contiguous()
+    trace = torch.cat([result["trace"] for result in results]) if "trace" in results[0] else None
     info = ChainInfo(
         acceptance_rate=torch.cat([result["accepted"] for result in results]) / n_steps,
         n_divergent=sum(int(result["divergent"]) for result in results),
         displacement=(z - initial).norm(dim=1),
         n_outside=sum(int(result["outside"]) for result in results),
-        trace=torch.cat([result["trace"] for result in results]) if "trace" in results[0] else None,
+        trace=None if trace is None else trace[..., :-1],
+        log_density_trace=None if trace is None else trace[..., -1],
     )
     return z, info

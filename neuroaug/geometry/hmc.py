@@ -60,7 +60,7 @@ def sample(
     radius : float, optional
         Of the ball S around 0; a proposal outside is rejected. None: no bound, and a learned target is improper.
     trace : bool
-        Keep every position, shape (B, n_steps, d), in the info.
+        Keep every position and log-density in the info.
     n_workers : int, optional
         Threads over which chunks of chains are spread (default: torch's). No draw depends on it.
 
@@ -104,7 +104,7 @@ def _advance(
     accepted = torch.zeros(n, dtype=z.dtype, device=z.device)
     n_divergent = torch.zeros((), dtype=torch.int64, device=z.device)
     n_outside = torch.zeros_like(n_divergent)
-    path = torch.empty(n_steps, *z.shape, dtype=z.dtype, device=z.device) if trace else None
+    path = z.new_empty(n_steps, len(z) + 1, n) if trace else None
     for step in range(n_steps):
         v = normal(tuple(z.shape), z, generator)
         energy = 0.5 * v.square().sum(0) - log_density
@@ -128,7 +128,7 @@ def _advance(
         grad = torch.where(accept, new_grad, grad)
         log_density = torch.where(accept, new_log_density, log_density)
         if path is not None:
-            path[step] = z
+            path[step, :-1], path[step, -1] = z, log_density
     result = ChunkResult(z=z, accepted=accepted, divergent=n_divergent, outside=n_outside)
     if path is not None:
         result["trace"] = path.permute(2, 0, 1)

@@ -73,7 +73,7 @@ def sample(
     corrected : bool
         Add the Hastings term: the walk then follows the density. False: as printed.
     trace : bool
-        Keep every position, shape (B, n_steps, d), in the info.
+        Keep every position and log-density in the info.
     n_workers : int, optional
         Threads over which chunks of walks are spread. No draw depends on it.
 
@@ -114,7 +114,7 @@ def _advance(
     accepted = torch.zeros(n, dtype=z.dtype, device=z.device)
     n_divergent = torch.zeros((), dtype=torch.int64, device=z.device)
     n_outside = torch.zeros_like(n_divergent)
-    path = torch.empty(n_steps, *z.shape, dtype=z.dtype, device=z.device) if trace else None
+    path = z.new_empty(n_steps, len(z) + 1, n) if trace else None
     for step in range(n_steps):
         v = normal(tuple(z.shape), z, generator) * scale
         q = evaluator.lower(z, v)
@@ -136,8 +136,9 @@ def _advance(
         n_divergent += divergent.sum()
         accepted += accept
         z = torch.where(accept, new_z, z)
+        log_density = torch.where(accept, new_log_density, log_density)
         if path is not None:
-            path[step] = z
+            path[step, :-1], path[step, -1] = z, log_density
     result = ChunkResult(z=z, accepted=accepted, divergent=n_divergent, outside=n_outside)
     if path is not None:
         result["trace"] = path.permute(2, 0, 1)
