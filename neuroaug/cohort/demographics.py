@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+COLUMNS = ("data_set", "label", "n", "age", "sex_m_f", "mmse", "cdr")
+
+
 def demographics(labelled: pd.DataFrame, name: str = "") -> pd.DataFrame:
     """Summarise a labelled cohort as in TPAMI's Table 5.
 
@@ -44,7 +47,7 @@ def demographics(labelled: pd.DataFrame, name: str = "") -> pd.DataFrame:
                 "cdr": ", ".join([f"{value:g}: {count}" for value, count in cdr.items()] + missing_cdr),
             }
         )
-    return pd.DataFrame(rows, columns=["data_set", "label", "n", "age", "sex_m_f", "mmse", "cdr"])
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _mean_and_deviation(values: pd.Series) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neuroaug.cohort.demographics import COLUMNS as DEMOGRAPHICS
 from neuroaug.errors import InputError
 from neuroaug.files import read_json, read_tsv, remove_leftovers, sha256_bytes, sha256_json, write_json, write_tsv
 
@@ -138,6 +139,12 @@ class SplitFolder:
     def counts(self) -> dict[str, dict[str, int]]:
         """Participants by set and label."""
         return dict(self.record.get("counts", {}))
+
+    def demographics(self) -> pd.DataFrame:
+        """Summarise the cohort and each set as TPAMI's Table 5 does: n, age, sex, MMSE, CDR by label."""
+        import pandas as pd
+
+        return pd.DataFrame(self.record.get("demographics", []), columns=list(DEMOGRAPHICS))
 
     def verify(self) -> None:
         """Refuse a split that was edited by hand, or in which a participant is in two sets.

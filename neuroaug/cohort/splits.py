@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuroaug.cohort import balance
+from neuroaug.cohort.demographics import demographics
 from neuroaug.cohort.split_folder import SPLIT_COLUMNS, SplitFolder, write_split_folder
 from neuroaug.errors import InputError
 
@@ -65,8 +66,9 @@ def make_split(
     labels : sequence of str
         The labels wanted; others are left out.
     typed : set of str
-        Which of "n_test", "subsets" the user gave. What was typed and cannot be met is refused; a default
-        that cannot be met is replaced (n_test) or skipped (subsets), and `SplitFolder.notes` says so.
+        Which of "n_test", "subsets" (or "subset") the user gave; a value other than the default was given too.
+        What was given and cannot be met is refused; a default that cannot be met is replaced (n_test) or
+        skipped (subsets), and `SplitFolder.notes` says so.
     cohort : str, optional
         Recorded in ``split.json``.
     notes : sequence of str
@@ -84,7 +86,7 @@ def make_split(
     repeated = people["participant_id"][people["participant_id"].duplicated()]
     if len(repeated):
         raise InputError(f"{out}: participant {repeated.iloc[0]} stands twice among the labelled; one image each")
-    sizes = _sizes(people, config, labels, typed, out)
+    sizes = _sizes(people, config, labels, _given(config, typed), out)
     tables, rows, n_draws = _draw_main(people, sizes, config.seed, labels)
     for k in sizes.subsets:
         subset, subset_rows = _draw_subset(tables, k, config.seed, labels)
@@ -105,6 +107,7 @@ def make_split(
             "labels": list(labels),
             "seed": config.seed,
             "draws": n_draws,
+            "demographics": _demographics(labelled, tables, cohort or "all"),
             "notes": [*notes, *sizes.notes],
         },
     )
@@ -140,7 +143,13 @@ def make_external(
         {name: people[list(SPLIT_COLUMNS)]},
         balance_table=pd.DataFrame(columns=list(balance.BALANCE_COLUMNS)),
         exclusions=exclusions,
-        record={"cohort": cohort, "external": name, "labels": list(labels), "notes": list(notes)},
+        record={
+            "cohort": cohort,
+            "external": name,
+            "labels": list(labels),
+            "demographics": _demographics(people, {}, name),
+            "notes": list(notes),
+        },
     )
 
 
@@ -183,6 +192,13 @@ def make_folds(train: pd.DataFrame, n_folds: int = 5, seed: int = 0) -> list[tup
     return [(train[of != k].reset_index(drop=True), train[of == k].reset_index(drop=True)) for k in range(n_folds)]
 
 
+def _given(config: SplitConfig, typed: Set[str]) -> set[str]:
+    """Name the settings that are the user's own."""
+    defaults = type(config)()
+    own = {name for name in ("n_test", "subsets") if getattr(config, name) != getattr(defaults, name)}
+    return own | ({"n_test"} & typed) | ({"subsets"} if {"subset", "subsets"} & typed else set())
+
+
 def _generator(*key: int | str) -> np.random.Generator:
     """Random numbers that depend on the key alone, so that adding a subset does not move the test set."""
     import hashlib
@@ -191,6 +207,16 @@ def _generator(*key: int | str) -> np.random.Generator:
 
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+
+
+def _demographics(labelled: pd.DataFrame, tables: Mapping[str, pd.DataFrame], name: str) -> list[dict[Any, Any]]:
+    """Table 5 of the whole cohort and of each set."""
+    import pandas as pd
+
+    parts = [demographics(labelled, name)]
+    for set_name, table in tables.items():
+        parts.append(demographics(labelled[labelled["participant_id"].isin(table["participant_id"])], set_name))
+    return pd.concat(parts, ignore_index=True).to_dict("records")
 
 
 def _sizes(people: pd.DataFrame, config: SplitConfig, labels: Sequence[str], typed: Set[str], out: Path) -> _Sizes:

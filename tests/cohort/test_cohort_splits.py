@@ -163,10 +163,12 @@ def test_numbers_that_were_typed_are_kept_or_refused_with_the_counts(tmp_path):
     small = cohort(30, 25)
     made = split(tmp_path / "a", small, SplitConfig(n_test=0.4, subsets=(5,)), typed={"n_test", "subsets"})
     assert counts(made, "test") == {"CN": 12, "AD": 10}
+    with pytest.raises(InputError, match="n_test 28 cannot be met: found 30 CN, 25 AD"):
+        split(tmp_path / "b", small, SplitConfig(n_test=28))  # not the default: somebody asked for it
     with pytest.raises(InputError, match="n_test 100 cannot be met: found 30 CN, 25 AD"):
         split(tmp_path / "b", small, SplitConfig(n_test=100), typed={"n_test"})
     with pytest.raises(InputError, match="subset 50 cannot be met: 20 CN, 16 AD are in train"):
-        split(tmp_path / "c", small, SplitConfig(n_test=0.2, subsets=(50,)), typed={"subsets"})
+        split(tmp_path / "c", small, SplitConfig(n_test=0.2, subsets=(50,)), typed={"subset"})
     for n_test in (0, -3, 2.5):
         with pytest.raises(InputError, match=f"n_test {n_test}: expected a number of people"):
             split(tmp_path / "d", small, SplitConfig(n_test=n_test), typed={"n_test"})
@@ -287,6 +289,14 @@ def test_folds_keep_participants_whole_and_labels_even(tmp_path):
         assert not set(fit["participant_id"]) & set(validation["participant_id"])
     with pytest.raises(InputError, match="label AD has 210 participants"):
         splits.make_folds(train, 211)
+
+
+def test_table_5_is_kept_for_the_cohort_and_each_set(tmp_path):
+    table = split(tmp_path, cohort="adni").demographics()
+    assert list(table["data_set"].unique()) == ["adni", "test", "train", "validation", "train-50"]
+    assert list(table.loc[table["data_set"] == "adni", "n"]) == ["403", "362"]
+    assert list(table.loc[table["data_set"] == "train-50", "n"]) == ["50", "50"]
+    assert list(table.columns) == ["data_set", "label", "n", "age", "sex_m_f", "mmse", "cdr"]
 
 
 def test_split_json_records_how_it_was_drawn(tmp_path):

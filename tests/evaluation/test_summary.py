@@ -9,10 +9,19 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
 import neuroaug
+from neuroaug.cohort.split_folder import write_split_folder
 from neuroaug.config import Cell
 from neuroaug.errors import InputError
-from neuroaug.evaluation.summary import COMPARISON_COLUMNS, RESULT_COLUMNS, reference_of, summarise, write_summary
-from neuroaug.files import read_tsv
+from neuroaug.evaluation.summary import (
+    COMPARISON_COLUMNS,
+    RESULT_COLUMNS,
+    reference_of,
+    summarise,
+    summarise_study,
+    write_summary,
+)
+from neuroaug.files import read_tsv, write_tsv
+from neuroaug.study import Study
 
 REAL = "train_baseline_2mm_real"
 BOTH = "train_baseline_2mm_real+synthetic-{}"
@@ -256,6 +265,46 @@ def test_groups_are_scored_where_there_are_enough_people(tmp_path):
         scores = pd.read_csv(tmp_path / REAL / f"run-{k}" / "scores.tsv", sep="\t")[::2]
         values.append(balanced_accuracy_score(scores["label"], scores["prediction"]))
     assert women["mean"] == pytest.approx(np.mean(values))
+
+
+def test_a_study_is_summarised_with_its_split_and_external_tables(tmp_path):
+    real = Cell.parse("train_baseline_4mm_real")
+    people = pd.DataFrame(
+        {
+            "participant_id": [f"sub-test{i}" for i in range(40)] + [f"sub-train{i}" for i in range(60)],
+            "session_id": "ses-M000",
+            "diagnosis": ["AD", "CN"] * 50,
+            "age": np.linspace(60, 90, 100),
+            "sex": ["F", "F", "M", "M"] * 25,
+            "site": "1",
+        }
+    )
+    tables = {"test": people[:40], "train": people[40:90], "validation": people[90:]}
+    nobody = pd.DataFrame(columns=["participant_id", "session_id", "rule"])
+    write_split_folder(tmp_path / "splits", tables, balance_table=nobody, exclusions=nobody, record={})
+    external = pd.DataFrame(
+        {
+            "participant_id": [f"sub-aibl{i}" for i in range(40)],
+            "session_id": "ses-M000",
+            "age": 70,
+            "sex": ["F", "M"] * 20,
+            "diagnosis": "CN",
+            "site": "9",
+        }
+    )
+    write_tsv(tmp_path / "aibl" / "merged.tsv", external)
+    (tmp_path / "neuroaug.yaml").write_text(
+        "external: {aibl: {caps: aibl, tables: aibl, cohort: aibl}}\nevaluation: {cells: [train_baseline_4mm_real]}\n"
+    )
+    study(tmp_path / "evaluation", {real.name: 0.5}, n=20, sets=("test", "aibl"))
+    summary = summarise_study(Study.open(tmp_path), [real])
+    results = read_tsv(tmp_path / "results.tsv")
+    assert list(results["test_set"]) == ["test", "aibl"]
+    assert list(results["n_real_per_label"]) == ["25", "25"]
+    assert (tmp_path / "comparisons.tsv").is_file()
+    groups = summary.tables["subgroups"]
+    assert set(groups.loc[groups["test_set"] == "aibl", "group"]) == {"65 to 74", "F", "M", "9"}
+    assert (tmp_path / "evaluation" / "subgroups.tsv").is_file()
 
 
 def repetitions(tmp_path, n_repetitions, effect, **kwargs):
