@@ -1,0 +1,163 @@
+"""Sections about the classifiers: results, comparisons, leakage proof, further tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from neuroaug.files import read_tsv
+from neuroaug.report import figures
+from neuroaug.report.content import Figure, Section, data_text, make_table, p_text, percent, to_number
+from neuroaug.resources import packaged
+from neuroaug.study import Study
+
+MEASURES = ("balanced_accuracy", "sensitivity", "specificity")
+RESULT_COLUMNS = (
+    "cell", "data", "training_split", "network", "resolution", "test_set", "n_runs",
+    "n_real_per_label", "n_synthetic_per_label", "steps",
+    *(f"{measure}_{part}" for measure in MEASURES for part in ("mean", "std", "ci_low", "ci_high")),
+)  # fmt: skip
+COMPARISON_COLUMNS = ("cell", "reference_cell", "test_set", "metric", "difference", "ci_low", "ci_high", "p", "p_holm")
+FURTHER = (
+    ("detectable", "Smallest difference in balanced accuracy that would be found with 80 % power"),
+    ("measures", "Further measures"),
+    ("selection", "Number of synthetic images chosen on the validation set"),
+    ("subgroups", "Scores by group of participants"),
+    ("calibration", "Calibration of the scores"),
+)
+
+
+def results(study: Study, section: Section, phantom: bool) -> None:
+    """Fill in ``results.tsv``: mean and standard deviation over runs, 95 % intervals, and a plot."""
+    if not study.results.is_file():
+        return
+    table = read_tsv(study.results, RESULT_COLUMNS)
+    section.paragraphs.append(
+        "Mean ± standard deviation over the runs, then the 95 % interval, which also counts that other "
+        "participants might have been tested. AD is the positive class: sensitivity is the share of AD found, "
+        "specificity the share of CN. Numbers of synthetic images are per label."
+    )
+    rows, points = [], []
+    for row in table.to_dict("records"):
+        scores = [
+            f"{percent(row[f'{m}_mean'])} ± {percent(row[f'{m}_std'])} "
+            f"[{percent(row[f'{m}_ci_low'])}, {percent(row[f'{m}_ci_high'])}]"
+            for m in MEASURES
+        ]
+        steps = ", equal steps" if row["steps"] == "matched" else ""
+        name = f"{row['training_split']}: {data_text(str(row['data']))}{steps}"
+        kind = f"{row['network']} {row['resolution']}"
+        rows.append(
+            [name, kind, row["test_set"], row["n_real_per_label"], row["n_synthetic_per_label"], row["n_runs"], *scores]
+        )
+        mean, low, high = (to_number(row[f"balanced_accuracy_{part}"]) for part in ("mean", "ci_low", "ci_high"))
+        if mean is not None and low is not None and high is not None:
+            points.append((f"{name}\n{kind}", str(row["test_set"]), mean, low, high))
+    head = ("training set", "classifier", "test set", "real per label", "synthetic per label", "runs")
+    columns = (*head, *(f"{m.replace('_', ' ')}, %" for m in MEASURES))
+    section.tables.append(make_table("Results of each cell", columns, rows, numeric=range(3, 9)))
+    if points:
+        png = figures.intervals(points, phantom)
+        words = "; ".join(f"{p[0]} on {p[1]}: {percent(p[2])} %".replace("\n", " ") for p in points)
+        section.figures.append(Figure(png, "Balanced accuracy: mean over runs and 95 % interval.", words))
+    if not phantom:
+        _published(section, table)
+
+
+def _published(section: Section, table: pd.DataFrame) -> None:
+    """Put the papers' figures beside those of the same cells."""
+    printed = read_tsv(packaged("report", "published.tsv"), ("cell", "test_set", "metric", "mean", "std", "source"))
+    ours = {(row["cell"], row["test_set"]): row for row in table.to_dict("records")}
+    rows = []
+    for row in printed.to_dict("records"):
+        own = ours.get((row["cell"], row["test_set"]))
+        if own is not None and row["metric"] in MEASURES:
+            here = f"{percent(own[row['metric'] + '_mean'])} ± {percent(own[row['metric'] + '_std'])}"
+            there = f"{percent(row['mean'])} ± {percent(row['std'])}"
+            rows.append([row["cell"], row["test_set"], row["metric"].replace("_", " "), here, there, row["source"]])
+    if rows:
+        head = ("cell", "test set", "measure", "here, %", "published, %", "where")
+        section.tables.append(make_table("Beside the published figures", head, rows, numeric=(3, 4)))
+
+
+def comparisons(study: Study, section: Section, phantom: bool) -> None:
+    """Fill in ``comparisons.tsv``."""
+    if not study.comparisons.is_file():
+        return
+    table = read_tsv(study.comparisons, COMPARISON_COLUMNS)
+    section.paragraphs.append(
+        "Difference from the cell trained on real images alone, same participants tested, in percentage points. "
+        "An interval that contains zero means that the study cannot tell which is better. p (Holm) is corrected "
+        "for the number of cells."
+    )
+    rows = []
+    for row in table.to_dict("records"):
+        interval = f"[{percent(row['ci_low'], sign=True)}, {percent(row['ci_high'], sign=True)}]"
+        rows.append(
+            [row["cell"], row["reference_cell"], row["test_set"], str(row["metric"]).replace("_", " "),
+             percent(row["difference"], sign=True), interval, p_text(row["p"]), p_text(row["p_holm"])]
+        )  # fmt: skip
+    head = ("cell", "compared with", "test set", "measure", "difference, points", "95 % interval", "p", "p (Holm)")
+    if rows:
+        section.tables.append(make_table("Differences", head, rows, numeric=range(4, 8)))
+    else:
+        section.paragraphs.append("No cell has a real-only cell to be compared with.")
+
+
+def cell_folders(study: Study) -> Iterator[Path]:
+    """Folders of the cells, those of the configuration first."""
+    root = study.root / "evaluation"
+    named = [study.cell(cell) for cell in study.config.cells()]
+    found = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    yield from dict.fromkeys([path for path in named if path in found] + found)
+
+
+def leakage(study: Study, section: Section, phantom: bool) -> None:
+    """Fill in the proofs, ``evaluation/<cell>/leakage.tsv``."""
+    rows = []
+    for folder in cell_folders(study):
+        if (folder / "leakage.tsv").is_file():
+            rows += [
+                [folder.name, *row]
+                for row in read_tsv(folder / "leakage.tsv").itertuples(index=False, name=None)
+            ]  # fmt: skip
+    if not rows:
+        return
+    columns = list(
+        read_tsv(next(f / "leakage.tsv" for f in cell_folders(study) if (f / "leakage.tsv").is_file())).columns
+    )
+    refused = sum("refused" in map(str, row) for row in rows)
+    section.paragraphs.append(
+        "Before any training, each cell was checked: no participant of a validation, test or external set, no other "
+        "visit of one and no copy of their image (by checksum) was seen by a generator or stands in the training set. "
+        f"{len(rows)} checks, {refused} failed."
+    )
+    head = ("cell", *(column.replace("_", " ") for column in columns))
+    numeric = [i for i, name in enumerate(head) if name.startswith("n ")]
+    section.tables.append(make_table("Checks", head, rows, numeric=numeric, folded=len(rows) > 12))
+
+
+def further(study: Study, section: Section, phantom: bool) -> None:
+    """Fill in the tables beside the results, as they stand in ``evaluation/``."""
+    for name, caption in FURTHER:
+        path = study.root / "evaluation" / f"{name}.tsv"
+        if not path.is_file():
+            continue
+        table = read_tsv(path)
+        if table.empty:
+            continue
+        numeric = [
+            i
+            for i, column in enumerate(table.columns)
+            if to_number(table[column].dropna().head(1).squeeze()) is not None
+        ]
+        rows = [[_short(value) for value in row] for row in table.itertuples(index=False, name=None)]
+        head = [column.replace("_", " ") for column in table.columns]
+        section.tables.append(make_table(caption, head, rows, numeric=numeric, folded=True))
+
+
+def _short(value: object) -> object:
+    number = to_number(value)
+    return value if number is None or "." not in str(value) else round(number, 4)

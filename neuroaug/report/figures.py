@@ -1,0 +1,186 @@
+"""The report's figures, as PNG bytes. Every figure of a phantom study says so."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Okabe and Ito's palette: told apart by readers who see colours differently, and in grey print.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+PHANTOM_NOTE = "PHANTOM DATA, not patients"
+# World coordinates (mm, MNI) of the slices: through hippocampus and ventricles.
+CUTS = (("sagittal", 0, -26.0), ("coronal", 1, -20.0), ("axial", 2, 8.0))
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _png(figure: Any, phantom: bool, dpi: int = 110) -> bytes:
+    if phantom:
+        figure.suptitle(PHANTOM_NOTE, fontsize=8, color="#8a2800")
+    buffer = io.BytesIO()
+    # No software or date in the file: equal studies give equal reports.
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def intervals(rows: Sequence[tuple[str, str, float, float, float]], phantom: bool) -> bytes:
+    """Plot balanced accuracies with their 95 % intervals.
+
+    Parameters
+    ----------
+    rows : sequence of (cell, test set, mean, low, high)
+        Fractions in [0, 1].
+    phantom : bool
+        Whether to say that the data are phantoms.
+    """
+    names = list(dict.fromkeys(row[0] for row in rows))
+    sets = list(dict.fromkeys(row[1] for row in rows))
+    figure = _figure(7.2, 1.1 + 0.34 * len(names) * max(1, 0.6 * len(sets)))
+    axes = figure.add_subplot()
+    for k, test_set in enumerate(sets):
+        offset = (k - (len(sets) - 1) / 2) * 0.22
+        for name, which, mean, low, high in rows:
+            if which != test_set:
+                continue
+            y = names.index(name) + offset
+            colour = COLOURS[k % len(COLOURS)]
+            axes.plot([100 * low, 100 * high], [y, y], color=colour, linewidth=1.6)
+            axes.plot([100 * mean], [y], MARKERS[k % len(MARKERS)], color=colour, markersize=6)
+        axes.plot([], [], MARKERS[k % len(MARKERS)], color=COLOURS[k % len(COLOURS)], label=test_set)
+    axes.axvline(50, color="0.5", linewidth=0.8, linestyle=":")
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel("balanced accuracy, % (dotted: chance)")
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(sets) > 1:
+        axes.legend(title="test set", fontsize=8, title_fontsize=8, frameon=False)
+    return _png(figure, phantom)
+
+
+def training_curves(histories: Mapping[str, Mapping[str, NDArray]], phantom: bool) -> bytes:
+    """Plot loss and ELBO over the epochs of each generator.
+
+    Parameters
+    ----------
+    histories : mapping of str to (mapping of column to values)
+        By the name of the generator; columns epoch, loss and elbo, missing values NaN.
+    phantom : bool
+        Whether to say that the data are phantoms.
+    """
+    figure = _figure(7.6, 2.9)
+    for axes, column in zip(figure.subplots(1, 2), ("loss", "elbo"), strict=True):
+        for k, (name, history) in enumerate(histories.items()):
+            if column not in history:
+                continue
+            known = np.isfinite(history[column])
+            marker = MARKERS[k % len(MARKERS)] if known.sum() < 30 else None
+            axes.plot(
+                history["epoch"][known], history[column][known], color=COLOURS[k % len(COLOURS)],
+                linestyle=("-", "--", "-.", ":")[k % 4], marker=marker, markersize=3, linewidth=1.2, label=name,
+            )  # fmt: skip
+            _fit(axes, history[column][known])
+        axes.set_xlabel("epoch")
+        axes.set_ylabel({"loss": "training loss", "elbo": "ELBO (higher is better)"}[column])
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
+        axes.spines[["top", "right"]].set_visible(False)
+    if len(histories) > 1:
+        figure.axes[0].legend(fontsize=8, frameon=False)
+    return _png(figure, phantom)
+
+
+def _fit(axes: Any, values: NDArray) -> None:
+    """Show the later course: the first epochs may be orders of magnitude away."""
+    if values.size < 10:
+        return
+    low, high = np.percentile(values, [5, 95])
+    margin = 0.3 * (high - low) + 1e-9
+    before = axes.get_ylim() if getattr(axes, "_fitted", False) else (low - margin, high + margin)
+    axes.set_ylim(min(before[0], low - margin), max(before[1], high + margin))
+    axes._fitted = True
+
+
+def slices(volume: NDArray, affine: NDArray) -> list[NDArray]:
+    """Cut a volume (X, Y, Z) with axes near RAS+ in three planes: each (rows, columns), head up, in [0, 1]."""
+    top = float(np.percentile(volume, 99.8)) or 1.0
+    found = []
+    for _, axis, position in CUTS:
+        index = round((position - affine[axis, 3]) / affine[axis, axis])
+        index = min(max(index, 0), volume.shape[axis] - 1)
+        found.append(np.clip(np.take(volume, index, axis=axis).T[::-1] / top, 0, 1))
+    return found
+
+
+def montage(real: Sequence[list[NDArray]], synthetic: Sequence[list[NDArray]], label: str, phantom: bool) -> bytes:
+    """Show real images on the left and synthetic ones on the right, one row a plane.
+
+    Parameters
+    ----------
+    real, synthetic : sequence of lists of three (rows, columns) arrays
+        As `slices` returns them.
+    label : str
+        Their diagnosis.
+    phantom : bool
+        Whether to say that the data are phantoms.
+    """
+    figure = _figure(1.2 * (len(real) + len(synthetic)) + 0.6, 4.0)
+    sides = (
+        (real, f"{label}: real (training)", COLOURS[0]),
+        (synthetic, f"{label}: synthetic", COLOURS[1]),
+    )
+    widths = [max(len(images), 1) for images, _, _ in sides]
+    for axes, (images, name, colour) in zip(figure.subplots(1, 2, width_ratios=widths), sides, strict=True):
+        axes.set_title(name, fontsize=10, color=colour, fontweight="bold")
+        axes.axis("off")
+        if images:
+            axes.imshow(mosaic(images), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        else:
+            axes.text(0.5, 0.5, "no image found", ha="center", transform=axes.transAxes)
+    return _png(figure, phantom)
+
+
+def mosaic(images: Sequence[list[NDArray]], gap: int = 2) -> NDArray:
+    """Put slices side by side: one image a column, one plane a row, centred, on black with white lines between."""
+    heights = [max(image[row].shape[0] for image in images) for row in range(3)]
+    width = max(part.shape[1] for image in images for part in image)
+    whole = np.ones((sum(heights) + 2 * gap, len(images) * (width + gap) - gap))
+    top = 0
+    for row, height in enumerate(heights):
+        for column, image in enumerate(images):
+            left = column * (width + gap)
+            whole[top : top + height, left : left + width] = 0
+            y = top + (height - image[row].shape[0]) // 2
+            x = left + (width - image[row].shape[1]) // 2
+            whole[y : y + image[row].shape[0], x : x + image[row].shape[1]] = image[row]
+        top += height + gap
+    return whole
+
+
+def draw_diagnostics(draws: Mapping[str, Mapping[str, NDArray]], phantom: bool) -> bytes:
+    """Histogram the acceptance rate and the displacement of each set's chains."""
+    figure = _figure(7.6, 2.5)
+    for axes, column, title in zip(
+        figure.subplots(1, 2),
+        ("acceptance_rate", "displacement"),
+        ("acceptance rate of a chain", "distance from the start (latent units)"),
+        strict=True,
+    ):
+        values = [table[column][np.isfinite(table[column])] for table in draws.values() if column in table]
+        names = [name for name, table in draws.items() if column in table]
+        edges = np.histogram_bin_edges(np.concatenate(values), 24) if values and sum(map(len, values)) else 10
+        for k, (name, data) in enumerate(zip(names, values, strict=True)):
+            axes.hist(data, bins=edges, histtype="step", linewidth=1.5, color=COLOURS[k % len(COLOURS)], label=name)
+        axes.set_xlabel(title)
+        axes.set_ylabel("images")
+        axes.spines[["top", "right"]].set_visible(False)
+    if len(draws) > 1:
+        figure.axes[0].legend(fontsize=8, frameon=False)
+    return _png(figure, phantom)

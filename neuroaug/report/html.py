@@ -1,0 +1,99 @@
+"""From a study to its report: collect the sections, render the template, write one file."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from neuroaug import __version__
+from neuroaug.errors import NeuroaugError
+from neuroaug.files import read_tsv, write_text
+from neuroaug.report import evaluation_sections, generator_sections, study_sections
+from neuroaug.report.content import Section
+from neuroaug.report.verdict import Verdict, judge
+from neuroaug.resources import packaged
+from neuroaug.study import Study
+
+SECTIONS: tuple[tuple[str, str, Callable[[Study, Section, bool], None]], ...] = (
+    ("results", "Results", evaluation_sections.results),
+    ("comparisons", "Comparisons with real images alone", evaluation_sections.comparisons),
+    ("images", "Real and synthetic images side by side", generator_sections.images),
+    ("generators", "Generators", generator_sections.generators),
+    ("draws", "Draws", generator_sections.draws),
+    ("participants", "Participants and splits", study_sections.participants),
+    ("leakage", "Proof that nobody tested was learned from", evaluation_sections.leakage),
+    ("preprocessing", "Preprocessing", study_sections.preprocessing),
+    ("failures", "Failures", study_sections.failures),
+    ("details", "Further tables", evaluation_sections.further),
+    ("configuration", "Configuration", study_sections.configuration),
+    ("versions", "Versions", study_sections.software),
+)
+
+
+def write_report(study: Study, path: str | os.PathLike[str] | None = None) -> Path:
+    """Write a study's report: one HTML file with its images inside, no script, no network.
+
+    Stages that have not run are named as such; a file that cannot be read is named in its section
+    and costs no other section.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    path : path-like, optional
+        Where to; by default ``report.html`` in the study.
+
+    Returns
+    -------
+    Path
+        The file written.
+    """
+    path = Path(path) if path is not None else study.report
+    write_text(path, render(study))
+    return path
+
+
+def render(study: Study) -> str:
+    """Render a study's report as HTML text."""
+    import jinja2
+
+    phantom = study_sections.is_phantom(study)
+    sections = [_collect(study, name, title, fill, phantom) for name, title, fill in SECTIONS]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(packaged("report", "templates")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["base64"] = lambda png: base64.b64encode(png).decode("ascii")
+    return environment.get_template("report.html.j2").render(
+        name=study.root.name,
+        phantom=phantom,
+        verdict=_verdict(study),
+        sections=sections,
+        version=__version__,
+    )
+
+
+def _verdict(study: Study) -> Verdict:
+    try:
+        table = (
+            read_tsv(study.comparisons, evaluation_sections.COMPARISON_COLUMNS) if study.comparisons.is_file() else None
+        )
+        return judge(table)
+    except NeuroaugError as error:
+        return Verdict("unknown", f"Not known: {error}")
+
+
+def _collect(
+    study: Study, name: str, title: str, fill: Callable[[Study, Section, bool], None], phantom: bool
+) -> Section:
+    section = Section(name, title)
+    try:
+        fill(study, section, phantom)
+    except NeuroaugError as error:  # a torn table is a finding to report, not the end of the report
+        section.problem = str(error)
+    return section

@@ -1,0 +1,160 @@
+"""Sections about the study itself: participants, preprocessing, failures, configuration, versions."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from neuroaug.cohort.split_folder import SplitFolder
+from neuroaug.files import read_json, read_tsv
+from neuroaug.imaging import caps as caps_names
+from neuroaug.provenance import versions
+from neuroaug.report.content import Section, make_table, p_text
+from neuroaug.report.generator_sections import member_folders
+from neuroaug.study import Study
+
+MOST_ROWS = 200
+
+
+def is_phantom(study: Study) -> bool:
+    """Whether the study's participants are phantoms, by its configuration, data set or split."""
+    if study.config.phantom is not None:
+        return True
+    for path in (study.root / "splits" / "train.tsv", study.root / "splits" / "test.tsv"):
+        if path.is_file() and "sub-phantom" in path.read_text(encoding="utf-8", errors="replace"):
+            return True
+    return False
+
+
+def participants(study: Study, section: Section, phantom: bool) -> None:
+    """Fill in who is in which set, whether the sets match, and who was left out."""
+    if not (study.splits / "split.json").is_file():
+        return
+    split = SplitFolder.open(study.splits)
+    rows = []
+    for name in split.names():
+        table = split.table(name)
+        for label in sorted(table["diagnosis"].unique(), key=lambda value: (value != "CN", value)):
+            people = table[table["diagnosis"] == label]
+            sex = people["sex"].dropna()
+            age = people["age"].dropna()
+            ages = (
+                f"{age.mean():.1f} ± {age.std(ddof=1):.1f}"
+                if len(age) > 1
+                else f"{age.mean():.1f}"
+                if len(age)
+                else None
+            )
+            women = int((sex == "F").sum())
+            rows.append([name, label, len(people), ages, f"{len(sex) - women} M, {women} F", people["site"].nunique()])
+    head = ("set", "label", "participants", "age (mean ± sd)", "sex", "sites")
+    section.tables.append(make_table("Sets, one image a participant", head, rows, numeric=(2, 3, 5)))
+    section.paragraphs.append(f"Split {split.hash[:12]} (hash over its tables); every model, set and score carries it.")
+
+    balance = split.balance()
+    if len(balance):
+        rows = [
+            [
+                f"{r['set_1']} / {r['set_2']}",
+                r["label"],
+                r["variable"],
+                r["test"],
+                r["values"],
+                p_text(r["p"]),
+                r["note"],
+            ]
+            for r in balance.to_dict("records")
+        ]
+        tests = ("sets", "label", "variable", "test", "values", "p", "note")
+        section.tables.append(
+            make_table("Do the sets match? (p above .05: no difference found)", tests, rows, numeric=(5,))
+        )
+    exclusions = split.exclusions()
+    if len(exclusions):
+        counts = exclusions.groupby("rule")["participant_id"].agg(["size", "nunique"]).reset_index()
+        rows = [list(row) for row in counts.sort_values("size", ascending=False).itertuples(index=False, name=None)]
+        rules = ("rule", "visits", "participants")
+        section.tables.append(make_table("Visits left out, by rule (exclusions.tsv)", rules, rows, numeric=(1, 2)))
+
+
+def preprocessing(study: Study, section: Section, phantom: bool) -> None:
+    """Fill in how many visits were preprocessed, and what the quality check said."""
+    if not caps_names.is_caps(study.caps):
+        return
+    done = caps_names.list_visits(study.caps)
+    rows: list[list[object]] = [["visits with images", len(done)]]
+    failures = study.caps / "failures.tsv"
+    if failures.is_file():
+        rows.append(["visits or participants that failed", len(read_tsv(failures))])
+    qc = study.caps / "qc.tsv"
+    if qc.is_file():
+        table = read_tsv(qc, ("participant_id", "session_id", "pass"))
+        passed = table["pass"].str.lower() == "true"
+        rows += [
+            ["registrations that passed the check", int(passed.sum())],
+            ["registrations that did not", int((~passed).sum())],
+        ]
+        if "pass_probability" in table.columns:
+            probability = pd.to_numeric(table["pass_probability"], errors="coerce")
+            rows.append(["lowest probability of passing among those that passed", float(probability[passed].min())])
+    else:
+        section.paragraphs.append("There is no quality check (qc.tsv) in this CAPS: every visit counts as passed.")
+    settings = study.config.preprocessing
+    rows += [
+        ["profile", settings.profile],
+        ["N4 spline distance, mm", settings.n4_distance],
+        ["template", "given by path" if settings.template else "packaged"],
+        ["resolutions written", ", ".join(settings.resolutions)],
+    ]
+    section.tables.append(make_table("Raw scan to registered volume", ("", ""), rows, numeric=(1,)))
+
+
+def failures(study: Study, section: Section, phantom: bool) -> None:
+    """Fill in ``failures.tsv``, row by row."""
+    path = study.caps / "failures.tsv"
+    if not path.is_file():
+        return
+    table = read_tsv(path, ("participant_id", "session_id", "stage", "reason"))
+    if table.empty:
+        section.paragraphs.append("None.")
+        return
+    columns = ["participant_id", "session_id", "stage", "reason"]
+    rows = list(table[columns].head(MOST_ROWS).itertuples(index=False, name=None))
+    if len(table) > MOST_ROWS:
+        section.paragraphs.append(f"The first {MOST_ROWS} of {len(table)} rows of failures.tsv.")
+    head = ("participant", "session", "stage", "reason")
+    section.tables.append(make_table("What could not be done (failures.tsv)", head, rows, folded=len(rows) > 20))
+
+
+def configuration(study: Study, section: Section, phantom: bool) -> None:
+    """Fill in every setting as the stages resolved it."""
+    hidden = set() if phantom else {"phantom"}
+    rows = list(_flatten("", study.config.model_dump(mode="json", exclude=hidden)))
+    section.tables.append(
+        make_table("neuroaug.yaml, every default spelled out", ("setting", "value"), rows, folded=True)
+    )
+
+
+def _flatten(prefix: str, value: object) -> list[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        return [
+            row for key, inner in value.items() for row in _flatten(f"{prefix}.{key}" if prefix else str(key), inner)
+        ]
+    if isinstance(value, list):
+        return [(prefix, ", ".join(map(str, value)) or "none")]
+    return [(prefix, "not set" if value is None or value == {} else str(value))]
+
+
+def software(study: Study, section: Section, phantom: bool) -> None:
+    """Fill in the versions that wrote this report, and those recorded by the generators where they differ."""
+    here = versions()
+    section.tables.append(make_table("Software that wrote this report", ("package", "version"), sorted(here.items())))
+    rows = []
+    for name, folder in member_folders(study.root / "models"):
+        if (folder / "environment.json").is_file():
+            recorded = read_json(folder / "environment.json")
+            recorded = recorded.get("versions", recorded) if isinstance(recorded, dict) else {}
+            rows += [[name, package, version, here[package]] for package, version in sorted(recorded.items())
+                     if package in here and version != here[package]]  # fmt: skip
+    if rows:
+        head = ("generator", "package", "trained with", "here")
+        section.tables.append(make_table("Trained with other versions", head, rows))

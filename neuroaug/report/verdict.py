@@ -1,0 +1,99 @@
+"""Did synthetic images help? The answer in plain words, from the comparisons table alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from neuroaug.config import Cell
+from neuroaug.report.content import data_text, percent, to_number
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A headline and one sentence a comparison.
+
+    Attributes
+    ----------
+    outcome : {"unknown", "helped", "hurt", "not shown", "mixed"}
+    """
+
+    outcome: str
+    headline: str
+    sentences: tuple[str, ...] = ()
+
+
+def judge(comparisons: pd.DataFrame | None) -> Verdict:
+    """Judge the differences in balanced accuracy between cells with synthetic images and their real-only cells.
+
+    A difference counts as shown when its 95 % interval leaves out zero and its p-value, corrected by Holm for
+    the number of cells compared on that test set, is below .05.
+
+    Parameters
+    ----------
+    comparisons : DataFrame or None
+        ``comparisons.tsv``; text or numbers.
+    """
+    if comparisons is None or comparisons.empty:
+        return Verdict(
+            "unknown", "Not known yet: no cell with synthetic images has been compared with its real-only cell."
+        )
+    rows = comparisons[comparisons["metric"] == "balanced_accuracy"]
+    rows = rows[["synthetic" in str(cell) for cell in rows["cell"]]]
+    judged = [(_judge_row(row), row) for _, row in rows.iterrows()]
+    judged = [(kind, row) for kind, row in judged if kind != "unknown"]
+    if not judged:
+        return Verdict(
+            "unknown", "Not known yet: no cell with synthetic images has been compared with its real-only cell."
+        )
+    sentences = tuple(_sentence(kind, row) for kind, row in judged)
+    n = len(judged)
+    better, worse = (sum(kind == which for kind, _ in judged) for which in ("helped", "hurt"))
+    of = f"in {{}} of {n} comparisons" if n > 1 else "in the one comparison made"
+    if better and worse:
+        return Verdict(
+            "mixed", f"Mixed: synthetic images helped {of.format(better)} and hurt {of.format(worse)}.", sentences
+        )
+    if better:
+        return Verdict("helped", f"Synthetic images helped {of.format(better)}.", sentences)
+    if worse:
+        return Verdict("hurt", f"Synthetic images made the classifier worse {of.format(worse)}.", sentences)
+    return Verdict(
+        "not shown", "This study shows no difference between training with and without synthetic images.", sentences
+    )
+
+
+def _judge_row(row: pd.Series) -> str:
+    low, high, p = (to_number(row[name]) for name in ("ci_low", "ci_high", "p_holm"))
+    if low is None or high is None or to_number(row["difference"]) is None:
+        return "unknown"
+    corrected = p is None or p < ALPHA
+    if low > 0:
+        return "helped" if corrected else "perhaps helped"
+    if high < 0:
+        return "hurt" if corrected else "perhaps hurt"
+    return "not shown"
+
+
+def _sentence(kind: str, row: pd.Series) -> str:
+    cell, reference = Cell.parse(str(row["cell"])), Cell.parse(str(row["reference_cell"]))
+    low, high = to_number(row["ci_low"]) or 0.0, to_number(row["ci_high"]) or 0.0
+    meaning = {
+        "helped": "better, by more than chance explains.",
+        "hurt": "worse, by more than chance explains.",
+        "perhaps helped": "better by this interval, but not once corrected for the number of comparisons: not shown.",
+        "perhaps hurt": "worse by this interval, but not once corrected for the number of comparisons: not shown.",
+        "not shown": (
+            "no difference shown. The truth may lie anywhere in the interval, from "
+            f"{abs(100 * low):.1f} points worse to {abs(100 * high):.1f} points better."
+        ),
+    }[kind]
+    steps = " with equal gradient steps" if cell.steps == "matched" else ""
+    return (
+        f"{data_text(cell.data)}{steps} ({cell.split}, {cell.network}, {cell.resolution}) against "
+        f"{data_text(reference.data)}, on {row['test_set']}: {percent(row['difference'], sign=True)} points of "
+        f"balanced accuracy, 95 % interval {percent(low, sign=True)} to {percent(high, sign=True)}: {meaning}"
+    )

@@ -1,0 +1,366 @@
+"""The report: one file that stands alone, says what was found, and survives whatever is missing or torn.
+
+The study is fake: its numbers were made up to be recognised in the page.
+"""
+
+import base64
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from neuroaug.config import StudyConfig, write_config
+from neuroaug.files import write_json, write_text, write_tsv
+from neuroaug.imaging import caps as caps_names
+from neuroaug.imaging.grid import GRIDS
+from neuroaug.imaging.nifti import write_volume
+from neuroaug.report import write_report
+from neuroaug.report.content import cell_text, data_text, p_text, percent
+from neuroaug.report.html import SECTIONS
+from neuroaug.report.verdict import judge
+from neuroaug.study import Study
+
+CELLS = ("train_baseline_4mm_real", "train_baseline_4mm_synthetic-12", "train_baseline_4mm_real+synthetic-12")
+MEASURES = ("balanced_accuracy", "sensitivity", "specificity")
+
+
+class Page(HTMLParser):
+    """Ids, links, images, tables and text of a page; fails on anything that reaches outside the file."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.links, self.images, self.words, self.open, self.titles = [], [], [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        assert tag not in ("script", "iframe", "link", "object", "embed")
+        assert not any(name.startswith("on") for name in found)
+        for name in ("src", "href"):
+            if name in found:
+                assert found[name].startswith(("data:image/png;base64,", "#"))
+        if "id" in found:
+            self.ids.append(found["id"])
+        if tag == "a":
+            self.links.append(found["href"])
+        if tag == "img":
+            self.images.append(found)
+        self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        while self.open and self.open.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "style":
+            return
+        self.words.append(data)
+        if self.open and self.open[-1] == "title":
+            self.titles.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def head(rng, size=1.0):
+    shape = GRIDS["4mm"].shape
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"))
+    radius = np.sqrt((grid**2).sum(0)) / size
+    return np.clip(1.1 - radius + 0.03 * rng.standard_normal(shape), 0, 1).astype(np.float32)
+
+
+def write_image(caps, participant, rng):
+    visit = caps_names.Visit(participant, "ses-M000")
+    path = caps_names.t1_linear_image(caps, visit, resolution="4mm")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_volume(path, head(rng), GRIDS["4mm"].affine)
+
+
+def comparison(cell, low, difference, high, p_holm, test_set="test"):
+    reference = CELLS[0]
+    return {
+        "cell": cell,
+        "reference_cell": reference,
+        "test_set": test_set,
+        "metric": "balanced_accuracy",
+        "difference": difference,
+        "ci_low": low,
+        "ci_high": high,
+        "p": p_holm / 2,
+        "p_holm": p_holm,
+    }
+
+
+def fill(root, phantom=True):
+    """Everything that a finished study holds, in small and in fake."""
+    rng = np.random.default_rng(0)
+    config = StudyConfig.model_validate(
+        {
+            "resolution": "4mm",
+            "phantom": {"n_participants": 12} if phantom else None,
+            "evaluation": {"cells": ["real", "synthetic-12", "real+synthetic-12"]},
+        }
+    )
+    write_config(root / "neuroaug.yaml", config)
+    prefix = "sub-phantom" if phantom else "sub-ADNI002S"
+    people = {
+        name: [f"{prefix}{10 * k + i:04d}" for i in range(6)] for k, name in enumerate(("test", "train", "validation"))
+    }
+    caps_names.write_dataset_description(root / "caps", name="fake")
+    for participant in people["train"]:
+        write_image(root / "caps", participant, rng)
+    rows = [("sub-broken", "ses-M000", "read", "truncated gzip <b>")]
+    write_tsv(
+        root / "caps" / "failures.tsv", pd.DataFrame(rows, columns=["participant_id", "session_id", "stage", "reason"])
+    )
+    qc = [(p, "ses-M000", 0.93, str(i > 0)) for i, p in enumerate(people["train"])]
+    write_tsv(
+        root / "caps" / "qc.tsv", pd.DataFrame(qc, columns=["participant_id", "session_id", "pass_probability", "pass"])
+    )
+
+    for name, ids in people.items():
+        table = pd.DataFrame({
+            "participant_id": ids, "session_id": "ses-M000", "diagnosis": ["CN", "AD"] * 3,
+            "age": np.linspace(61, 83, 6), "sex": ["F", "M", "F"] * 2, "site": ["1", "2", "3"] * 2,
+        })  # fmt: skip
+        write_tsv(root / "splits" / f"{name}.tsv", table)
+    balance = [("test", "train", "CN", "age", "Mann-Whitney U", 4.0, 0.4321, 3, 3, "mean 70.1 / 71.2", "")]
+    columns = ["set_1", "set_2", "label", "variable", "test", "statistic", "p", "n_1", "n_2", "values", "note"]
+    write_tsv(root / "splits" / "balance.tsv", pd.DataFrame(balance, columns=columns))
+    exclusions = [("sub-a", "ses-M000", "diagnosis changes"), ("sub-b", "ses-M000", "diagnosis changes")]
+    write_tsv(
+        root / "splits" / "exclusions.tsv", pd.DataFrame(exclusions, columns=["participant_id", "session_id", "rule"])
+    )
+    write_json(root / "splits" / "split.json", {"hash": "0" * 64, "files": {}, "members": {}})
+
+    for label in ("CN", "AD"):
+        model = root / "models" / "train" / label
+        record = {"n_images": 3, "epochs": 40, "best_epoch": 31, "elbo": -4321.5, "stopped_by": "patience",
+                  "metric_contrast": 2.5, "metric_dead": label == "AD"}  # fmt: skip
+        write_json(
+            model / "config.json",
+            {"model": "rhvae", "grid": "4mm", "training": record, "config": {"network": "conv3d"}},
+        )
+        epochs = range(1, 41)
+        lines = [f"{e},{9000 / e},{'nan' if e % 5 else -9000 / e}" for e in epochs]
+        write_text(model / "history.csv", "\n".join(["epoch,loss,elbo", *lines]) + "\n")
+        write_json(model / "environment.json", {"versions": {"torch": "1.0.fake"}})
+        made = root / "synthetic" / "train" / label
+        for i in range(1, 4):
+            write_image(made, f"sub-syn{label}{i:05d}", rng)
+        write_json(made / "synthesis.json", {"label": label, "resolution": "4mm", "sampler": "hmc", "profile": "tuned",
+                                             "seed": 7, "dtype": "float32"})  # fmt: skip
+        ids = [f"sub-syn{label}{i:05d}" for i in range(1, 4)]
+        write_tsv(made / "participants.tsv", pd.DataFrame({"participant_id": ids, "diagnosis": label}))
+        draws = {"index": [1, 2, 3], "acceptance_rate": [0.8, 0.85, 0.9] if label == "CN" else [0.1, 0.2, 0.3],
+                 "displacement": [1.0, 2.0, 3.5]}  # fmt: skip
+        write_tsv(made / "draws.tsv", pd.DataFrame(draws))
+        learned = people["train"][::2] if label == "CN" else people["train"][1::2]
+        write_tsv(made / "lineage.tsv", pd.DataFrame({"participant_id": learned, "session_id": "ses-M000"}))
+
+    rows = []
+    for k, cell in enumerate(CELLS):
+        row = {
+            "cell": cell,
+            "training_split": "train",
+            "network": "baseline",
+            "resolution": "4mm",
+            "data": cell.split("_")[-1],
+            "n_real_per_label": 3,
+            "n_synthetic_per_label": 12 * (k > 0),
+            "steps": "epochs",
+            "test_set": "test",
+            "n_runs": 3,
+        }
+        for m in MEASURES:
+            row |= {
+                f"{m}_mean": 0.611 + 0.05 * k,
+                f"{m}_std": 0.021,
+                f"{m}_ci_low": 0.4 + 0.05 * k,
+                f"{m}_ci_high": 0.81,
+            }
+        rows.append(row)
+        proof = [("train/CN", "no participant in common", "test", 3, 6, 0, "passed")]
+        columns = ["generator", "check", "against", "n_learned_from", "n_against", "n_found", "result"]
+        write_tsv(root / "evaluation" / cell / "leakage.tsv", pd.DataFrame(proof, columns=columns))
+    write_tsv(root / "results.tsv", pd.DataFrame(rows))
+    write_tsv(root / "comparisons.tsv", pd.DataFrame([
+        comparison(CELLS[1], -0.12, 0.031, 0.19, 0.9), comparison(CELLS[2], -0.05, 0.1, 0.25, 0.4),
+    ]))  # fmt: skip
+    write_tsv(root / "evaluation" / "detectable.tsv", pd.DataFrame([{"cell": CELLS[1], "detectable": 0.23456789}]))
+    return Study.open(root)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return fill(tmp_path_factory.mktemp("fake") / "study")
+
+
+@pytest.fixture(scope="module")
+def page(study):
+    return Page(write_report(study).read_text())
+
+
+def test_one_small_file_that_reaches_nowhere(study, page):
+    path = write_report(study)
+    assert path == study.report
+    assert path.stat().st_size < 5_000_000
+    content = path.read_text()
+    assert "http" not in content.replace("httpx", "")
+    assert not re.search(r"@import|url\(", content)
+    assert str(study.root) not in content
+    for image in page.images:
+        assert base64.b64decode(image["src"].split(",")[1])[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_same_study_same_bytes(study, tmp_path):
+    first = write_report(study, tmp_path / "a.html").read_bytes()
+    assert write_report(study, tmp_path / "b.html").read_bytes() == first
+
+
+def test_ids_are_unique_and_every_link_lands(page):
+    assert len(page.ids) == len(set(page.ids))
+    assert {link.removeprefix("#") for link in page.links} <= set(page.ids)
+    assert {name for name, _, _ in SECTIONS} <= set(page.ids)
+
+
+def test_a_finished_study_has_no_section_missing(page):
+    assert "Not run yet" not in page.text
+    assert "could not be read" not in page.text
+
+
+def test_title_and_every_figure_say_phantom(page):
+    assert "phantom" in page.titles[0]
+    assert len(page.images) == 5
+    for image in page.images:
+        assert image["alt"].startswith("Phantom data.")
+    assert page.text.count("Phantom data.") >= 5
+
+
+def test_a_study_of_patients_is_not_called_phantom_and_warns_of_their_images(tmp_path):
+    study = fill(tmp_path / "study", phantom=False)
+    page = Page(write_report(study).read_text())
+    assert "phantom" not in page.text.lower()
+    assert "handle it as you handle their scans" in page.text
+
+
+def test_results_are_the_tables_numbers(page):
+    assert "61.1 ± 2.1 [40.0, 81.0]" in page.text
+    assert "real + 12 synthetic per label" in page.text
+    assert "+3.1" in page.text
+    assert "[-12.0, +19.0]" in page.text
+
+
+def test_verdict_gives_difference_interval_and_meaning(page):
+    assert "shows no difference" in page.text
+    assert "+3.1 points of balanced accuracy, 95 % interval -12.0 to +19.0" in page.text
+    assert "from 12.0 points worse to 19.0 points better" in page.text
+
+
+def test_what_went_wrong_is_said(page):
+    assert "sub-broken" in page.text
+    assert "truncated gzip <b>" in page.text  # escaped in the file, so that it reads as text
+    assert "diagnosis changes" in page.text
+    assert "learned metric is flat" in page.text
+    assert "20 % of the moves were accepted" in page.text
+    assert "1.0.fake" in page.text
+
+
+def test_montage_holds_real_and_synthetic_images(page):
+    captions = [image["alt"] for image in page.images if "Slices" in image["alt"]]
+    assert len(captions) == 2
+    for caption in captions:
+        assert "3 of the 3 images learned from" in caption
+        assert "synthetic images 1 to 3" in caption
+
+
+@pytest.mark.parametrize("keep", ["neuroaug.yaml", "models"])
+def test_stages_not_run_yet_are_named_not_errors(keep, study, tmp_path):
+    order = ["neuroaug.yaml", "caps", "splits", "models"]
+    root = tmp_path / "study"
+    root.mkdir()
+    for name in order[: order.index(keep) + 1]:
+        source = study.root / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, root / name)
+    page = Page(write_report(Study.open(root)).read_text())
+    assert "Not known yet" in page.text
+    assert page.text.count("Not run yet.") >= 4
+    assert "could not be read" not in page.text
+
+
+def test_a_torn_file_costs_its_section_and_is_named(study, tmp_path):
+    torn = {
+        "results": "results.tsv",
+        "comparisons": "comparisons.tsv",
+        "generators": "models/train/CN/history.csv",
+        "participants": "splits/test.tsv",
+        "draws": "synthetic/train/AD/participants.tsv",
+        "preprocessing": "caps/qc.tsv",
+    }
+    root = tmp_path / "study"
+    shutil.copytree(study.root, root)
+    for name in torn.values():
+        (root / name).write_bytes(b"\xff\xfe\x00garbage")
+    content = write_report(Study.open(root)).read_text()
+    parts = {
+        name: content.split(f'<h2 id="{name}">')[1].split("</section>")[0] for name in [*torn, "versions", "leakage"]
+    }
+    for section, name in torn.items():
+        assert "could not be read" in parts[section]
+        assert name.split("/")[-1] in parts[section]
+    for section in ("versions", "leakage"):
+        assert "could not be read" not in parts[section]
+        assert "<table>" in parts[section]
+
+
+def test_a_failed_write_leaves_the_earlier_report(study, tmp_path, monkeypatch):
+    out = tmp_path / "report.html"
+    out.write_text("earlier")
+    monkeypatch.setattr("neuroaug.files.os.replace", lambda *_: (_ for _ in ()).throw(OSError("no")))
+    with pytest.raises(OSError, match="no"):
+        write_report(study, out)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert out.read_text() == "earlier"
+
+
+@pytest.mark.parametrize(
+    ("rows", "outcome"),
+    [
+        ([], "unknown"),
+        ([(0.02, 0.1, 0.2, 0.01)], "helped"),
+        ([(-0.2, -0.1, -0.02, 0.01)], "hurt"),
+        ([(-0.1, 0.02, 0.2, 0.9)], "not shown"),
+        ([(0.02, 0.1, 0.2, 0.01), (-0.2, -0.1, -0.02, 0.01)], "mixed"),
+        ([(0.02, 0.1, 0.2, 0.2)], "not shown"),  # better by its interval alone, not after correction
+        ([(float("nan"), 0.1, 0.2, 0.2)], "unknown"),
+    ],
+)
+def test_verdict_follows_the_intervals_and_the_correction(rows, outcome):
+    table = pd.DataFrame([comparison(CELLS[1 + i % 2], *row) for i, row in enumerate(rows)])
+    assert judge(table if rows else None).outcome == outcome
+
+
+def test_verdict_counts_every_comparison_not_the_best_one():
+    table = pd.DataFrame([comparison(CELLS[1], 0.02, 0.1, 0.2, 0.01), comparison(CELLS[2], -0.1, 0.0, 0.1, 1.0)])
+    assert "in 1 of 2 comparisons" in judge(table).headline
+
+
+def test_cells_without_synthetic_images_do_not_answer_the_question():
+    table = pd.DataFrame([comparison("train_baseline_4mm_real+classical", 0.02, 0.1, 0.2, 0.01)])
+    assert judge(table).outcome == "unknown"
+
+
+def test_words_and_numbers_read_as_people_write_them():
+    assert percent("0.663") == "66.3"
+    assert percent(0.031, sign=True) == "+3.1"
+    assert percent(None) == percent("n/a") == "–"
+    assert p_text(0.0004) == "< .001"
+    assert p_text("0.034") == ".034"
+    assert p_text(1.0) == "1"
+    assert cell_text(float("nan")) == "–"
+    assert data_text("real+classical+synthetic-500") == "real + classical augmentation + 500 synthetic per label"
+    assert data_text("synthetic-20") == "20 synthetic per label only"
