@@ -19,6 +19,7 @@ RESULT_COLUMNS = (
     "n_real_per_label", "n_synthetic_per_label", "steps",
     *(f"{measure}_{part}" for measure in MEASURES for part in ("mean", "std", "ci_low", "ci_high")),
 )  # fmt: skip
+FEW_PARTICIPANTS = 30
 COMPARISON_COLUMNS = ("cell", "reference_cell", "test_set", "metric", "difference", "ci_low", "ci_high", "p", "p_holm")
 FURTHER = (
     ("detectable", "Smallest difference in balanced accuracy that would be found with 80 % power"),
@@ -104,6 +105,31 @@ def comparisons(study: Study, section: Section, phantom: bool) -> None:
         section.tables.append(make_table("Differences", head, rows, numeric=range(4, 8)))
     else:
         section.paragraphs.append("No cell has a real-only cell to be compared with.")
+
+
+def cautions(study: Study) -> list[str]:
+    """Say what the size of the study allows to be seen, beside the verdict."""
+    found = []
+    test = study.splits / "test.tsv"
+    if test.is_file():
+        counts = read_tsv(test, ("diagnosis",))["diagnosis"].value_counts()
+        fewest = int(counts.min()) if len(counts) else 0
+        if 0 < fewest < FEW_PARTICIPANTS:
+            people = " and ".join(f"{n} {label}" for label, n in counts.sort_index(ascending=False).items())
+            found.append(
+                f"The test set holds {people}: a few participants decide, one alone moves the balanced accuracy of a run "
+                f"by up to {50 / fewest:.1f} points."
+            )
+    path = study.root / "evaluation" / "detectable.tsv"
+    if path.is_file():
+        table = read_tsv(path, ("cell", "test_set", "detectable"))
+        sizes = [number for value in table["detectable"] if (number := to_number(value)) is not None]
+        if sizes:
+            found.append(
+                f"With these participants and runs, a true difference smaller than {100 * min(sizes):.0f} points would "
+                "mostly go unseen (80 % power)."
+            )
+    return found
 
 
 def cell_folders(study: Study) -> Iterator[Path]:

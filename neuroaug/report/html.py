@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from neuroaug import __version__
@@ -79,11 +80,13 @@ def render(study: Study) -> str:
 
 
 def _verdict(study: Study) -> Verdict:
+    """Judge the comparisons; where they give an answer, say what the study's size allows to be seen."""
     try:
         table = (
             read_tsv(study.comparisons, evaluation_sections.COMPARISON_COLUMNS) if study.comparisons.is_file() else None
         )
-        return judge(table)
+        verdict = judge(table)
+        return replace(verdict, cautions=tuple(evaluation_sections.cautions(study))) if verdict.sentences else verdict
     except NeuroaugError as error:
         return Verdict("unknown", f"Not known: {error}")
 

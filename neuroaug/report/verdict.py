@@ -19,11 +19,14 @@ class Verdict:
     Attributes
     ----------
     outcome : {"unknown", "helped", "hurt", "not shown", "mixed"}
+    cautions : tuple of str
+        What the study is too small to see.
     """
 
     outcome: str
     headline: str
     sentences: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
 
 
 def judge(comparisons: pd.DataFrame | None) -> Verdict:

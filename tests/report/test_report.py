@@ -191,7 +191,10 @@ def fill(root, phantom=True):
     write_tsv(root / "comparisons.tsv", pd.DataFrame([
         comparison(CELLS[1], -0.12, 0.031, 0.19, 0.9), comparison(CELLS[2], -0.05, 0.1, 0.25, 0.4),
     ]))  # fmt: skip
-    write_tsv(root / "evaluation" / "detectable.tsv", pd.DataFrame([{"cell": CELLS[1], "detectable": 0.23456789}]))
+    write_tsv(
+        root / "evaluation" / "detectable.tsv",
+        pd.DataFrame([{"cell": CELLS[1], "test_set": "test", "detectable": 0.23456789}]),
+    )
     return Study.open(root)
 
 
@@ -259,6 +262,11 @@ def test_verdict_gives_difference_interval_and_meaning(page):
     assert "shows no difference" in page.text
     assert "+3.1 points of balanced accuracy, 95 % interval -12.0 to +19.0" in page.text
     assert "from 12.0 points worse to 19.0 points better" in page.text
+
+
+def test_verdict_says_what_a_small_study_cannot_see(page):
+    assert "one alone moves the balanced accuracy of a run by up to 16.7 points" in page.text
+    assert "a true difference smaller than 23 points would mostly go unseen" in page.text
 
 
 def test_what_went_wrong_is_said(page):
