@@ -117,7 +117,7 @@ def cautions(study: Study) -> list[str]:
         if 0 < fewest < FEW_PARTICIPANTS:
             people = " and ".join(f"{n} {label}" for label, n in counts.sort_index(ascending=False).items())
             found.append(
-                f"The test set holds {people}: a few participants decide, one alone moves the balanced accuracy of a run "
+                f"The test set holds {people}: few participants decide, one alone moves the balanced accuracy of a run "
                 f"by up to {50 / fewest:.1f} points."
             )
     path = study.root / "evaluation" / "detectable.tsv"
