@@ -83,7 +83,7 @@ class ChainInfo:
 
 
 class ChunkResult(dict[str, Tensor]):
-    """Tensors of one chunk: ``z`` (d, n), ``accepted`` (n,), ``divergent``, ``outside`` (), maybe ``trace`` (n, n_steps, d + 1)."""
+    """One chunk: ``z`` (d, n), ``accepted`` (n,), ``divergent``, ``outside`` (), and ``trace`` (n, n_steps, d + 1)."""
 
 
 def check_arguments(metric: Metric, initial: Tensor, radius: float | None, **named: float) -> None:

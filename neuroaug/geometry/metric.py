@@ -32,7 +32,7 @@ def in_chunks(function: Callable[[Tensor], Tensor], z: Tensor, elements_each: in
     size = max(1, MAX_ELEMENTS // max(1, elements_each))
     parts = [function(part) for part in flat.split(size)] if len(flat) else [function(flat)]
     result = torch.cat(parts).to(z.dtype)
-    return result.reshape(*z.shape[:-1], *result.shape[1:])
+    return result.reshape((*z.shape[:-1], *result.shape[1:]))
 
 
 @dataclass(frozen=True, eq=False)
