@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -17,7 +17,7 @@ from neuroaug.errors import InputError, ResourceError
 from neuroaug.files import human_bytes
 from neuroaug.models.footprint import available_memory
 from neuroaug.models.likelihood import Bernoulli, Gaussian, at_least_float32
-from neuroaug.models.networks import Networks, build_networks, n_parameters
+from neuroaug.models.networks import ConvDecoder, Networks, build_networks, n_parameters
 from neuroaug.models.objective import Noise, draw_noise
 
 DECODED_VOXELS = 4_000_000
@@ -111,6 +111,8 @@ class Generator(nn.Module):
 
     name: ClassVar[str]
     default_sampler: ClassVar[str]
+    gather: Callable[[Tensor], Tensor] = staticmethod(lambda rows: rows)
+    """From this process's rows of a batch to the rows of all processes; training sets it where there are several."""
 
     def __init__(
         self,
@@ -229,6 +231,14 @@ class Generator(nn.Module):
     def reconstruct(self, x: Tensor) -> Tensor:
         """Decode the mean codes of images (B, 1, X, Y, Z)."""
         return self.decode(self.encode(x)[0])
+
+    def centre_on(self, mean_image: Tensor) -> None:
+        """Start training from the mean (X, Y, Z) of the training images, where the decoder can (conv3d).
+
+        The papers' fully connected networks are left as published.
+        """
+        if isinstance(self.decoder, ConvDecoder):
+            self.decoder.centre_on(mean_image.to(self.device))
 
     # -- metric -----------------------------------------------------------------------------
 

@@ -22,6 +22,9 @@ from neuroaug.models.likelihood import at_least_float32
 LARGEST_COARSE_AXIS = 8
 """The convolutional networks halve the grid until no axis is longer than this."""
 
+CLOSEST_TO_BOUND = 0.01
+"""A decoder starts with no intensity closer to 0 or 1 than this: the sigmoid would be too flat to learn from."""
+
 
 class Networks(NamedTuple):
     """The three networks of an RHVAE; a plain VAE has no metric network."""
@@ -210,7 +213,11 @@ class ConvTrunk(nn.Sequential):
 
 
 class ConvDecoder(nn.Module):
-    """Latents to logits on exactly the grid."""
+    """Latents to logits on exactly the grid: convolutions, plus one bias a voxel.
+
+    The biases, `template`, are what the last layer of the papers' decoder has too. `centre_on` starts
+    them at a mean image, so that the convolutions only learn how images differ from it.
+    """
 
     def __init__(self, latent_dim: int, grids: Sequence[Sequence[int]], channels: Sequence[int], last: int) -> None:
         super().__init__()
@@ -222,11 +229,18 @@ class ConvDecoder(nn.Module):
             stages += [nn.SiLU(), Up(grid, n_in, n_out), nn.SiLU(), _same(grid, n_out, n_out)]
         self.stages = nn.Sequential(*stages)
         self.last = nn.Sequential(nn.SiLU(), Up(grids[0], channels[0], last), nn.SiLU(), _same(grids[0], last, 1))
+        self.template = nn.Parameter(torch.zeros(1, 1, *grids[0]))
 
     def forward(self, z: Tensor) -> Tensor:
         """Logits (B, 1, X, Y, Z) of latents (B, d)."""
         coarse = self.stem(z).unflatten(1, self.coarsest)
-        return self.last(self.stages(coarse.contiguous(memory_format=torch.channels_last_3d)))
+        return self.template + self.last(self.stages(coarse.contiguous(memory_format=torch.channels_last_3d)))
+
+    @torch.no_grad()
+    def centre_on(self, mean_image: Tensor) -> None:
+        """Start from a mean image (X, Y, Z) in [0, 1]."""
+        clamped = mean_image.clamp(CLOSEST_TO_BOUND, 1 - CLOSEST_TO_BOUND)
+        self.template.copy_(torch.logit(clamped).reshape(self.template.shape))
 
 
 def build_conv3d(shape: Sequence[int], latent_dim: int, width: int = 16) -> Networks:
@@ -239,7 +253,8 @@ def build_conv3d(shape: Sequence[int], latent_dim: int, width: int = 16) -> Netw
       full resolution, which is where the memory goes.
     - Decoder: a linear stem, then transposed 4x4x4 convolutions (overlapping evenly: no
       checkerboard), each with a 3x3x3 refinement, cropped to the grid of the level, so that odd
-      sizes come out exactly. At full resolution only `width` / 4 channels remain.
+      sizes come out exactly. At full resolution only `width` / 4 channels remain, and one bias a
+      voxel: registered heads share most of their anatomy, and training starts from their mean.
     - Metric network: the same trunk at a quarter of the width; it only has to tell the training
       images of one diagnosis apart, and it runs once a step.
     - SiLU throughout: the Hamiltonian flow integrates the gradient of log p(x|z), which a ReLU

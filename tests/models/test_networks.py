@@ -68,6 +68,16 @@ def test_an_image_is_coded_alike_alone_and_in_a_batch(images):
     torch.testing.assert_close(networks.encoder(images)[0], alone, rtol=1e-4, atol=1e-6)
 
 
+def test_a_centred_decoder_starts_near_the_mean_image(generator):
+    torch.manual_seed(0)
+    model = RHVAE(GeneratorConfig(latent_dim=3, width=4), (9, 13, 11))
+    mean = torch.rand(9, 13, 11, generator=generator)
+    model.centre_on(mean)
+    with torch.no_grad():
+        start = model.decode(torch.randn(3, 3, generator=generator))
+    assert (start - mean).abs().mean() < 0.05
+
+
 def test_lower_triangular_has_the_exponential_on_its_diagonal():
     factor = lower_triangular(torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([[4.0, 5.0, 6.0]]))
     expected = torch.tensor([[1.0, 0, 0], [4, math.e, 0], [5, 6, math.e**2]])

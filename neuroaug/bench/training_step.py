@@ -1,0 +1,266 @@
+"""What a training step costs, side by side with pythae's on the very same networks.
+
+Every measurement runs in a process of its own, so that its peak memory is its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+GRID = (42, 52, 44)
+BATCH = 25
+SMALL_BATCH = 5
+"""Memory a sample is the slope of the peak between this batch and `BATCH`."""
+
+THREADS = 2
+
+
+def _step_of_ours(kind: str, shape: tuple[int, ...], network: str, x: Any, second_order: bool) -> Any:
+    import torch
+
+    from neuroaug.config import GeneratorConfig
+    from neuroaug.models import RHVAE, VAE
+
+    config = GeneratorConfig(network=network, latent_dim=10, second_order=second_order)  # type: ignore[arg-type]
+    model = (RHVAE if kind == "rhvae" else VAE)(config, shape)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
+
+    def step() -> float:
+        optimizer.zero_grad()
+        loss = model.loss(x).loss
+        loss.backward()
+        optimizer.step()
+        return float(loss)
+
+    return step
+
+
+def _step_of_pythae(shape: tuple[int, ...], network: str, x: Any) -> Any:
+    import torch
+    from pythae.models import RHVAE, RHVAEConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder, BaseMetric
+
+    from neuroaug.config import GeneratorConfig
+    from neuroaug.models.networks import build_networks
+
+    ours = build_networks(GeneratorConfig(network=network, latent_dim=10), shape)  # type: ignore[arg-type]
+    assert ours.metric is not None
+    metric_network = ours.metric
+
+    class Encoder(BaseEncoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = ours.encoder
+
+        def forward(self, x: torch.Tensor) -> Any:
+            mean, log_variance = self.inner(x)
+            return ModelOutput(embedding=mean, log_covariance=log_variance)
+
+    class Decoder(BaseDecoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = ours.decoder
+
+        def forward(self, z: torch.Tensor) -> Any:
+            return ModelOutput(reconstruction=self.inner(z).sigmoid())
+
+    class Metric(BaseMetric):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = metric_network
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return ModelOutput(L=self.inner(x))
+
+    config = RHVAEConfig(input_dim=(1, *shape), latent_dim=10, reconstruction_loss="bce")
+    model = RHVAE(config, encoder=Encoder(), decoder=Decoder(), metric=Metric())
+    model.train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
+
+    def step() -> float:
+        optimizer.zero_grad()
+        loss = model({"data": x}).loss
+        loss.backward()
+        optimizer.step()
+        return float(loss)
+
+    return step
+
+
+def _work(task: dict[str, Any]) -> dict[str, float]:
+    """Run in the child: a warm-up step, then the timed ones; the fastest counts."""
+    import resource
+
+    import torch
+
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(0)
+    shape, network = tuple(task["shape"]), task["network"]
+    x = torch.rand(task["batch"], 1, *shape)
+    if task["kind"] == "pythae":
+        step = _step_of_pythae(shape, network, x)
+    else:
+        step = _step_of_ours(task["kind"], shape, network, x, task["second_order"])
+    times = []
+    for _ in range(task["n_steps"] + 1):
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"seconds": min(times[1:] or times), "peak_bytes": float(peak)}
+
+
+def measure(
+    kind: str,
+    shape: tuple[int, ...] = GRID,
+    batch: int = BATCH,
+    *,
+    network: str = "conv3d",
+    n_steps: int = 2,
+    second_order: bool = False,
+) -> dict[str, float]:
+    """Time training steps in a process of their own.
+
+    Parameters
+    ----------
+    kind : {"rhvae", "vae", "pythae"}
+        Whose step.
+    shape : tuple of int
+        The grid.
+    batch : int
+        Images a step.
+    network : str
+        As in `GeneratorConfig`; the same modules for all three kinds.
+    n_steps : int
+        Timed steps after one that is not; the fastest counts.
+    second_order : bool
+        As in `GeneratorConfig`.
+
+    Returns
+    -------
+    dict
+        ``seconds`` a step and ``peak_bytes`` of the process.
+    """
+    task = {
+        "kind": kind,
+        "shape": shape,
+        "batch": batch,
+        "network": network,
+        "n_steps": n_steps,
+        "second_order": second_order,
+    }
+    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(THREADS)}
+    command = [sys.executable, "-m", "neuroaug.bench.training_step", json.dumps(task)]
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if finished.returncode != 0:
+        raise RuntimeError(f"benchmark of {kind} failed: {finished.stderr.strip().splitlines()[-1:]}")
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+def _row(
+    name: str, value: float, unit: str, reference: float | None = None, ratio: float | None = None, note: str = ""
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "value": value,
+        "unit": unit,
+        "reference_value": reference,
+        "ratio": ratio,
+        "note": note,
+    }
+
+
+def _has_pythae() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("pythae") is not None
+
+
+def _against_pythae() -> list[dict[str, Any]]:
+    size = "x".join(map(str, GRID))
+    ours, small = measure("rhvae"), measure("rhvae", batch=SMALL_BATCH)
+    plain = measure("vae")
+    exact = measure("rhvae", second_order=True, n_steps=1)
+
+    def per_sample(large: dict[str, float], little: dict[str, float]) -> float:
+        return (large["peak_bytes"] - little["peak_bytes"]) / (BATCH - SMALL_BATCH) / 1e6
+
+    memory = per_sample(ours, small)
+    step = their_memory = None
+    if _has_pythae():
+        theirs, their_small = measure("pythae", n_steps=1), measure("pythae", batch=SMALL_BATCH, n_steps=1)
+        step, their_memory = theirs["seconds"], per_sample(theirs, their_small)
+    return [
+        _row(
+            f"training step, conv3d {size}, batch {BATCH}",
+            ours["seconds"],
+            "s",
+            step,
+            step / ours["seconds"] if step else None,
+            "RHVAE, first order; reference: pythae, same networks; ratio: times faster",
+        ),
+        _row(
+            f"training step, second order, conv3d {size}, batch {BATCH}",
+            exact["seconds"],
+            "s",
+            step,
+            step / exact["seconds"] if step else None,
+            "second_order=True",
+        ),
+        _row(
+            f"training step against a plain VAE, conv3d {size}, batch {BATCH}",
+            ours["seconds"],
+            "s",
+            plain["seconds"],
+            ours["seconds"] / plain["seconds"],
+            "reference: our VAE, same networks; ratio: times slower, at most 3",
+        ),
+        _row(
+            f"memory a sample, conv3d {size}",
+            memory,
+            "MB",
+            their_memory,
+            memory / their_memory if their_memory else None,
+            "slope of the peak; reference: pythae; ratio: at most 1/3",
+        ),
+    ]
+
+
+def run(full: bool = False) -> list[dict[str, Any]]:
+    """Measure training steps on two threads.
+
+    Parameters
+    ----------
+    full : bool
+        Also the grids at 2 mm (batch 8) and 1 mm (batch 1): minutes and several gigabytes.
+
+    Returns
+    -------
+    list of dict
+        ``name``, ``value``, ``unit``, ``reference_value``, ``ratio``, ``note``.
+    """
+    rows = _against_pythae()
+    mlp = measure("rhvae", (28, 28, 1), 50, network="mlp-toy", n_steps=20)["seconds"]
+    theirs = measure("pythae", (28, 28, 1), 50, network="mlp-toy", n_steps=20)["seconds"] if _has_pythae() else None
+    rows.append(
+        _row(
+            "training step, mlp-toy 28x28, batch 50", 1e3 * mlp, "ms", theirs and 1e3 * theirs, theirs and theirs / mlp
+        )
+    )
+    if full:
+        for shape, batch, limit in (((84, 104, 89), 8, 12), ((169, 208, 179), 1, 24)):
+            result = measure("rhvae", shape, batch, n_steps=1)
+            name = f"conv3d {'x'.join(map(str, shape))}, batch {batch}"
+            rows.append(_row(f"training step, {name}", result["seconds"], "s"))
+            rows.append(_row(f"peak memory, {name}", result["peak_bytes"] / 1e9, "GB", None, None, f"limit {limit} GB"))
+    return rows
+
+
+if __name__ == "__main__":
+    print(json.dumps(_work(json.loads(sys.argv[1]))))
