@@ -1,0 +1,248 @@
+"""Calibrate the registration score on deliberately wrong poses of real heads.
+
+    python scripts/calibrate_quality.py measure head-01.nii.gz out/head-01.json --seed 1
+    python scripts/calibrate_quality.py measure scan.nii.gz out/scan.json --scan
+    python scripts/calibrate_quality.py fit out/head-0[1-6].json --test out/head-0[7-9].json out/scan.json
+
+A head is a label map (FreeSurfer's numbers, 5xx for skull and soft tissue), from which a T1w-like image is drawn with
+random contrast, bias field and noise; or, with --scan, a real scan. It is registered once, which the labels check, and
+then looked at in good and in wrong poses. `fit` prints the constants of `neuroaug.imaging.quality` and what they catch
+on heads that were not used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from neuroaug.imaging import quality
+from neuroaug.imaging.grid import GRIDS, UNCROPPED, block_mean
+from neuroaug.imaging.nifti import read_volume
+from neuroaug.imaging.registration import RECIPES, Recipe, align, warp
+from neuroaug.imaging.template import load_regions, load_template
+
+LIMIT_MM, LIMIT_DEG = 10.0, 10.0
+T1W = {2: 110, 3: 78, 4: 32, 5: 32, 7: 106, 8: 78, 10: 92, 11: 82, 12: 90, 13: 100, 14: 32, 15: 32, 16: 104, 17: 78}
+T1W |= {18: 78, 24: 28, 26: 78, 28: 95, 41: 110, 42: 78, 43: 32, 44: 32, 46: 106, 47: 78, 49: 92, 50: 82, 51: 90}
+T1W |= {52: 100, 53: 78, 54: 78, 58: 78, 60: 95, 85: 95, 502: 40, 506: 30, 507: 85, 508: 60, 509: 65, 511: 75}
+T1W |= {512: 95, 514: 45, 515: 18, 516: 95, 530: 85}
+
+
+@dataclass
+class Head:
+    """A head at 2 mm and where it belongs."""
+
+    name: str
+    data: np.ndarray
+    affine: np.ndarray
+    template_to_scan: np.ndarray
+    brain_dice: float
+
+
+def draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw a T1w-like head from labels at 1 mm, averaged to 2 mm: contrast, texture, bias field, noise."""
+    table = np.zeros(labels.max() + 1, np.float32)
+    gamma = rng.uniform(0.7, 1.4)
+    for label in np.unique(labels[labels > 0]):
+        level = T1W.get(int(label), 60) / 110
+        table[label] = 110 * level**gamma * (1 + 0.08 * rng.normal())
+    image = block_mean(table[labels])
+    texture = ndimage.gaussian_filter(rng.normal(size=image.shape), 2)
+    soft = block_mean((labels == 507).astype(np.float32)) > 0.5
+    image[soft] *= 1 + 0.3 * texture[soft] / texture.std()
+    x, y, z = (np.linspace(-1, 1, n).reshape(np.roll([n, 1, 1], axis)) for axis, n in enumerate(image.shape))
+    linear = rng.normal(0, 0.15, 6)
+    field = linear[0] * x + linear[1] * y + linear[2] * z + linear[3] * x * x + linear[4] * y * y + linear[5] * z * z
+    image *= np.exp(field)
+    noise = rng.normal(0, rng.uniform(1, 6), (2, *image.shape))
+    return np.hypot(image + noise[0], noise[1]).astype(np.float32)
+
+
+def register(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Lay a head on the template at 4 mm: good to a millimetre, which is all that poses of 2 and of 10 mm need."""
+    coarse_template, grid = load_template(), UNCROPPED
+    for _ in range(2):
+        grid = grid.halved()
+        halved = block_mean(coarse_template.data)
+        coarse_template = replace(coarse_template, data=halved, affine=np.array(grid.affine))
+    RECIPES["default"] = Recipe(False, 1, "2x1", "0.75x0.5", "500x250")
+    return align(data, affine, coarse_template).template_to_scan
+
+
+def head_from_labels(path: Path, rng: np.random.Generator) -> Head:
+    """Draw a head, register it, and measure how its labelled brain overlaps the template's."""
+    image = nib.load(path)
+    labels = np.asarray(image.dataobj).astype(np.int32)
+    affine = image.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = image.affine[:3, 3] + image.affine[:3, :3] @ np.full(3, 0.5)
+    data = draw(labels, rng)
+    found = register(data, affine)
+    brain = block_mean(((labels > 0) & (labels < 500) & (labels != 24) & (labels != 16)).astype(np.float32))
+    warped = warp(brain, affine, found) > 0.5
+    expected = load_regions()[1]
+    dice = 2 * (warped & expected).sum() / (warped.sum() + expected.sum())
+    return Head(path.name.split(".")[0], data, affine, found, float(dice))
+
+
+def head_from_scan(path: Path) -> Head:
+    """Read a real scan and register it."""
+    volume = read_volume(path)
+    found = register(volume.data, volume.affine)
+    return Head(path.name.split(".")[0], volume.data, volume.affine, found, float("nan"))
+
+
+def about_centre(rotation: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """World motion: `rotation` (3x3) about the centre of the template's brain, then `shift` (mm)."""
+    centre = UNCROPPED.affine[:3, :3] @ np.argwhere(load_regions()[1])[::500].mean(axis=0) + UNCROPPED.affine[:3, 3]
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotation
+    matrix[:3, 3] = centre + shift - rotation @ centre
+    return matrix
+
+
+def error_of(motion: np.ndarray) -> tuple[float, float]:
+    """Residual of a motion: shift of the brain's centre in mm, rotation in degrees (a reflection counts as 180)."""
+    centre = about_centre(np.zeros((3, 3)), np.zeros(3))[:3, 3]
+    shift = float(np.linalg.norm(motion[:3, :3] @ centre + motion[:3, 3] - centre))
+    u, _, vt = np.linalg.svd(motion[:3, :3])
+    if np.linalg.det(u @ vt) < 0:
+        return shift, 180.0
+    return shift, float(np.degrees(Rotation.from_matrix(u @ vt).magnitude()))
+
+
+def good_motion(rng: np.random.Generator) -> np.ndarray:
+    """A residual of at most 2 mm and 2 degrees, 2 % of scale."""
+    axis = rng.normal(size=3)
+    rotation = Rotation.from_rotvec(np.radians(rng.uniform(0, 2)) * axis / np.linalg.norm(axis)).as_matrix()
+    shift = rng.normal(size=3)
+    return about_centre(rotation * rng.uniform(0.98, 1.02), rng.uniform(0, 2) * shift / np.linalg.norm(shift))
+
+
+def wrong_motion(rng: np.random.Generator) -> tuple[str, np.ndarray]:
+    """Draw a residual beyond the limits: shift, rotation, both, an axis turned or reflected."""
+    kind = rng.choice(["shift", "rotation", "both", "turned", "reflected"], p=[0.3, 0.3, 0.2, 0.1, 0.1])
+    axis, direction = rng.normal(size=3), rng.normal(size=3)
+    axis, direction = axis / np.linalg.norm(axis), direction / np.linalg.norm(direction)
+    angle, distance = 0.0, 0.0
+    if kind in ("shift", "both"):
+        distance = LIMIT_MM + rng.exponential(10)
+    if kind in ("rotation", "both"):
+        angle = min(LIMIT_DEG + rng.exponential(15), 180)
+    rotation = Rotation.from_rotvec(np.radians(angle) * axis).as_matrix() * rng.uniform(0.9, 1.1)
+    if kind == "turned":
+        rotation = Rotation.from_euler(
+            rng.choice(["x", "y", "z"]), rng.choice([90, 180, 270]), degrees=True
+        ).as_matrix()
+        distance = rng.uniform(0, 10)
+    if kind == "reflected":
+        # Left and right look alike to a symmetric template: only the other two can be seen.
+        rotation = np.diag([[1.0, -1.0, 1.0], [1.0, 1.0, -1.0]][rng.integers(2)])
+        distance = rng.uniform(0, 10)
+    return str(kind), about_centre(rotation, distance * direction)
+
+
+def coarse(head: Head, motion: np.ndarray) -> np.ndarray:
+    """The 4 mm image of a head registered with that residual."""
+    return block_mean(warp(head.data, head.affine, head.template_to_scan @ motion, GRIDS["2mm"]))
+
+
+def poses(head: Head, rng: np.random.Generator, n_good: int, n_wrong: int) -> list[dict[str, object]]:
+    """Measure the figures at random residuals; every second wrong pose is first led to its own local optimum."""
+    rows: list[dict[str, object]] = []
+
+    def add(kind: str, motion: np.ndarray) -> None:
+        shift, angle = error_of(motion)
+        figures = quality.measure_coarse(coarse(head, motion))
+        rows.append({"head": head.name, "kind": kind, "shift_mm": shift, "angle_deg": angle, **figures})
+
+    for _ in range(n_good):
+        add("good", good_motion(rng))
+    while sum(row["kind"] != "good" for row in rows) < n_wrong:
+        kind, motion = wrong_motion(rng)
+        if rng.random() < 0.5:
+            parameters, _, _ = quality.refine(coarse(head, motion), rounds=12)
+            motion = motion @ quality.motion_matrix(parameters)
+            kind = f"{kind}, settled"
+            if error_of(motion)[0] <= LIMIT_MM and error_of(motion)[1] <= LIMIT_DEG:
+                continue
+        add(kind, motion)
+    return rows
+
+
+def fit(rows: list[dict[str, object]]) -> dict[str, object]:
+    """Fit the logistic model; the bias is set so that a pass needs the weakest good pose less a margin."""
+    from sklearn.linear_model import LogisticRegression
+
+    x = np.array([[row[name] for name in quality.FEATURES] for row in rows], dtype=float)
+    y = np.array([row["kind"] == "good" for row in rows])
+    mean, deviation = x.mean(axis=0), x.std(axis=0)
+    model = LogisticRegression(C=1.0, class_weight="balanced", max_iter=10000).fit((x - mean) / deviation, y)
+    return {
+        "MEAN": tuple(np.round(mean, 5).tolist()),
+        "DEVIATION": tuple(np.round(deviation, 5).tolist()),
+        "WEIGHTS": tuple(np.round(model.coef_[0], 4).tolist()),
+        "BIAS": round(float(model.intercept_[0]), 4),
+    }
+
+
+def judge(rows: list[dict[str, object]], name: str) -> None:
+    """Print how many wrong poses are caught and how many good ones are refused."""
+    p = np.array([quality.probability({k: float(row[k]) for k in quality.FEATURES}) for row in rows])  # type: ignore[arg-type]
+    good = np.array([row["kind"] == "good" for row in rows])
+    caught, refused = (p[~good] < quality.THRESHOLD).sum(), (p[good] < quality.THRESHOLD).sum()
+    print(f"{name}: {caught}/{(~good).sum()} wrong poses caught, {refused}/{good.sum()} good ones refused")
+    print(
+        f"  lowest good probabilities {np.sort(p[good])[:4].round(4)}; highest wrong {np.sort(p[~good])[-4:].round(4)}"
+    )
+    for row, value in zip(rows, p, strict=True):
+        if (value < quality.THRESHOLD) == (row["kind"] == "good"):
+            print(
+                "  mistaken:", {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, round(value, 3)
+            )
+
+
+def read_rows(paths: list[Path]) -> list[dict[str, object]]:
+    """Join the rows of several files of `measure`."""
+    return [row for path in paths for row in json.loads(path.read_text())]
+
+
+def main() -> None:
+    """Measure one head, or fit on some and test on others."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    measuring = commands.add_parser("measure")
+    measuring.add_argument("head", type=Path)
+    measuring.add_argument("out", type=Path)
+    measuring.add_argument("--scan", action="store_true", help="a real scan, not labels")
+    measuring.add_argument("--seed", type=int, default=0)
+    measuring.add_argument("--poses", type=int, nargs=2, default=[25, 50], help="good and wrong ones")
+    fitting = commands.add_parser("fit")
+    fitting.add_argument("used", type=Path, nargs="+")
+    fitting.add_argument("--test", type=Path, nargs="+", default=[])
+    options = parser.parse_args()
+    if options.command == "measure":
+        rng = np.random.default_rng(options.seed)
+        head = head_from_scan(options.head) if options.scan else head_from_labels(options.head, rng)
+        rows = poses(head, rng, *options.poses)
+        options.out.write_text(json.dumps(rows, indent=1))
+        nmi = np.median([row["nmi"] for row in rows if row["kind"] == "good"])
+        print(f"{head.name}: Dice of the labelled brain {head.brain_dice:.3f}, median NMI of good poses {nmi:.4f}")
+        return
+    used = read_rows(options.used)
+    for name, value in fit(used).items():
+        print(f"{name} = {value}")
+        setattr(quality, name, value)
+    judge(used, "used to fit")
+    if options.test:
+        judge(read_rows(options.test), "not used")
+
+
+if __name__ == "__main__":
+    main()
