@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from clinicadl.train import ComputationalConfig, Trainer
 from clinicadl.utils.exceptions import DataLeakageError
 
 from neuroaug.config import ClassifierSpec, EvaluationConfig
-from neuroaug.errors import LeakageError, ResourceError
+from neuroaug.errors import InputError, LeakageError, ResourceError
 from neuroaug.evaluation import classifiers
 from neuroaug.evaluation.callbacks import BestEpoch, Handler, KeyedRandomness, LossRecorder, RunState, ScoreRecorder
 from neuroaug.evaluation.checkpoint import Checkpoint
@@ -141,12 +142,16 @@ def choose_device(name: str) -> torch.device:
 
     Raises
     ------
+    InputError
+        If the name is none of ``auto``, ``cpu``, ``cuda``.
     ResourceError
         If a GPU is asked for and there is none.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    if name not in ("cpu", "cuda"):
+        raise InputError(f"device '{name}': unknown; choose auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
         raise ResourceError("device 'cuda': no GPU that torch can use; choose --device cpu")
     return torch.device(name)
 
@@ -204,12 +209,18 @@ def build_model(settings: Settings, shape: tuple[int, int, int], voxel_mm: float
     )
 
 
+class Unscaled(ComputationalConfig):
+    """Device settings without loss scaling: bfloat16 has float32's range, and scaling waits at every step."""
+
+    def get_scaler(self) -> torch.amp.GradScaler:
+        """Return a scaler that does nothing."""
+        return torch.amp.GradScaler(device=self.device.type, enabled=False)
+
+
 def computational(settings: Settings) -> ComputationalConfig:
     """ClinicaDL's device settings. Never left to its default, which asks for a GPU and float16."""
     on_gpu = settings.device.type == "cuda"
-    return ComputationalConfig(
-        gpu=on_gpu, amp=settings.bf16, channels_last=True, seed=settings.seed, deterministic=not on_gpu
-    )
+    return Unscaled(gpu=on_gpu, amp=settings.bf16, channels_last=True, seed=settings.seed, deterministic=not on_gpu)
 
 
 def build_split(train: Images, validation: Images, settings: Settings) -> Split:
@@ -322,6 +333,12 @@ def _translated() -> Iterator[None]:
         yield
     except DataLeakageError as error:
         raise LeakageError(" ".join(str(error).split())) from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(
+                "the disk is full while a classifier was trained; free some space and start again"
+            ) from error
+        raise
     except torch.cuda.OutOfMemoryError:
         raise ResourceError(
             "the GPU's memory is too small for this batch; choose a smaller evaluation.batch_size"
