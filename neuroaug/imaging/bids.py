@@ -165,6 +165,8 @@ def read_filter(path: str | Path) -> dict[str, Any]:
     InputError
         If the file is not such JSON, or names an entity that a T1w image does not have.
     """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: {'not a file' if Path(path).exists() else 'no such file'}; check --bids-filter-file")
     content = read_json(path)
     if not isinstance(content, Mapping) or not isinstance(content.get("t1w"), Mapping):
         raise InputError(f'{path}: expected a query such as {{"t1w": {{"acquisition": "mprage"}}}}')

@@ -153,6 +153,8 @@ def resolve(
     if config.template is not None:
         config = config.model_copy(update={"template": str(Path(config.template).expanduser().absolute())})
     request = Request(root, target, source, config, rerun_failed)
+    if source is not None:
+        load_template(config.template)  # refuse it now rather than for every visit
     require_one_distance(request)
     return request
 

@@ -257,7 +257,7 @@ class _Run:
             parameters=parameters,
             files=files,
             quality=result.get("quality", {}),
-            note=job.note,
+            note="; ".join(filter(None, [job.note, *result.get("notes", ())])),
         )
 
     def _failure(self, job: Job, outcome: Outcome) -> Record:

@@ -42,9 +42,10 @@ def work(payload: dict[str, Any]) -> dict[str, Any]:
         )
     image = qc_pages.registered_image(caps if payload["kind"] == "complete" else target, visit)
     write_bytes(qc_pages.picture_path(target, visit), qc_pages.draw(image))
-    figures = asdict(result.quality)
+    quality = asdict(result.quality)
+    quality["pass"] = quality.pop("passed")
     return {
-        "quality": {**figures, "pass": figures.pop("passed")},
+        "quality": quality,
         "notes": list(result.notes),
         "seconds": result.seconds,
     }
