@@ -28,7 +28,7 @@ from neuroaug.config import ClassifierSpec, EvaluationConfig, SearchConfig
 from neuroaug.errors import DivergenceError, InputError
 from neuroaug.evaluation.images import Images, ImageStore
 from neuroaug.evaluation.steps import derive_seed
-from neuroaug.files import read_json, write_json, write_tsv
+from neuroaug.files import atomic_path, read_json, write_json, write_tsv
 from neuroaug.progress import progress
 
 if TYPE_CHECKING:
@@ -156,7 +156,8 @@ def search(
                     continue
                 tracker.done = max(tracker.done, min((i + 1) * config.folds, tracker.total) - 1)
                 tracker.advance(draw=i)
-    return _collect(out, specs, config, inputs)
+    with FileLock(out / ".lock"):  # processes that share a search end together
+        return _collect(out, specs, config, inputs)
 
 
 def _work_off(
@@ -273,11 +274,13 @@ def _write_journal(path: Path, specs: list[ClassifierSpec], values: list[float])
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    path.unlink(missing_ok=True)
-    storage = JournalStorage(JournalFileBackend(str(path)))
-    study = optuna.create_study(study_name="classifier", storage=storage, direction="maximize")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     known = space()
-    for spec, value in zip(specs, values, strict=True):
-        params = spec.model_dump()
-        params["weight_decay"] = max(params["weight_decay"], 1e-6)
-        study.add_trial(optuna.trial.create_trial(params=params, distributions=known, value=value))
+    with atomic_path(path) as temporary:
+        temporary.unlink(missing_ok=True)  # what a killed process of the same number left
+        storage = JournalStorage(JournalFileBackend(str(temporary)))
+        study = optuna.create_study(study_name="classifier", storage=storage, direction="maximize")
+        for spec, value in zip(specs, values, strict=True):
+            params = spec.model_dump()
+            params["weight_decay"] = max(params["weight_decay"], 1e-6)
+            study.add_trial(optuna.trial.create_trial(params=params, distributions=known, value=value))
