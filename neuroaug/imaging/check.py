@@ -296,7 +296,7 @@ def _tables(root: Path, known: set[Visit]) -> Iterator[Finding]:
 
 def _distances(root: Path, known: Iterable[Visit]) -> Iterator[Finding]:
     by_distance: dict[int, Visit] = {}
-    for visit in known:
+    for visit in sorted(known):
         record = read_record(root, visit)
         if record is not None and "n4_distance" in record.parameters:
             by_distance.setdefault(record.parameters["n4_distance"], visit)

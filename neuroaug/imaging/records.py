@@ -26,7 +26,8 @@ QC_COLUMNS = ("participant_id", "session_id", "pass_probability", "pass")
 DECISION_COLUMNS = ("participant_id", "session_id", "pass")
 _TRUE, _FALSE = ("true", "1", "yes", "pass"), ("false", "0", "no", "fail")
 _PLANNED = ("select", "tables")  # stages of rows that every plan makes anew
-_BIDSIGNORE = ("subjects/", f"{HIDDEN}/", FAILURES, QC, DECISIONS, "qc*.html", "logs/")
+# Without a slash at the end: the BIDS validator matches a folder's name only so.
+_BIDSIGNORE = ("subjects", HIDDEN, FAILURES, QC, DECISIONS, "qc*.html", "logs")
 
 
 @dataclass(frozen=True)

@@ -511,7 +511,7 @@ def broken_visits(root, good):
     scan(root, "sub-session", "ses-M_00")
     (root / "sub-nosession" / "anat").mkdir(parents=True)
     shutil.copy(good, root / "sub-nosession" / "anat" / "sub-nosession_T1w.nii.gz")
-    (root / "participants.tsv").write_text("participant_id\nsub-good\nsub-absent\n../../outside\n")
+    (root / "participants.tsv").write_text("participant_id\nsub-absent\n../../outside\n")
     return {
         ("sub-truncated", "ses-M000"): "truncated",
         ("sub-corrupt", "ses-M000"): "corrupt",
@@ -610,6 +610,7 @@ def test_the_bids_validator_finds_no_error_in_the_derivative(tmp_path, bids, sta
     assert bids_errors(tmp_path / "caps") == []
 
 
+@pytest.mark.slow
 def test_clinicadl_reads_the_result(tmp_path):
     bids_module = pytest.importorskip("clinicadl.io.bids")
     from clinicadl.data.datasets import BidsDataset

@@ -1,0 +1,200 @@
+"""The check of a data set: clean ones are clean, planted faults are found, nothing is written."""
+
+import gzip
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from neuroaug.errors import InputError
+from neuroaug.files import sha256_file
+from neuroaug.imaging import caps as layout
+from neuroaug.imaging import records
+from neuroaug.imaging.caps import Visit
+from neuroaug.imaging.check import check
+from neuroaug.imaging.grid import GRIDS
+from neuroaug.imaging.nifti import write_volume
+from neuroaug.imaging.records import Record
+
+
+def image(path, shape=(9, 10, 11), affine=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    write_volume(path, data, np.diag([2.0, 2.0, 2.0, 1.0]) if affine is None else affine)
+    return path
+
+
+def raw(root, participant, session="ses-M000"):
+    path = image(root / participant / session / "anat" / f"{participant}_{session}_T1w.nii.gz")
+    path.with_suffix("").with_suffix(".json").write_text('{"EchoTime": 0.003}')
+    return path
+
+
+@pytest.fixture
+def bids(tmp_path):
+    root = tmp_path / "bids"
+    for participant in ("sub-1", "sub-2", "sub-3"):
+        raw(root, participant)
+        (root / participant / f"{participant}_sessions.tsv").write_text(
+            "session_id\tdiagnosis\tage\nses-M000\tCN\t70\n"
+        )
+    (root / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.7.0"}')
+    (root / "participants.tsv").write_text(
+        "participant_id\tsex\tage_bl\nsub-1\tM\t70\nsub-2\tF\t71.5\nsub-3\tn/a\tn/a\n"
+    )
+    return root
+
+
+@pytest.fixture
+def caps(tmp_path):
+    """A CAPS of two visits, at 4 mm to be quick, with records and a quality table."""
+    root = tmp_path / "caps"
+    layout.write_dataset_description(root, name="x")
+    known = {}
+    for participant in ("sub-1", "sub-2"):
+        visit = Visit(participant, "ses-M000")
+        path = image(layout.t1_linear_image(root, visit, "4mm"), GRIDS["4mm"].shape, GRIDS["4mm"].affine)
+        layout.t1_linear_affine(root, visit).write_bytes(b"affine")
+        layout.t1_linear_sidecar(root, visit).write_text("{}")
+        record = Record(
+            "ok",
+            parameters={"n4_distance": 200},
+            files={path.name: path.stat().st_size},
+            quality={"pass_probability": 0.9, "pass": True},
+        )
+        records.write_record(root, visit, record)
+        known[visit] = record
+    records.update_tables(root, known)
+    return root
+
+
+def found(root, **options):
+    return {finding.path: finding for finding in check(root, **options)}
+
+
+def snapshot(root):
+    return {p: (p.stat().st_mtime_ns, sha256_file(p) if p.is_file() else None) for p in sorted(root.rglob("*"))}
+
+
+def test_clean_data_sets_are_clean_and_untouched(bids, caps):
+    for root in (bids, caps):
+        before = snapshot(root)
+        assert check(root, n_procs=2) == []
+        assert snapshot(root) == before
+
+
+def test_every_planted_fault_of_a_bids_folder_is_found_at_once(bids, tmp_path):
+    for number in range(4, 10):
+        raw(bids, f"sub-{number}")
+    anat = "ses-M000/anat"
+
+    def path(participant):
+        return f"{participant}/{anat}/{participant}_ses-M000_T1w.nii.gz"
+
+    content = (bids / path("sub-1")).read_bytes()
+    (bids / path("sub-1")).write_bytes(content[: len(content) // 2])
+    data = np.ones((9, 10, 11), np.float32)
+    nib.save(nib.Nifti1Image(data, np.eye(4)), bids / path("sub-2"))
+    nib.save(nib.Nifti1Image(np.full((9, 10, 11), np.nan, np.float32), np.eye(4)), bids / path("sub-3"))
+    nib.save(nib.Nifti1Image(np.random.default_rng(0).random((9, 10, 11, 2)), np.eye(4)), bids / path("sub-4"))
+    (bids / path("sub-5")).with_suffix("").with_suffix(".json").write_text("{")
+    (bids / f"sub-6/{anat}/.tmp-77-x.nii.gz").write_bytes(b"half")
+    (bids / "sub-7" / "sub-7_sessions.tsv").write_text("session_id\tdiagnosis\nses-M000\tCN\nses-M000\tdemented\n")
+    (bids / path("sub-8")).rename(bids / f"sub-8/{anat}/sub-9_ses-M000_T1w.nii.gz")
+    (bids / "sub-x_y" / "ses-M000").mkdir(parents=True)
+    (bids / "participants.tsv").write_text(
+        "participant_id\tsex\tage_bl\nsub-1\tM\t70\nsub-1\tM\t70\nsub-2\twoman\t710\nsub-99\tF\t70\n../x\tF\t70\n"
+    )
+    (bids / "dataset_description.json").unlink()
+    found_now = found(bids, n_procs=2)
+    assert "truncated" in found_now[path("sub-1")].message
+    assert "constant" in found_now[path("sub-2")].message
+    assert "non-finite" in found_now[path("sub-3")].message
+    assert "not a 3D" in found_now[path("sub-4")].message
+    assert "JSON" in found_now[path("sub-5").replace(".nii.gz", ".json")].message
+    assert "cut off" in found_now[f"sub-6/{anat}/.tmp-77-x.nii.gz"].message
+    assert "does not belong" in found_now["sub-8/ses-M000"].message
+    assert "sub-x_y" in found_now
+    assert found_now["dataset_description.json"].message == "missing"
+    told = "\n".join(f"{f.path}: {f.message}; {f.fix}" for f in check(bids))
+    for text in ("sub-1 has 2 rows", "sex is 'woman'", "age_bl is '710'", "sub-99", "../x", "diagnosis is 'demented'"):
+        assert text in told
+    assert "2 rows for this session" in told
+
+
+def test_every_planted_fault_of_a_caps_is_found_at_once(caps):
+    one, two, three = (Visit(f"sub-{i}", "ses-M000") for i in (1, 2, 3))
+    first = layout.t1_linear_image(caps, one, "4mm")
+    first.write_bytes(first.read_bytes()[:-100])
+    shifted = GRIDS["4mm"].affine.copy()
+    shifted[0, 3] += 0.5
+    image(layout.t1_linear_image(caps, two, "4mm"), GRIDS["4mm"].shape, shifted)
+    layout.t1_linear_sidecar(caps, two).write_text("[]")
+    image(layout.t1_linear_image(caps, three, "4mm"), (9, 9, 9))
+    records.write_record(caps, three, Record("started", parameters={"n4_distance": 600}))
+    folder = layout.t1_linear_folder(caps, two)
+    image(folder / "sub-1_ses-M000_T1w.nii.gz")
+    (folder / ".tmp-1-x").write_bytes(b"")
+    uncropped = layout.t1_linear_image(caps, one, cropped=False)
+    uncropped.write_bytes(gzip.compress(bytes(1000)))
+    (caps / "qc-decisions.tsv").write_text("participant_id\tsession_id\tpass\nsub-1\tses-M000\tperhaps\n")
+    with open(caps / "qc.tsv", "a") as table:
+        table.write("sub-9\tses-M000\t0.5\tTrue\nsub-9\tses-M000\t0.5\tTrue\n")
+    (caps / "subjects" / "sub-1" / "ses-M_1").mkdir()
+    told = {(f.path.removeprefix("subjects/"), f.message) for f in check(caps, n_procs=2)}
+
+    def said(path, text):
+        return any(path in where and text in message for where, message in told)
+
+    assert said(first.name, "truncated")
+    assert said(first.name, "bytes where")
+    assert said("sub-2_ses-M000_space-MNI152NLin2009cSym_desc-Crop_res-4x4x4_T1w.nii.gz", "not on the 4mm grid")
+    assert said("sub-2/ses-M000/t1_linear", "holds a list")
+    assert said("sub-3/ses-M000/t1_linear", "not finished")
+    assert said("sub-3_ses-M000", "not on the 4mm grid")
+    assert said("sub-1_ses-M000_T1w.nii.gz", "belongs to another visit")
+    assert said(".tmp-1-x", "cut off")
+    assert said(uncropped.name, "truncated, or not on the template's grid")
+    assert said("qc-decisions.tsv", "perhaps")
+    assert said("qc.tsv", "sub-9 ses-M000 has several rows")
+    assert said("qc.tsv", "has no images")
+    assert said("ses-M_1", "ses-M_1")
+    assert said("", "two N4 distances: 200 mm (sub-1 ses-M000), 600 mm (sub-3 ses-M000)")
+
+
+def test_a_synthetic_caps_is_understood(tmp_path):
+    root = tmp_path / "synthetic"
+    layout.write_dataset_description(root, name="x")
+    for i in (1, 2):
+        visit = Visit(f"sub-synAD0000{i}", "ses-M000")
+        image(layout.t1_linear_image(root, visit, "4mm"), GRIDS["4mm"].shape, GRIDS["4mm"].affine)
+    (root / "participants.tsv").write_text("participant_id\tdiagnosis\nsub-synAD00001\tAD\nsub-synAD00003\tAD\n")
+    told = {(f.severity, f.message) for f in check(root)}
+    assert told == {("error", "sub-synAD00003 has no folder"), ("warning", "sub-synAD00002 has images but no row")}
+
+
+def test_a_study_is_checked_whole(tmp_path, bids, caps):
+    (tmp_path / "neuroaug.yaml").write_text("bids: bids\ncaps: caps\n")
+    (bids / "participants.tsv").unlink()
+    (caps / "dataset_description.json").write_text('{"Name": "x", "CAPSVersion": "1.0.0"}')
+    told = found(tmp_path)
+    assert told["bids/participants.tsv"].severity == "warning"
+    assert "BIDSVersion" in told["caps/dataset_description.json"].message
+
+
+def test_findings_are_json(bids):
+    (bids / "participants.tsv").unlink()
+    (finding,) = check(bids)
+    assert set(json.loads(json.dumps(finding.as_dict()))) == {"path", "severity", "message", "fix"}
+
+
+def test_where_there_is_nothing_to_look_at(tmp_path):
+    (tmp_path / "file").touch()
+    for folder, message in (
+        (tmp_path / "absent", "no such folder"),
+        (tmp_path / "file", "not a folder"),
+        (tmp_path, "neither"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check(folder)
