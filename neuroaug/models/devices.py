@@ -115,13 +115,20 @@ def _raise_reported(path: Path) -> None:
     raise error
 
 
-def _in_process(fabric: Any, function: Callable[[Any, Any], None], task: Any, report: str, n_threads: int) -> None:
+class _Work:
+    """What a spawned process does. Not a dataclass: Fabric takes those apart, and refuses frozen ones."""
+
+    def __init__(self, function: Callable[[Any, Any], None], task: Any, report: Path, n_threads: int) -> None:
+        self.function, self.task, self.report, self.n_threads = function, task, report, n_threads
+
+
+def _in_process(fabric: Any, work: _Work) -> None:
     if fabric.device.type == "cpu":
-        torch.set_num_threads(n_threads)
+        torch.set_num_threads(work.n_threads)
     try:
-        function(fabric, task)
+        work.function(fabric, work.task)
     except NeuroaugError as error:
-        _report(error, Path(report))
+        _report(error, work.report)
         raise
 
 
@@ -176,7 +183,7 @@ def launch(function: Callable[[Any, Any], None], task: Any, hardware: Hardware, 
     n_threads = max(torch.get_num_threads() // hardware.n_devices, 1)
     try:
         with _pass_on_signals():
-            fabric.launch(_in_process, function, task, str(report), n_threads)
+            fabric.launch(_in_process, _Work(function, task, report, n_threads))
     except (ProcessRaisedException, ProcessExitedException) as error:
         _raise_reported(report)
         raise ResourceError(f"a process of training died ({' '.join(str(error).split())[-300:]})") from error

@@ -214,6 +214,9 @@ class Loop:
             raise ValueError("the plan's configuration must have a learning rate")
         self.optimizer = torch.optim.Adam(self.parameters, lr=rate)
         self.position = Position()
+        self._n_batch = 0
+        # The metric of a step is that of the whole batch, wherever its images are.
+        model.gather = lambda rows: processes.gather(rows, self._n_batch)
         self.stopping = EarlyStopping(plan.config.patience)
         self.best: dict[str, Tensor] = {}
         self._written = time.monotonic()
@@ -277,13 +280,14 @@ class Loop:
         """
         self._clock = time.monotonic()
         config = self.plan.config
+        if not self.position.optimiser_steps:
+            self.save()  # so that there is something good to go back to from the start
         while (reason := self._finished()) is None:
             self._epoch()
             epoch = self.position.epoch
             if epoch % config.validate_every == 0 or epoch == config.max_epochs:
                 self._validate()
-            first = epoch == 1  # so that there is something good to go back to from the start
-            if self._agree(first or self._is_due()):
+            if self._agree(self._is_due()):
                 self.save()
         self.save()
         load_weights(self.model, self.best, self.plan.checkpoints)
@@ -346,6 +350,7 @@ class Loop:
         measured = torch.zeros(3, dtype=torch.float64)
         for batch in group:
             x, mine = next(stream), self.processes.share(batch)
+            self._n_batch = len(batch)
             with self.autocast():
                 output = self.model.loss(x, self._noise(epoch, mine))
             # The loss is a mean over this process's images; the step follows the mean over the group.

@@ -92,7 +92,8 @@ class RHVAE(Generator):
         kind = x.device.type
         precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         with torch.autocast(kind, enabled=False):
-            tensors = from_factors(mean, factors, self.config.temperature, self.config.regularization)
+            everyone = (self.gather(mean), self.gather(factors))
+            tensors = from_factors(*everyone, self.config.temperature, self.config.regularization)
             z = mean + noise.eps * (0.5 * log_variance).exp()
             log_q = log_standard_normal(noise.eps) - 0.5 * log_variance.sum(-1)
             if self.config.objective == "published":

@@ -185,8 +185,7 @@ def _train_in_process(fabric: Any, task: _Task) -> None:
     model = build_model(config, stored.shape[1:], task.label, task.grid, plan.seed)
     convolutional = config.network == "conv3d"
     model = model.to(fabric.device)
-    if convolutional:
-        model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    model.centre_on(torch.from_numpy(mean_image(stored, plan.fitted)))
     feed = Feed(stored, fabric.device, channels_last=convolutional)
     total = config.max_epochs
     with stop_requests() as stop, progress(total, f"training {task.label}", "epochs") as tracker:
@@ -212,7 +211,7 @@ def _finish(model: Generator, outcome: Outcome, task: _Task) -> None:
     from neuroaug.models.samplers import tune_step_size
 
     plan = task.plan
-    model = model.cpu().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    model = model.cpu().eval()
     contrast = model.metric_contrast()
     model.sampler_settings = tune_step_size(model)
     model.training_record = {
@@ -234,6 +233,15 @@ def _finish(model: Generator, outcome: Outcome, task: _Task) -> None:
     write_tsv(task.out / "lineage.tsv", task.lineage[list(LINEAGE_COLUMNS)])
     model.save(task.out)
     shutil.rmtree(plan.checkpoints, ignore_errors=True)
+
+
+def mean_image(stored: NDArray[Any], rows: chance.Rows) -> NDArray[np.float32]:
+    """Mean of some stored images (X, Y, Z), read one at a time."""
+    total = np.zeros(stored.shape[1:], dtype=np.float64)
+    for row in rows:
+        total += stored[row]
+    scale = 255.0 if stored.dtype == np.uint8 else 1.0
+    return (total / (scale * len(rows))).astype(np.float32)
 
 
 def history_text(rows: tuple[dict[str, float], ...]) -> str:
