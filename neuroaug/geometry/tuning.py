@@ -26,9 +26,9 @@ N_PILOT_STEPS = 48
 MIN_ESS_A_CHAIN = 10.0
 MAX_R_HAT = 1.1
 TARGET_ACCEPTANCE = 0.8
-N_BISECTIONS = 7
-LEAPFROGS = (3, 5, 10, 15)
-FRACTIONS = (1.0, 0.7, 0.5, 0.25)
+N_BISECTIONS = 6
+# Leapfrogs a proposal, and fractions of the largest step, that are tried together.
+GRID = {3: (1.0, 0.7), 5: (1.0, 0.7, 0.5), 10: (0.7, 0.5, 0.25), 15: (0.5, 0.25)}
 STEPS = (10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640, 960)
 # The papers' chains: no tuned chain costs more gradients.
 PAPER_GRADIENTS = 300 * 15
@@ -162,9 +162,9 @@ def tune_hmc(metric: Metric, centroids: Tensor, radius: float, *, seed: int = 0)
         return float(run(starts, 6, 1, step_size, 5)[1].acceptance_rate.mean())
 
     largest = _largest(acceptance, TARGET_ACCEPTANCE, 1e-4 * radius, radius)
-    best = (-1.0, largest, LEAPFROGS[-1])
-    for n_leapfrog in LEAPFROGS:
-        for fraction in FRACTIONS:
+    best = (-1.0, largest, max(GRID))
+    for n_leapfrog, fractions in GRID.items():
+        for fraction in fractions:
             step_size = largest * fraction
             _, info = run(starts, N_PILOT_STEPS, 2, step_size, n_leapfrog)
             found = mixing(info)

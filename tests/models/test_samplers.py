@@ -165,7 +165,8 @@ def test_paper_profile_is_the_papers_settings(rhvae, vae):
     assert (geometric["n_steps"], geometric["n_leapfrog"], geometric["step_size"]) == (100, 10, 0.01)
 
 
-def test_tuning_finds_settings_under_which_chains_mix(rhvae, vae):
+def test_tuning_finds_settings_under_which_chains_mix(rhvae, vae, monkeypatch):
+    monkeypatch.setattr("neuroaug.geometry.tuning.PAPER_WALK_STEPS", 10)
     for model, names in ((rhvae, {"hmc", "random-walk"}), (vae, {"geometric"})):
         found = samplers.tune_step_size(model)
         assert set(found) == names
@@ -180,7 +181,8 @@ def test_tuning_finds_settings_under_which_chains_mix(rhvae, vae):
             assert math.isfinite(value)
 
 
-def test_tuning_is_deterministic_and_done_once(rhvae):
+def test_tuning_is_deterministic_and_done_once(rhvae, monkeypatch):
+    monkeypatch.setattr("neuroaug.geometry.tuning.GRID", {3: (1.0, 0.7)})
     rhvae.sampler_settings = {}
     first = samplers.settings(rhvae, "hmc")
     stored = dict(rhvae.sampler_settings["hmc"])
