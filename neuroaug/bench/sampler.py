@@ -80,7 +80,8 @@ def _pythae(metric: LearnedMetric) -> Callable[[int, int], Tensor] | None:
 def _row(
     name: str, value: float, unit: str, reference: float | None = None, note: str = "", *, faster: bool = True
 ) -> dict[str, Any]:
-    ratio = None if reference is None else (reference / value if faster else value / reference)
+    above, below = (reference, value) if faster else (value, reference)
+    ratio = above / below if above is not None and below else None
     return {"name": name, "value": value, "unit": unit, "reference_value": reference, "ratio": ratio, "note": note}
 
 
@@ -101,8 +102,8 @@ def _per_image(full: bool) -> list[dict[str, Any]]:
             scale = N_STEPS / steps / N_REFERENCE
             theirs = their_clock * scale
             note = (
-                f"{samplers.BLOCK} chains, CPU {cpu / samplers.BLOCK * 1e3:.2f} ms an image; pythae {N_REFERENCE} chains, "
-                f"{steps} of {N_STEPS} steps timed, CPU {their_cpu * scale * 1e3:.0f} ms"
+                f"{samplers.BLOCK} chains, CPU {cpu / samplers.BLOCK * 1e3:.2f} ms an image; pythae {N_REFERENCE} "
+                f"chains, {steps} of {N_STEPS} steps timed, CPU {their_cpu * scale * 1e3:.0f} ms"
             )
         name = f"HMC 300 x 15, d = 10, {n_centroids} centroids"
         rows.append(_row(name, clock / samplers.BLOCK, "s/image", theirs, note))

@@ -13,7 +13,9 @@ def _tiny(monkeypatch):
     monkeypatch.setattr(sampler, "SIZES", (12,))
     monkeypatch.setattr(sampler, "REFERENCE_STEPS", {False: {12: 2}})
     monkeypatch.setattr(sampler, "PAPER", {"n_steps": 6, "n_leapfrog": 2, "step_size": 0.03})
-    monkeypatch.setattr(sampler, "N_REFERENCE", 4)
+    monkeypatch.setattr(sampler, "N_REFERENCE", 40)
+    monkeypatch.setattr(sampler, "N_ESS_CHAINS", 32)
+    monkeypatch.setattr("neuroaug.geometry.tuning.N_PILOTS", 32)
 
 
 def test_without_pythae_the_rows_say_so(monkeypatch):
@@ -37,4 +39,4 @@ def test_beside_pythae():
     speed, acceptance = sampler._per_image(full=False)
     assert math.isfinite(speed["reference_value"])
     assert speed["ratio"] == pytest.approx(speed["reference_value"] / speed["value"])
-    assert 0 <= acceptance["reference_value"] <= 1
+    assert 0 <= acceptance["reference_value"] < acceptance["value"]
