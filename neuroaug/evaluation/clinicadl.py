@@ -30,7 +30,14 @@ import pandas as pd
 
 from neuroaug.config import Cell, ClassifierSpec, EvaluationConfig
 from neuroaug.errors import InputError
-from neuroaug.evaluation.images import Images, ImageStore, concatenate, require_both_classes
+from neuroaug.evaluation.images import (
+    Images,
+    ImageStore,
+    concatenate,
+    require_both_classes,
+    require_disjoint,
+    require_one_grid,
+)
 from neuroaug.evaluation.steps import run_seed
 from neuroaug.files import read_json, sha256_file, write_json, write_tsv
 from neuroaug.imaging.grid import GRIDS
@@ -39,6 +46,7 @@ from neuroaug.provenance import versions
 if TYPE_CHECKING:
     from neuroaug.evaluation.training import Fitted
 
+CHECKPOINT = "checkpoint.safetensors"
 SCORES, VALIDATION_SCORES, HISTORY, RECORD, MAPS = (
     "scores.tsv",
     "validation-scores.tsv",
@@ -207,25 +215,31 @@ def run_cells(
 
 def _run(run: Run, store: ImageStore, device: str, n_threads: int | None) -> Path:
     images = read_images(run, store)
-    inputs = _inputs(run, images)
+    training_inputs, inputs = _inputs(run, images)
     if is_complete(run.out, inputs):
         return run.out / SCORES
     from neuroaug.evaluation import training
 
-    _clear(run.out)
-    started = time.monotonic()
+    settings = training.Settings.of(run, images, device)
     with _threads(n_threads) as used_threads:
+        if (record := _trained(run.out, training_inputs)) is not None:
+            scores = training.test_again(settings, images.train.shape, run.out / MAPS, images.tests)
+            _write_scores(run, images, scores, {**record, "inputs": inputs})
+            return run.out / SCORES
+        _clear(run.out)
+        started = time.monotonic()
         fitted = training.fit(
             images.train,
             images.validation,
-            training.Settings.of(run, images, device),
+            settings,
             maps=run.out / MAPS,
             tests=images.tests,
-            checkpoint=run.out / "checkpoint.safetensors",
-            inputs=inputs,
+            checkpoint=run.out / CHECKPOINT,
+            inputs=training_inputs,
             title=f"{run.cell.name} run {run.k}",
         )
-    _write(run, images, fitted, inputs, {"seconds": round(time.monotonic() - started, 3), "threads": used_threads})
+    cost = {"seconds": round(time.monotonic() - started, 3), "threads": used_threads}
+    _write(run, images, fitted, cost, {"inputs": inputs, "training_inputs": training_inputs})
     return run.out / SCORES
 
 
@@ -254,26 +268,35 @@ def read_images(run: Run, store: ImageStore) -> CellImages:
             parts.append(part)
             counts.append({"label": s.label, "n": s.n, "sha256": part.sha256()})
     train = concatenate(parts)
+    named = {f"test set '{name}'": test for name, test in tests.items()}
+    sets = {"the training set": train, "the validation set": validation, **named}
+    require_one_grid(list(sets.values()))
+    require_disjoint(sets)
     require_both_classes(train.table, run.labels, f"cell '{run.cell.name}', training set")
     require_both_classes(validation.table, run.labels, "the validation set")
-    concatenate([train.take([0]), validation.take([0]), *(test.take([0]) for test in tests.values())])
     return CellImages(train, validation, tests, len(real), counts)
 
 
-def _inputs(run: Run, images: CellImages) -> str:
-    """Checksum of everything that a run's scores depend on, except the machine."""
+def _inputs(run: Run, images: CellImages) -> tuple[str, str]:
+    """Checksums of everything that a run's training, and its scores, depend on, except the machine.
+
+    A test set that is added later does not change the first, so that nothing is trained again for it.
+    """
     content = {
         "format_version": FORMAT_VERSION,
         "cell": run.cell.name,
-        "k": run.k,
         "seed": run.seed,
         "config": run.config.model_dump(mode="json", include=_KEY),
         "spec": run.spec.model_dump(mode="json") if run.spec else None,
         "n_real": images.n_real,
         "train": images.train.sha256(),
         "validation": images.validation.sha256(),
-        "tests": {name: test.sha256() for name, test in images.tests.items()},
     }
+    tests = {name: test.sha256() for name, test in images.tests.items()}
+    return _checksum(content), _checksum({**content, "tests": tests})
+
+
+def _checksum(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -284,8 +307,25 @@ def is_complete(out: Path, inputs: str | None = None) -> bool:
     record = read_json(out / RECORD)
     if inputs is not None and record.get("inputs") != inputs:
         return False
+    return _intact(out, record, (SCORES, VALIDATION_SCORES, HISTORY))
+
+
+def _intact(out: Path, record: dict[str, Any], names: Sequence[str]) -> bool:
     files = record.get("files", {})
-    return bool(files) and all((out / name).is_file() and sha256_file(out / name) == sha for name, sha in files.items())
+    return all(name in files and (out / name).is_file() and sha256_file(out / name) == files[name] for name in names)
+
+
+def _trained(out: Path, training_inputs: str) -> dict[str, Any] | None:
+    """The record of a run whose training is done and whole, whatever it was tested on."""
+    if not (out / RECORD).is_file():
+        return None
+    record: dict[str, Any] = read_json(out / RECORD)
+    if record.get("training_inputs") != training_inputs:
+        return None
+    from neuroaug.evaluation import training
+
+    names = (VALIDATION_SCORES, HISTORY, str(training.weights_file(out / MAPS).relative_to(out)))
+    return record if _intact(out, record, names) else None
 
 
 def _clear(out: Path) -> None:
@@ -296,41 +336,49 @@ def _clear(out: Path) -> None:
     shutil.rmtree(out / MAPS, ignore_errors=True)
 
 
-def _write(run: Run, images: CellImages, fitted: Fitted, inputs: str, cost: dict[str, Any]) -> None:
-    test_scores = [pd.DataFrame(rows).assign(test_set=name) for name, rows in fitted.scores.items()]
-    tables = {
-        SCORES: pd.concat(test_scores, ignore_index=True)[COLUMNS] if test_scores else pd.DataFrame(columns=COLUMNS),
-        VALIDATION_SCORES: pd.DataFrame(fitted.run.best_scores).assign(test_set="validation")[COLUMNS],
-        HISTORY: pd.DataFrame(fitted.run.history),
-    }
-    for name, table in tables.items():
-        write_tsv(run.out / name, table)
+def _write(run: Run, images: CellImages, fitted: Fitted, cost: dict[str, Any], keys: dict[str, str]) -> None:
+    from neuroaug.evaluation import training
+
+    validation = pd.DataFrame(fitted.run.best_scores).assign(test_set="validation")[COLUMNS]
+    write_tsv(run.out / VALIDATION_SCORES, validation)
+    write_tsv(run.out / HISTORY, pd.DataFrame(fitted.run.history))
+    weights = training.weights_file(run.out / MAPS)
+    real = images.train.take((~images.train.synthetic).nonzero()[0])
     record = {
         "format_version": FORMAT_VERSION,
         "cell": run.cell.name,
         "k": run.k,
-        "inputs": inputs,
+        **keys,
         "seed": run.seed,
         "config": run.config.model_dump(mode="json"),
         "spec": run.spec.model_dump(mode="json") if run.spec else None,
-        "n_real": images.n_real if run.cell.uses_real else 0,
-        "n_real_per_label": _per_label(images.train.take((~images.train.synthetic).nonzero()[0]), run.labels),
+        "n_real_per_label": {label: int((real.table["diagnosis"] == label).sum()) for label in run.labels},
         "n_synthetic_per_label": run.cell.n_synthetic,
         "synthetic": images.synthetic,
         "n_validation": len(images.validation),
-        "n_test": {name: len(test) for name, test in images.tests.items()},
         "grid": list(images.train.shape),
         **fitted.summary(),
         **cost,
-        "files": {name: sha256_file(run.out / name) for name in tables},
+        "files": {
+            str(path.relative_to(run.out)): sha256_file(path)
+            for path in (run.out / VALIDATION_SCORES, run.out / HISTORY, weights)
+        },
         "versions": versions("torch", "monai", "clinicadl", "numpy", "pandas", "scikit-learn"),
     }
-    write_json(run.out / RECORD, record)
-    (run.out / "checkpoint.safetensors").unlink(missing_ok=True)
+    _write_scores(run, images, fitted.scores, record)
+    (run.out / CHECKPOINT).unlink(missing_ok=True)
 
 
-def _per_label(images: Images, labels: Sequence[str]) -> dict[str, int]:
-    return {label: int((images.table["diagnosis"] == label).sum()) for label in labels}
+def _write_scores(
+    run: Run, images: CellImages, scores: Mapping[str, list[dict[str, Any]]], record: dict[str, Any]
+) -> None:
+    """Write ``scores.tsv``, then the record that the run is complete."""
+    tables = [pd.DataFrame(rows).assign(test_set=name) for name, rows in scores.items()]
+    table = pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)
+    write_tsv(run.out / SCORES, table)
+    files = {**record["files"], SCORES: sha256_file(run.out / SCORES)}
+    n_test = {name: len(test) for name, test in images.tests.items()}
+    write_json(run.out / RECORD, {**record, "files": files, "n_test": n_test})
 
 
 @contextmanager

@@ -11,7 +11,7 @@ Real and synthetic images take the same path, so that storage cannot tell them a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from neuroaug.errors import InputError
+from neuroaug.errors import InputError, LeakageError
 from neuroaug.files import read_tsv
 from neuroaug.imaging import caps as caps_names
 from neuroaug.imaging.cache import RECORD, CohortCache
@@ -98,15 +98,7 @@ def concatenate(parts: Sequence[Images]) -> Images:
     InputError
         If they are not on one grid, or two rows are the same visit.
     """
-    first = parts[0].caches[0]
-    for cache in (cache for part in parts for cache in part.caches):
-        if cache.shape != first.shape or not np.allclose(cache.affine, first.affine, atol=1e-3):
-            raise InputError(
-                f"{_first_visit(parts, cache)}: image of {_size(cache)} voxels, while {_first_visit(parts, first)} has "
-                f"{_size(first)} or lies elsewhere; a cell needs images of one grid"
-            )
-        if cache.images.dtype != first.images.dtype:
-            raise InputError(f"{cache.folder}: stored as {cache.images.dtype}, not {first.images.dtype}; remove it")
+    require_one_grid(parts)
     table = pd.concat([part.table for part in parts], ignore_index=True)
     _refuse_duplicates(table, "the training set")
     offsets = np.cumsum([0, *(len(part.caches) for part in parts)])[:-1]
@@ -117,6 +109,43 @@ def concatenate(parts: Sequence[Images]) -> Images:
         np.concatenate([part.row_of for part in parts]),
         np.concatenate([part.synthetic for part in parts]),
     )
+
+
+def require_one_grid(parts: Sequence[Images]) -> None:
+    """Refuse sets of different grids.
+
+    Raises
+    ------
+    InputError
+        Naming a visit of each.
+    """
+    first = parts[0].caches[0]
+    for cache in (cache for part in parts for cache in part.caches):
+        if cache.shape != first.shape or not np.allclose(cache.affine, first.affine, atol=1e-3):
+            raise InputError(
+                f"{_first_visit(parts, cache)}: image of {_size(cache)} voxels, while {_first_visit(parts, first)} has "
+                f"{_size(first)} or lies elsewhere; a cell needs images of one grid"
+            )
+        if cache.images.dtype != first.images.dtype:
+            raise InputError(f"{cache.folder}: stored as {cache.images.dtype}, not {first.images.dtype}; remove it")
+
+
+def require_disjoint(sets: Mapping[str, Images]) -> None:
+    """Refuse a participant in two sets, before anything is trained.
+
+    ClinicaDL looks at test sets after the training only.
+
+    Raises
+    ------
+    LeakageError
+        Naming the participants.
+    """
+    seen: dict[str, str] = {}
+    for name, images in sets.items():
+        people = set(images.table["participant_id"])
+        if both := sorted(people & seen.keys()):
+            raise LeakageError(f"{', '.join(both)}: in {seen[both[0]]} and in {name}; nobody may be in two sets")
+        seen |= dict.fromkeys(people, name)
 
 
 def _size(cache: CohortCache) -> str:

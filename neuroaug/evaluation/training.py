@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from clinicadl.callbacks import Callback
 from clinicadl.data.dataloader import DataLoader
 from clinicadl.io.base import Directory
 from clinicadl.io.maps import Maps
+from clinicadl.metrics import MetricsHandler
 from clinicadl.optim import OptimizationConfig
 from clinicadl.split import Split
 from clinicadl.train import ComputationalConfig, Trainer
@@ -295,19 +298,67 @@ def fit(
             overwrite=True,
         )
         trainer.train(build_split(train, validation, settings), computational=computational(settings))
-        for name, images in (tests or {}).items():
-            loader = DataLoader(
-                VolumeDataset(images, batch_size=settings.batch_size),
-                batch_size=settings.batch_size,
-                shuffle=False,
-                pin_memory=False,
-                collate_fn=VolumeCollate(),
-            )
-            trainer.test(
-                f"split-0_best-{BALANCED_ACCURACY}", name, dataloader=loader, computational=computational(settings)
-            )
-            fitted.scores[name] = scores.rows
+        fitted.scores = _score(trainer, tests or {}, settings, scores)
     return fitted
+
+
+def weights_file(maps: Path) -> Path:
+    """The only weights that a finished run keeps: its best epoch's."""
+    found = Maps(maps)
+    found.read()
+    return found.training.get_checkpoint_dir(f"split-0_best-{BALANCED_ACCURACY}").model_pt
+
+
+def test_again(
+    settings: Settings, shape: tuple[int, int, int], maps: Path, tests: Mapping[str, Images]
+) -> dict[str, list[dict[str, Any]]]:
+    """Score test sets with the best epoch of a finished run, without training.
+
+    Parameters
+    ----------
+    settings : Settings
+        Those of the run.
+    shape : (X, Y, Z)
+        Grid of the images.
+    maps : Path
+        The run's MAPS; its test results are replaced.
+    tests : mapping of str to Images
+        Test sets by name.
+
+    Returns
+    -------
+    dict of list of dict
+        Score rows of each test set.
+    """
+    shutil.rmtree(maps / "test", ignore_errors=True)
+    scores = ScoreRecorder(RunState())
+    with _translated(), _flags(settings):
+        trainer = Trainer.from_maps(
+            maps,
+            model=build_model(dataclasses.replace(settings, classical=False), shape, 1.0),
+            metrics=MetricsHandler(**metrics()),
+            callbacks=Handler([scores]),
+        )
+        return _score(trainer, tests, settings, scores)
+
+
+def _score(
+    trainer: Trainer, tests: Mapping[str, Images], settings: Settings, scores: ScoreRecorder
+) -> dict[str, list[dict[str, Any]]]:
+    """Score rows of each test set, by the best epoch's weights."""
+    found = {}
+    for name, images in tests.items():
+        loader = DataLoader(
+            VolumeDataset(images, batch_size=settings.batch_size),
+            batch_size=settings.batch_size,
+            shuffle=False,
+            pin_memory=False,
+            collate_fn=VolumeCollate(),
+        )
+        checkpoint = f"split-0_best-{BALANCED_ACCURACY}"
+        trainer.test(checkpoint, name, dataloader=loader, computational=computational(settings))
+        found[name] = scores.rows
+    return found
 
 
 @contextmanager

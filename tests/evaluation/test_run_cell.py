@@ -13,7 +13,7 @@ from sklearn.metrics import balanced_accuracy_score
 from tiny_caps import Cohort, people, write_caps
 
 from neuroaug.config import ClassifierSpec
-from neuroaug.errors import DivergenceError, InputError, ResourceError
+from neuroaug.errors import DivergenceError, InputError, LeakageError, ResourceError
 from neuroaug.evaluation import checkpoint, clinicadl, training
 from neuroaug.evaluation.clinicadl import LabelledFolder, run_cell, run_cells
 from neuroaug.files import read_json, read_tsv
@@ -95,6 +95,26 @@ def test_a_table_edited_by_hand_is_made_again(cohort, finished, tmp_path):
     assert not clinicadl.is_complete(run.out)
     do(cohort, run)
     assert (run.out / "scores.tsv").read_bytes() == before == (finished / "scores.tsv").read_bytes()
+
+
+def test_a_test_set_added_later_is_tested_without_training_again(cohort, finished, tmp_path, monkeypatch):
+    copy = shutil.copytree(finished, tmp_path / "run-0")
+    table = write_caps(tmp_path / "caps", people(6, first=80), seed=5)
+    run = cohort.run(copy, epochs=4)
+    run = dataclasses.replace(run, tests={**run.tests, "aibl": LabelledFolder(tmp_path / "caps", table)})
+    whole = dataclasses.replace(run, out=tmp_path / "whole")
+    do(cohort, whole)
+
+    def never(*args, **kwargs):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(training, "fit", never)
+    do(cohort, run)
+    scores = read_tsv(copy / "scores.tsv")
+    assert list(scores["test_set"]) == ["test"] * 10 + ["aibl"] * 6
+    assert (copy / "scores.tsv").read_bytes() == (whole.out / "scores.tsv").read_bytes()
+    assert read_json(copy / "run.json")["n_test"] == {"test": 10, "aibl": 6}
+    do(cohort, run)  # and is then complete
 
 
 def test_a_run_does_not_depend_on_the_runs_before_it(cohort, tmp_path):
@@ -218,6 +238,13 @@ def test_empty_validation_class_is_refused_before_training(cohort, tmp_path):
     only = cohort.validation[cohort.validation["diagnosis"] == "CN"]
     run = dataclasses.replace(run, validation=LabelledFolder(cohort.caps, only))
     refused(cohort, run, "the validation set: no participant with label AD; balanced accuracy needs both classes")
+
+
+def test_a_participant_in_two_sets_is_refused_before_training(cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "fit", lambda *args, **kwargs: pytest.fail("trained"))
+    test = pd.concat([cohort.test, cohort.train[2:4]])
+    run = dataclasses.replace(cohort.run(tmp_path / "run-0"), tests={"test": LabelledFolder(cohort.caps, test)})
+    refused(cohort, run, "sub-T002, sub-T003: in the training set and in test set 'test'", LeakageError)
 
 
 def test_images_of_two_grids_in_one_cell_are_refused(cohort, tmp_path):
