@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import nibabel as nib
@@ -98,9 +99,15 @@ def head_from_scan(path: Path) -> Head:
     return Head(path.name.split(".")[0], volume.data, volume.affine, found, float("nan"))
 
 
+@lru_cache(maxsize=1)
+def brain_centre() -> np.ndarray:
+    """World coordinates of the centre of the template's brain."""
+    return UNCROPPED.affine[:3, :3] @ np.argwhere(load_regions()[1]).mean(axis=0) + UNCROPPED.affine[:3, 3]
+
+
 def about_centre(rotation: np.ndarray, shift: np.ndarray) -> np.ndarray:
     """World motion: `rotation` (3x3) about the centre of the template's brain, then `shift` (mm)."""
-    centre = UNCROPPED.affine[:3, :3] @ np.argwhere(load_regions()[1])[::500].mean(axis=0) + UNCROPPED.affine[:3, 3]
+    centre = brain_centre()
     matrix = np.eye(4)
     matrix[:3, :3] = rotation
     matrix[:3, 3] = centre + shift - rotation @ centre
@@ -109,7 +116,7 @@ def about_centre(rotation: np.ndarray, shift: np.ndarray) -> np.ndarray:
 
 def error_of(motion: np.ndarray) -> tuple[float, float]:
     """Residual of a motion: shift of the brain's centre in mm, rotation in degrees (a reflection counts as 180)."""
-    centre = about_centre(np.zeros((3, 3)), np.zeros(3))[:3, 3]
+    centre = brain_centre()
     shift = float(np.linalg.norm(motion[:3, :3] @ centre + motion[:3, 3] - centre))
     u, _, vt = np.linalg.svd(motion[:3, :3])
     if np.linalg.det(u @ vt) < 0:
@@ -177,24 +184,25 @@ def poses(head: Head, rng: np.random.Generator, n_good: int, n_wrong: int) -> li
 
 
 def fit(rows: list[dict[str, object]]) -> dict[str, object]:
-    """Fit the logistic model; the bias is set so that a pass needs the weakest good pose less a margin."""
-    from sklearn.linear_model import LogisticRegression
+    """Set each criterion's limit half way from the worst good pose to the median wrong one.
 
-    x = np.array([[row[name] for name in quality.FEATURES] for row in rows], dtype=float)
-    y = np.array([row["kind"] == "good" for row in rows])
-    mean, deviation = x.mean(axis=0), x.std(axis=0)
-    model = LogisticRegression(C=1.0, class_weight="balanced", max_iter=10000).fit((x - mean) / deviation, y)
+    The worst good pose gets .98 from each factor. A fit by maximum likelihood drops the criteria that these poses do
+    not need, and with them what protects against other mistakes; half way keeps all four.
+    """
+    x = np.array([quality.features(row) for row in rows])  # type: ignore[arg-type]
+    good = np.array([row["kind"] == "good" for row in rows])
+    worst = x[good].min(axis=0)
+    limits = (worst + np.median(x[~good], axis=0)) / 2
+    slopes = np.log(0.98 / 0.02) / (worst - limits)
     return {
-        "MEAN": tuple(np.round(mean, 5).tolist()),
-        "DEVIATION": tuple(np.round(deviation, 5).tolist()),
-        "WEIGHTS": tuple(np.round(model.coef_[0], 4).tolist()),
-        "BIAS": round(float(model.intercept_[0]), 4),
+        "LIMITS": tuple(np.round(limits, 4).tolist()),
+        "SLOPES": tuple(np.round(slopes, 3).tolist()),
     }
 
 
 def judge(rows: list[dict[str, object]], name: str) -> None:
     """Print how many wrong poses are caught and how many good ones are refused."""
-    p = np.array([quality.probability({k: float(row[k]) for k in quality.FEATURES}) for row in rows])  # type: ignore[arg-type]
+    p = np.array([quality.probability(row) for row in rows])  # type: ignore[arg-type]
     good = np.array([row["kind"] == "good" for row in rows])
     caught, refused = (p[~good] < quality.THRESHOLD).sum(), (p[good] < quality.THRESHOLD).sum()
     print(f"{name}: {caught}/{(~good).sum()} wrong poses caught, {refused}/{good.sum()} good ones refused")

@@ -3,7 +3,8 @@
 Four figures are measured at 4 mm, on the cropped image alone, so that images that Clinica wrote are judged alike:
 the normalised mutual information with the template over the brain and a rim of 8 mm; how far the head moves, and how
 much is gained, when the pose is refined by a second, independent search; and the Dice of the head's outline with the
-template's. A logistic model turns them into a probability; docs/registration-quality.md tells how it was fitted.
+template's. A product of logistic factors, one a figure, turns them into a probability; docs/registration-quality.md
+tells how they were fitted.
 """
 
 from __future__ import annotations
@@ -23,12 +24,9 @@ RADIUS_MM = 60.0  # of the ball that stands for the brain where a motion is turn
 STEPS_MM = (8.0, 4.0, 2.0)
 THRESHOLD = 0.5
 
-FEATURES = ("nmi", "moved_mm", "gain", "dice")
-# Fitted by scripts/calibrate_quality.py: standardisation (mean, deviation), weights, bias.
-MEAN = (0.0, 0.0, 0.0, 0.0)
-DEVIATION = (1.0, 1.0, 1.0, 1.0)
-WEIGHTS = (0.0, 0.0, 0.0, 0.0)
-BIAS = 0.0
+# Of `features`, fitted by scripts/calibrate_quality.py: where each criterion is at one half, and how steep it is.
+LIMITS = (-3.3303, -2.4796, -0.3978, 0.8795)
+SLOPES = (5.791, 4.473, 28.429, 44.031)
 
 Array = NDArray[np.float64]
 
@@ -220,11 +218,20 @@ def measure_coarse(image: NDArray[np.float32]) -> dict[str, float]:
     }
 
 
+def features(figures: dict[str, float]) -> Array:
+    """Spell the figures so that more is better: information, nearness of the refined pose, no gain, outline (4,)."""
+    information = np.log(max(figures["nmi"] - 1.0, 1e-6))
+    return np.array([information, -np.log1p(figures["moved_mm"]), -figures["gain"], figures["dice"]])
+
+
 def probability(figures: dict[str, float]) -> float:
-    """Turn the figures of `measure` into the probability of a good registration."""
-    x = np.array([figures[name] for name in FEATURES])
-    logit = BIAS + float(((x - np.array(MEAN)) / np.array(DEVIATION)) @ np.array(WEIGHTS))
-    return float(1 / (1 + np.exp(-np.clip(logit, -50, 50))))
+    """Turn the figures of `measure` into the probability of a good registration.
+
+    A product of one logistic factor a criterion: a head must satisfy all of them. A pose that is wrong by little shows
+    in the refined pose, one that is stuck far away in the information and the outline.
+    """
+    logits = np.array(SLOPES) * (features(figures) - np.array(LIMITS))
+    return float(np.prod(1 / (1 + np.exp(-np.clip(logits, -50, 50)))))
 
 
 def assess(cropped: NDArray[np.floating]) -> Quality:

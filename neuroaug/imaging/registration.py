@@ -28,12 +28,13 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    "exact": Recipe(double=True, template_mm=1, shrink="8x4x2x1", smoothing_vox="3x2x1x0", iterations="1000x500x250x0"),
-    "default": Recipe(
-        double=False, template_mm=1, shrink="8x4x2x1", smoothing_vox="3x2x1x0", iterations="1000x500x250x0"
-    ),
-    "fast": Recipe(double=False, template_mm=2, shrink="4x2x1", smoothing_vox="1.5x1x0.5", iterations="1000x500x250"),
+    "exact": Recipe(True, 1, "8x4x2x1", "3x2x1x0", "1000x500x250x0"),
+    "default": Recipe(False, 1, "8x4x2x1", "3x2x1x0", "1000x500x250x0"),
+    "fast": Recipe(False, 2, "4x2x1", "1.5x1x0.5", "1000x500x250"),
+    # The fast profile of scans with voxels of about 2 mm or more: the last level would look for what they do not hold.
+    "fast, coarse scan": Recipe(False, 2, "4x2", "1.5x1", "1000x500"),
 }
+COARSE_VOXEL_MM = 1.9
 CONVERGENCE = "1e-6,10"
 
 
@@ -51,6 +52,12 @@ class Alignment:
 
     mat: bytes
     template_to_scan: NDArray[np.float64]
+
+
+def recipe_of(profile: Profile, voxel_mm: tuple[float, float, float]) -> Recipe:
+    """Look up how a scan with these voxels is registered under a profile."""
+    coarse = float(np.prod(voxel_mm)) ** (1 / 3) >= COARSE_VOXEL_MM
+    return RECIPES["fast, coarse scan" if profile == "fast" and coarse else profile]
 
 
 def arguments(recipe: Recipe, prefix: str, fixed: str, moving: str) -> list[str]:
@@ -111,7 +118,8 @@ def align(
     import ants
     from ants.internal import get_pointer_string
 
-    recipe = RECIPES[profile]
+    x, y, z = np.linalg.norm(affine[:3, :3], axis=0)
+    recipe = recipe_of(profile, (float(x), float(y), float(z)))
     grid = Grid(template.data.shape, np.array(template.affine))  # type: ignore[arg-type]
     fixed_data = template.data
     if recipe.template_mm == 2:

@@ -266,7 +266,7 @@ def _require_contrast(data: NDArray[np.float32], message: str) -> None:
 
 
 def _parameters(profile: Profile, n4_distance: int, volume: Volume) -> dict[str, Any]:
-    recipe = registration.RECIPES[profile]
+    recipe = registration.recipe_of(profile, volume.voxel_mm)
     command = registration.arguments(recipe, "PREFIX", "TEMPLATE", "SCAN")
     return {
         "profile": profile,

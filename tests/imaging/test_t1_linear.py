@@ -36,7 +36,7 @@ def quick():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bias, "ITERATIONS", [4] * 4)
         recipe = registration.Recipe(double=False, template_mm=2, shrink="4", smoothing_vox="1", iterations="300")
-        patch.setitem(registration.RECIPES, "fast", recipe)
+        patch.setitem(registration.RECIPES, "fast, coarse scan", recipe)
         yield
 
 
