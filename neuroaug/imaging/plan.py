@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from neuroaug.config import PreprocessingConfig
 from neuroaug.errors import InputError
 from neuroaug.files import read_json, sha256_file
 from neuroaug.imaging import bids as raw
 from neuroaug.imaging import caps as layout
 from neuroaug.imaging.bids import Refusal, Selection
 from neuroaug.imaging.caps import Visit
-from neuroaug.imaging.claims import hidden
-from neuroaug.imaging.records import Record, read_record
-from neuroaug.imaging.template import load_template
+from neuroaug.imaging.records import Record, read_record, sidecar_record
+from neuroaug.imaging.request import Request
 
 SECONDS = {"exact": 115.0, "default": 65.0, "fast": 40.0}  # a visit, one thread of a 2-core machine
 COMPLETE_SECONDS = 4.0
 MEMORY_MB = {"exact": 2500.0, "default": 2200.0, "fast": 1500.0}  # peak of a worker
 CLINICAS = {"made_by": "clinica"}  # the parameters of a visit that was only completed
-_FIRST_CLINICA_AT_200 = (0, 12)
 
 
 @dataclass(frozen=True)
@@ -81,154 +76,18 @@ class Plan:
         seconds = sum(SECONDS[profile] if job.kind == "process" else COMPLETE_SECONDS for job in self.jobs)
         return seconds / max(1, n_workers) / 3600
 
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked of `preprocess`, resolved: absolute paths, checked against each other.
-
-    Attributes
-    ----------
-    caps : Path
-        Where images are, or will be.
-    target : Path
-        Where files are written: `caps`, or the folder of ``--out``.
-    bids : Path or None
-        Raw scans.
-    config : PreprocessingConfig
-        How.
-    rerun_failed : bool
-        Whether to try failed visits again.
-    """
-
-    caps: Path
-    target: Path
-    bids: Path | None
-    config: PreprocessingConfig
-    rerun_failed: bool = False
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """What a finished visit must have been made with, to count as done."""
-        return {
-            "profile": self.config.profile,
-            "n4_distance": self.config.n4_distance,
-            "template_sha256": load_template(self.config.template).sha256,
-        }
-
-
-def resolve(
-    caps: str | Path,
-    *,
-    bids: str | Path | None,
-    out: str | Path | None,
-    config: PreprocessingConfig,
-    rerun_failed: bool = False,
-) -> Request:
-    """Check the folders of a request against each other. Writes nothing.
-
-    Raises
-    ------
-    InputError
-        Naming the folder and what is wrong with it.
-    """
-    root = Path(caps).expanduser().absolute()
-    source = None if bids is None else Path(bids).expanduser().absolute()
-    target = root if out is None else Path(out).expanduser().absolute()
-    if source is None:
-        layout.require_caps(root)
-    else:
-        if not source.is_dir():
-            raise InputError(f"{source}: {'not a folder' if source.exists() else 'no such folder'}; check --bids")
-        for folder in {root, target}:
-            _require_apart(folder, source)
-    for folder in {root, target}:
-        _require_usable(folder)
-        _require_not_inside_a_caps(folder)
-    if target != root and (
-        target.resolve().is_relative_to(root.resolve()) or root.resolve().is_relative_to(target.resolve())
-    ):
-        raise InputError(f"{target}: --out and the CAPS {root} lie in each other; choose a folder apart")
-    if source is None and target == root and not os.access(root, os.W_OK):
-        raise InputError(f"{root}: read-only; give --out DIR for the copies to be added")
-    if config.template is not None:
-        config = config.model_copy(update={"template": str(Path(config.template).expanduser().absolute())})
-    request = Request(root, target, source, config, rerun_failed)
-    if source is not None:
-        load_template(config.template)  # refuse it now rather than for every visit
-    require_one_distance(request)
-    return request
-
-
-def _require_usable(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: not a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / layout.DESCRIPTION).exists():
-        if {path.name for path in folder.iterdir()} != {hidden(folder).name}:
-            layout.require_caps(folder)
-    elif (folder / layout.DESCRIPTION).exists():
-        layout.require_caps(folder)
-
-
-def _require_apart(caps: Path, bids: Path) -> None:
-    inner, outer = caps.resolve(), bids.resolve()
-    if inner == outer:
-        raise InputError(f"{caps}: the CAPS and the BIDS folder are one; give the CAPS a folder of its own")
-    if outer.is_relative_to(inner):
-        raise InputError(f"{bids}: the BIDS folder lies inside the CAPS {caps}; keep them apart")
-    if inner.is_relative_to(outer) and inner.relative_to(outer).parts[0].startswith("sub-"):
-        raise InputError(f"{caps}: inside a participant's folder of {bids}; give the CAPS a folder of its own")
-
-
-def _require_not_inside_a_caps(folder: Path) -> None:
-    for parent in folder.resolve().parents:
-        if (parent / layout.DESCRIPTION).is_file() and layout.is_caps(parent):
-            raise InputError(f"{folder}: lies inside another CAPS, {parent}; give it a folder apart")
-
-
-def require_one_distance(request: Request, *, sidecars: bool = True) -> None:
-    """Refuse to mix two N4 distances in one CAPS.
-
-    Raises
-    ------
-    InputError
-        Naming both.
-    """
-    for folder in {request.caps, request.target}:
-        distance = known_distance(folder, sidecars=sidecars)
-        if request.bids is not None and distance not in (None, request.config.n4_distance):
-            raise InputError(
-                f"{folder}: its visits had N4 with a distance of {distance} mm, asked for is "
-                f"{request.config.n4_distance} mm; a cohort has one: pass --n4-distance {distance}, or another CAPS"
-            )
-
-
-def known_distance(caps: Path, *, sidecars: bool = True) -> int | None:
-    """N4 spline distance of the visits in a CAPS, ours or Clinica's; None where none tells.
-
-    Clinica used 600 mm up to 0.11.3 and 200 mm from 0.12.0; which version wrote a CAPS is in its
-    ``dataset_description.json``. Without `sidecars`, a quicker look at our own records only.
-    """
-    for path in hidden(caps).glob("visits/*.json"):
-        try:
-            record = read_json(path)
-        except InputError:
-            continue
-        if record.get("status") == "ok" and "n4_distance" in record.get("parameters", {}):
-            return int(record["parameters"]["n4_distance"])
-    for visit in layout.list_visits(caps) if sidecars else ():
-        with suppress(InputError, KeyError, TypeError, ValueError):
-            sidecar = read_json(layout.t1_linear_sidecar(caps, visit))
-            return int(sidecar["parameters"]["n4"]["spline_distance_mm"])
-    try:
-        processing = read_json(caps / layout.DESCRIPTION).get("Processing", [])
-    except (InputError, AttributeError):
-        return None
-    for step in processing if isinstance(processing, list) else []:
-        if isinstance(step, Mapping) and step.get("Name") == "t1-linear":
-            numbers = str(step.get("ClinicaVersion", "")).split(".")
-            if len(numbers) >= 2 and all(part.isdigit() for part in numbers[:2]):
-                return 200 if (int(numbers[0]), int(numbers[1])) >= _FIRST_CLINICA_AT_200 else 600
-    return None
+    def lines(self, request: Request, n_workers: int) -> list[str]:
+        """Tell what would be done, for a dry run."""
+        config, new = request.config, sum(job.kind == "process" for job in self.jobs)
+        return [
+            f"{request.target}: {new} visits to preprocess, {len(self.jobs) - new} to complete, {len(self.done)} done, "
+            f"{len(self.failed)} failed before (--rerun-failed tries again), {len(self.refusals)} refused",
+            f"profile {config.profile}, N4 distance {config.n4_distance} mm, resolutions {' '.join(config.resolutions)}",
+            f"about {self.hours(config.profile, n_workers):.1f} hours with {n_workers} visits at a time",
+            *(f"  {job.visit}: {job.kind}" + (f" ({job.note})" if job.note else "") for job in self.jobs),
+            *(f"  {row.participant_id} {row.session_id}: {row.stage}: {row.reason}" for row in self.refusals),
+            "dry run: nothing was written",
+        ]
 
 
 def make_plan(
@@ -302,8 +161,12 @@ def judge(request: Request, job: Job) -> Job | Record:
         return record if same and not request.rerun_failed else job
     if job.kind == "complete":
         return record if record is not None and not missing(request, job.visit) else job
-    if record is None and not _from_clinica(request.caps, job.visit):
-        return job
+    if record is None and job.kind == "process":
+        record = _from_sidecar(request, job)
+        if record is not None:
+            return replace(job, kind="complete", source=_image_of(request.caps, job.visit))
+        if not _from_clinica(request.caps, job.visit):
+            return job
     if record is None or record.parameters == CLINICAS:
         complete = Job(job.visit, "complete", _image_of(request.caps, job.visit))
         return record if record is not None and not missing(request, job.visit) else complete
@@ -316,6 +179,13 @@ def judge(request: Request, job: Job) -> Job | Record:
     if missing(request, job.visit):
         return replace(job, kind="complete", source=layout.t1_linear_image(request.caps, job.visit))
     return record
+
+
+def _from_sidecar(request: Request, job: Job) -> Record | None:
+    record = sidecar_record(request.caps, job.visit)
+    if record is None or record.parameters != request.parameters or not same_input(job.source, record.input):
+        return None
+    return record if _image_of(request.caps, job.visit).is_file() else None
 
 
 def _image_of(caps: Path, visit: Visit) -> Path:
@@ -340,7 +210,7 @@ def same_input(path: Path, known: Mapping[str, Any]) -> bool:
         status = path.stat()
     except OSError:
         return not known
-    if not known or status.st_size != known.get("size"):
+    if not known or status.st_size != known.get("size", status.st_size):
         return False
     return status.st_mtime_ns == known.get("mtime_ns") or sha256_file(path) == known.get("sha256")
 

@@ -16,13 +16,23 @@ from neuroaug.errors import InputError, ResourceError
 from neuroaug.files import read_json, remove_leftovers
 from neuroaug.imaging import caps as layout
 from neuroaug.imaging import plan as planning
-from neuroaug.imaging.bids import Refusal, read_filter, select
+from neuroaug.imaging.bids import Refusal, select
+from neuroaug.imaging.bids_filter import read_filter
 from neuroaug.imaging.caps import Visit
-from neuroaug.imaging.claims import Claim, claim_visit, hidden, scratch_folder
+from neuroaug.imaging.claims import Claim, claim_visit, hidden, scratch_folder, tables_lock
 from neuroaug.imaging.limits import available_mb, interruptible
-from neuroaug.imaging.plan import Job, Plan, Request
+from neuroaug.imaging.plan import Job, Plan
 from neuroaug.imaging.pool import Outcome, Pool, Task
-from neuroaug.imaging.records import Record, prepare_caps, read_record, remove_record, update_tables, write_record
+from neuroaug.imaging.records import (
+    Record,
+    prepare_caps,
+    read_record,
+    remove_record,
+    sidecar_record,
+    update_tables,
+    write_record,
+)
+from neuroaug.imaging.request import Request, require_one_distance, resolve
 from neuroaug.progress import Progress, progress
 
 log = logging.getLogger("neuroaug")
@@ -123,13 +133,14 @@ def preprocess(
         After an interrupt; visits in hand are finished first, or undone at a second interrupt.
     """
     config = config or PreprocessingConfig()
-    request = planning.resolve(caps, bids=bids, out=out, config=config, rerun_failed=rerun_failed)
+    request = resolve(caps, bids=bids, out=out, config=config, rerun_failed=rerun_failed)
     selection, refusals = select(participants, sessions, visits_tsv)
     plan = planning.make_plan(request, selection, read_filter(bids_filter) if bids_filter else {}, part, refusals)
     n_workers = _width(plan, config.profile, n_procs, mem_mb)
     if dry_run:
         return _tell(request, plan, n_workers)
     run = _Run(request, plan)
+    _require_writable(request.target)
     with scratch_folder(_scratch_parent(request, work_dir)) as scratch:
         prepare_caps(request.target, **_description(request))
         pool = Pool(
@@ -215,7 +226,7 @@ class _Run:
                     self._show(shown)
                     continue
                 self._claims[job.visit] = (claim, state)
-                planning.require_one_distance(self._request, sidecars=False)
+                require_one_distance(self._request, sidecars=False)
                 self._begin(state)
                 yield Task(job.visit, payload(self._request, state))
                 break
@@ -224,6 +235,9 @@ class _Run:
                     yield None
 
     def _begin(self, job: Job) -> None:
+        books = hidden(self._request.target)
+        for torn in (*books.glob(f"*/.tmp-*-{job.visit.stem}.json"), *books.glob(f"*/.tmp-*-{job.visit.stem}.webp")):
+            torn.unlink(missing_ok=True)
         folder = layout.t1_linear_folder(self._request.target, job.visit)
         if folder.is_dir():
             remove_leftovers(folder)
@@ -250,6 +264,8 @@ class _Run:
         before = read_record(self._request.target, job.visit)
         if job.kind == "complete" and before is not None and before.status == "ok":
             return replace(before, files=files, quality=before.quality or result.get("quality", {}))
+        if job.kind == "complete" and (ours := sidecar_record(self._request.caps, job.visit)) is not None:
+            return replace(ours, files=files, quality=result.get("quality", {}))
         parameters = self._request.parameters if job.kind == "process" else planning.CLINICAS
         return Record(
             "ok",
@@ -311,8 +327,10 @@ class _Run:
     def _write_pages(self) -> None:
         from neuroaug.imaging.qc_pages import PAGES, write_pages
 
-        if self._now or not (self._request.target / PAGES).exists():
-            write_pages(self._request.target)
+        target = self._request.target
+        if self._now or not (target / PAGES).exists():
+            with tables_lock(target):
+                write_pages(target)
 
 
 def payload(request: Request, job: Job) -> dict[str, Any]:
@@ -329,6 +347,13 @@ def payload(request: Request, job: Job) -> dict[str, Any]:
         "template": request.config.template,
         "resolutions": list(request.config.resolutions),
     }
+
+
+def _require_writable(target: Path) -> None:
+    try:
+        hidden(target).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written to ({error.strerror}); choose another folder") from None
 
 
 def _width(plan: Plan, profile: str, n_procs: int, mem_mb: float | None) -> int:
@@ -363,23 +388,11 @@ def _description(request: Request) -> dict[str, Any]:
 
 def _tell(request: Request, plan: Plan, n_workers: int) -> PreprocessSummary:
     """Print what would be done."""
-    hours = plan.hours(request.config.profile, n_workers)
-    new = sum(job.kind == "process" for job in plan.jobs)
-    lines = [
-        f"{request.target}: {new} visits to preprocess, {len(plan.jobs) - new} to complete, {len(plan.done)} done, "
-        f"{len(plan.failed)} failed before (--rerun-failed tries again), {len(plan.refusals)} refused",
-        f"profile {request.config.profile}, N4 distance {request.config.n4_distance} mm, "
-        f"resolutions {' '.join(request.config.resolutions)}",
-        f"about {hours:.1f} hours with {n_workers} visits at a time",
-        *(f"  {job.visit}: {job.kind}" + (f" ({job.note})" if job.note else "") for job in plan.jobs),
-        *(f"  {row.participant_id} {row.session_id}: {row.stage}: {row.reason}" for row in plan.refusals),
-        "dry run: nothing was written",
-    ]
-    print("\n".join(lines), flush=True)
+    print("\n".join(plan.lines(request, n_workers)), flush=True)
     return PreprocessSummary(
         n_ok=0,
         n_failed=0,
         n_skipped=len(plan.done),
         failures=tuple(sorted(set(plan.refusals))),
-        hours=hours,
+        hours=plan.hours(request.config.profile, n_workers),
     )

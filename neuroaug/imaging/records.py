@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from neuroaug.errors import InputError
-from neuroaug.files import read_tsv, write_json, write_text, write_tsv
+from neuroaug.files import read_json, read_tsv, remove_leftovers, write_json, write_text, write_tsv
 from neuroaug.imaging import caps as layout
 from neuroaug.imaging.bids import Refusal
 from neuroaug.imaging.caps import Visit
@@ -86,9 +86,24 @@ def remove_record(caps: Path, visit: Visit) -> None:
     _record_path(caps, visit).unlink(missing_ok=True)
 
 
+def sidecar_record(caps: Path, visit: Visit) -> Record | None:
+    """Read what a visit was made from and how out of our sidecar, where a CAPS was copied without its hidden folder."""
+    try:
+        sidecar = read_json(layout.t1_linear_sidecar(caps, visit))
+        parameters = {
+            "profile": sidecar["parameters"]["profile"],
+            "n4_distance": sidecar["parameters"]["n4"]["spline_distance_mm"],
+            "template_sha256": sidecar["template"]["sha256"],
+        }
+        return Record("ok", input={"sha256": sidecar["input"]["sha256"]}, parameters=parameters)
+    except (InputError, KeyError, TypeError):
+        return None
+
+
 def prepare_caps(caps: Path, *, name: str, source_datasets: Iterable[Mapping[str, Any]] = ()) -> None:
     """Make `caps` a CAPS if it is none yet, and tell BIDS readers what to pass over. Another's files are kept."""
     with tables_lock(caps):
+        remove_leftovers(caps)  # whoever writes at the root holds the lock
         if not (caps / layout.DESCRIPTION).exists():
             layout.write_dataset_description(caps, name=name, source_datasets=tuple(source_datasets))
         if not (caps / ".bidsignore").exists():

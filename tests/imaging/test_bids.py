@@ -5,7 +5,8 @@ import json
 import pytest
 
 from neuroaug.errors import InputError
-from neuroaug.imaging.bids import find_scans, read_filter, select
+from neuroaug.imaging.bids import find_scans, select
+from neuroaug.imaging.bids_filter import read_filter
 
 
 def add(root, participant, session, *names):

@@ -25,8 +25,8 @@ from neuroaug.imaging import records
 from neuroaug.imaging.caps import Visit
 from neuroaug.imaging.grid import GRIDS, UNCROPPED, block_mean
 from neuroaug.imaging.nifti import write_volume
-from neuroaug.imaging.plan import known_distance
 from neuroaug.imaging.preprocess import preprocess
+from neuroaug.imaging.request import known_distance
 
 FAST = PreprocessingConfig(profile="fast", resolutions=("1mm", "2mm", "4mm"))
 SMALL = PreprocessingConfig(profile="fast", timeout_s=60)
