@@ -18,13 +18,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -38,24 +37,20 @@ from neuroaug.evaluation.images import (
     require_disjoint,
     require_one_grid,
 )
-from neuroaug.evaluation.steps import run_seed
-from neuroaug.files import read_json, sha256_file, write_json, write_tsv
-from neuroaug.imaging.grid import GRIDS
-from neuroaug.provenance import versions
-
-if TYPE_CHECKING:
-    from neuroaug.evaluation.training import Fitted
-
-CHECKPOINT = "checkpoint.safetensors"
-SCORES, VALIDATION_SCORES, HISTORY, RECORD, MAPS = (
-    "scores.tsv",
-    "validation-scores.tsv",
-    "history.tsv",
-    "run.json",
-    "maps",
+from neuroaug.evaluation.run_folder import (
+    CHECKPOINT,
+    FORMAT_VERSION,
+    MAPS,
+    SCORES,
+    clear,
+    is_complete,
+    trained,
+    write,
+    write_scores,
 )
-COLUMNS = ["participant_id", "session_id", "test_set", "label", "score", "prediction"]
-FORMAT_VERSION = 1
+from neuroaug.evaluation.steps import run_seed
+from neuroaug.imaging.grid import GRIDS
+
 # The settings that a run's scores depend on, beside its cell and seed.
 _KEY = {"epochs", "batch_size", "learning_rate", "weight_decay", "scaling", "storage", "precision"}
 
@@ -222,11 +217,11 @@ def _run(run: Run, store: ImageStore, device: str, n_threads: int | None) -> Pat
 
     settings = training.Settings.of(run, images, device)
     with _threads(n_threads) as used_threads:
-        if (record := _trained(run.out, training_inputs)) is not None:
+        if (record := trained(run.out, training_inputs)) is not None:
             scores = training.test_again(settings, images.train.shape, run.out / MAPS, images.tests)
-            _write_scores(run, images, scores, {**record, "inputs": inputs})
+            write_scores(run, images, scores, {**record, "inputs": inputs})
             return run.out / SCORES
-        _clear(run.out)
+        clear(run.out)
         started = time.monotonic()
         fitted = training.fit(
             images.train,
@@ -239,7 +234,7 @@ def _run(run: Run, store: ImageStore, device: str, n_threads: int | None) -> Pat
             title=f"{run.cell.name} run {run.k}",
         )
     cost = {"seconds": round(time.monotonic() - started, 3), "threads": used_threads}
-    _write(run, images, fitted, cost, {"inputs": inputs, "training_inputs": training_inputs})
+    write(run, images, fitted, cost, {"inputs": inputs, "training_inputs": training_inputs})
     return run.out / SCORES
 
 
@@ -298,87 +293,6 @@ def _inputs(run: Run, images: CellImages) -> tuple[str, str]:
 
 def _checksum(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def is_complete(out: Path, inputs: str | None = None) -> bool:
-    """Whether a run's folder holds a finished run (of these inputs, where given) that nobody changed."""
-    if not (out / RECORD).is_file():
-        return False
-    record = read_json(out / RECORD)
-    if inputs is not None and record.get("inputs") != inputs:
-        return False
-    return _intact(out, record, (SCORES, VALIDATION_SCORES, HISTORY))
-
-
-def _intact(out: Path, record: dict[str, Any], names: Sequence[str]) -> bool:
-    files = record.get("files", {})
-    return all(name in files and (out / name).is_file() and sha256_file(out / name) == files[name] for name in names)
-
-
-def _trained(out: Path, training_inputs: str) -> dict[str, Any] | None:
-    """The record of a run whose training is done and whole, whatever it was tested on."""
-    if not (out / RECORD).is_file():
-        return None
-    record: dict[str, Any] = read_json(out / RECORD)
-    if record.get("training_inputs") != training_inputs:
-        return None
-    from neuroaug.evaluation import training
-
-    names = (VALIDATION_SCORES, HISTORY, str(training.weights_file(out / MAPS).relative_to(out)))
-    return record if _intact(out, record, names) else None
-
-
-def _clear(out: Path) -> None:
-    """Remove what an interrupted or outdated run left, except its checkpoint."""
-    out.mkdir(parents=True, exist_ok=True)
-    for name in (RECORD, SCORES, VALIDATION_SCORES, HISTORY):
-        (out / name).unlink(missing_ok=True)
-    shutil.rmtree(out / MAPS, ignore_errors=True)
-
-
-def _write(run: Run, images: CellImages, fitted: Fitted, cost: dict[str, Any], keys: dict[str, str]) -> None:
-    from neuroaug.evaluation import training
-
-    validation = pd.DataFrame(fitted.run.best_scores).assign(test_set="validation")[COLUMNS]
-    write_tsv(run.out / VALIDATION_SCORES, validation)
-    write_tsv(run.out / HISTORY, pd.DataFrame(fitted.run.history))
-    weights = training.weights_file(run.out / MAPS)
-    real = images.train.take((~images.train.synthetic).nonzero()[0])
-    record = {
-        "format_version": FORMAT_VERSION,
-        "cell": run.cell.name,
-        "k": run.k,
-        **keys,
-        "seed": run.seed,
-        "config": run.config.model_dump(mode="json"),
-        "spec": run.spec.model_dump(mode="json") if run.spec else None,
-        "n_real_per_label": {label: int((real.table["diagnosis"] == label).sum()) for label in run.labels},
-        "n_synthetic_per_label": run.cell.n_synthetic,
-        "synthetic": images.synthetic,
-        "n_validation": len(images.validation),
-        "grid": list(images.train.shape),
-        **fitted.summary(),
-        **cost,
-        "files": {
-            str(path.relative_to(run.out)): sha256_file(path)
-            for path in (run.out / VALIDATION_SCORES, run.out / HISTORY, weights)
-        },
-        "versions": versions("torch", "monai", "clinicadl", "numpy", "pandas", "scikit-learn"),
-    }
-    _write_scores(run, images, fitted.scores, record)
-    (run.out / CHECKPOINT).unlink(missing_ok=True)
-
-
-def _write_scores(
-    run: Run, images: CellImages, scores: Mapping[str, list[dict[str, Any]]], record: dict[str, Any]
-) -> None:
-    """Write ``scores.tsv``, then the record that the run is complete."""
-    tables = [pd.DataFrame(rows).assign(test_set=name) for name, rows in scores.items()]
-    table = pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)
-    write_tsv(run.out / SCORES, table)
-    files = {**record["files"], SCORES: sha256_file(run.out / SCORES)}
-    n_test = {name: len(test) for name, test in images.tests.items()}
-    write_json(run.out / RECORD, {**record, "files": files, "n_test": n_test})
 
 
 @contextmanager

@@ -14,8 +14,9 @@ from tiny_caps import Cohort, people, write_caps
 
 from neuroaug.config import ClassifierSpec
 from neuroaug.errors import DivergenceError, InputError, LeakageError, ResourceError
-from neuroaug.evaluation import checkpoint, clinicadl, training
+from neuroaug.evaluation import checkpoint, training
 from neuroaug.evaluation.clinicadl import LabelledFolder, run_cell, run_cells
+from neuroaug.evaluation.run_folder import is_complete
 from neuroaug.files import read_json, read_tsv
 
 
@@ -92,7 +93,7 @@ def test_a_table_edited_by_hand_is_made_again(cohort, finished, tmp_path):
     do(cohort, run := cohort.run(tmp_path / "run-0", epochs=4))
     before = (run.out / "scores.tsv").read_bytes()
     (run.out / "scores.tsv").write_bytes(before.replace(b"AD", b"CN", 1))
-    assert not clinicadl.is_complete(run.out)
+    assert not is_complete(run.out)
     do(cohort, run)
     assert (run.out / "scores.tsv").read_bytes() == before == (finished / "scores.tsv").read_bytes()
 
