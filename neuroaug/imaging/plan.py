@@ -82,7 +82,8 @@ class Plan:
         return [
             f"{request.target}: {new} visits to preprocess, {len(self.jobs) - new} to complete, {len(self.done)} done, "
             f"{len(self.failed)} failed before (--rerun-failed tries again), {len(self.refusals)} refused",
-            f"profile {config.profile}, N4 distance {config.n4_distance} mm, resolutions {' '.join(config.resolutions)}",
+            f"profile {config.profile}, N4 distance {config.n4_distance} mm, "
+            f"resolutions {' '.join(config.resolutions)}",
             f"about {self.hours(config.profile, n_workers):.1f} hours with {n_workers} visits at a time",
             *(f"  {job.visit}: {job.kind}" + (f" ({job.note})" if job.note else "") for job in self.jobs),
             *(f"  {row.participant_id} {row.session_id}: {row.stage}: {row.reason}" for row in self.refusals),

@@ -27,6 +27,7 @@ from neuroaug.imaging.grid import GRIDS, UNCROPPED, block_mean
 from neuroaug.imaging.nifti import write_volume
 from neuroaug.imaging.preprocess import preprocess
 from neuroaug.imaging.request import known_distance
+from neuroaug.imaging.template import load_template
 
 FAST = PreprocessingConfig(profile="fast", resolutions=("1mm", "2mm", "4mm"))
 SMALL = PreprocessingConfig(profile="fast", timeout_s=60)
@@ -455,6 +456,28 @@ def test_clinicas_read_only_caps_is_completed_elsewhere(tmp_path):
     assert tree(caps) == before
     assert [str(v) for v in layout.list_visits(layout.require_caps(out), "2mm")] == ["sub-C0 ses-M000"]
     assert preprocess(caps, out=out, config=FAST).n_skipped == 1
+
+
+def test_a_caps_copied_without_its_hidden_folder_is_taken_over_by_its_sidecars(tmp_path, bids, stand_in, done):
+    caps = tmp_path / "caps"
+    preprocess(caps, bids=bids, **stand_in)
+    done()
+    shutil.rmtree(caps / ".neuroaug")
+    visit = Visit("sub-B", "ses-M000")
+    layout.t1_linear_sidecar(caps, visit).write_text(
+        json.dumps(
+            {
+                "parameters": {"profile": "fast", "n4": {"spline_distance_mm": 200}},
+                "template": {"sha256": load_template().sha256},
+                "input": {"sha256": hashlib.sha256(b"sub-B").hexdigest()},
+            }
+        )
+    )
+    assert known_distance(caps) == 200
+    preprocess(caps, bids=bids, participants=["B", "C"], **stand_in)
+    assert done() == ["sub-B ses-M000 complete", "sub-C ses-M000 process"]
+    preprocess(caps, bids=bids, participants=["B", "C"], **stand_in)
+    assert done() == []
 
 
 # ANTs itself
