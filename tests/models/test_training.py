@@ -102,7 +102,7 @@ def test_a_finished_folder_holds_all_that_the_contract_names(trained):
 
 
 def test_history_reports_a_true_elbo_that_rises(trained):
-    history = pd.read_csv(trained / "history.csv")
+    history = pd.read_csv(trained / "history.csv", float_precision="round_trip")
     assert list(history["epoch"]) == [1, 2, 3]
     assert np.isfinite(history.to_numpy()).all()
     assert history["elbo"].iloc[-1] > history["elbo"].iloc[0]
@@ -129,13 +129,10 @@ def test_the_metric_is_that_of_all_training_images_under_the_final_weights(train
 
 def test_training_learns_the_images(tmp_path):
     images = torch.from_numpy(blobs())[:, None]
-    config = TINY.model_copy(
-        update={"learning_rate": 1e-2, "batch_size": N, "width": 2, "max_epochs": 25, "validate_every": 5}
-    )
-    untrained = build_model(config, SHAPE, "AD", None, 0)
-    model = run(tmp_path / "m", images[:, 0].numpy(), config=config)
-    error, before = ((m.reconstruct(images) - images).square().mean().sqrt() for m in (model, untrained))
-    assert error < before / 3
+    changes = {"model": "vae", "network": "mlp-toy", "batch_size": N, "max_epochs": 100, "validate_every": 20}
+    model = run(tmp_path / "m", images[:, 0].numpy(), config=TINY.model_copy(update=changes))
+    error = (model.reconstruct(images) - images).square().mean()
+    assert error < 0.95 * (images - images.mean(0)).square().mean()  # closer than the mean image is
 
 
 def test_a_plain_vae_trains_through_the_same_door(tmp_path):
@@ -245,6 +242,7 @@ def test_gradient_accumulation_steps_once_a_group(tmp_path):
     config = TINY.model_copy(update={"batch_size": 3, "accumulate": 3, "max_epochs": 1, "objective": "elbo"})
     run(tmp_path / "m", config=config)
     model = build_model(config, SHAPE, "AD", None, 0)
+    model.centre_on(torch.from_numpy(blobs().mean(0)))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     order = chance.order(0, 1, N)
     images = torch.from_numpy(blobs())[:, None]
