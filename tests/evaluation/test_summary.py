@@ -341,10 +341,10 @@ def test_a_planted_effect_is_found(tmp_path):
 
 @pytest.mark.slow
 def test_level_and_power_in_many_repetitions_of_the_papers_size(tmp_path):
-    null = list(repetitions(tmp_path / "null", 60, 0.0, shift=1.0, n=100, n_runs=20))
+    null = list(repetitions(tmp_path / "null", 40, 0.0, shift=1.0, n=100, n_runs=20))
     false = [(s.comparisons.query("metric == 'balanced_accuracy'")["p_holm"] < 0.05).any() for s in null]
-    assert np.mean(false) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 60)
-    planted = list(repetitions(tmp_path / "planted", 20, 0.8, shift=1.0, n=100, n_runs=20))
+    assert np.mean(false) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 40)
+    planted = list(repetitions(tmp_path / "planted", 10, 0.8, shift=1.0, n=100, n_runs=20))
     true = [(s.comparisons.query("metric == 'balanced_accuracy'")["p_holm"] < 0.05).all() for s in planted]
     assert np.mean(true) >= 0.8
 
