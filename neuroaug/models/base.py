@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,60 +14,14 @@ from torch import Tensor, nn
 from neuroaug.config import GeneratorConfig
 from neuroaug.errors import InputError, ResourceError
 from neuroaug.files import human_bytes
+from neuroaug.models.contrast import MetricContrast, metric_contrast
 from neuroaug.models.footprint import available_memory
 from neuroaug.models.likelihood import Bernoulli, Gaussian, at_least_float32
 from neuroaug.models.networks import ConvDecoder, Networks, build_networks, n_parameters
-from neuroaug.models.objective import Noise, draw_noise
+from neuroaug.models.objective import LossOutput, Noise, draw_noise
 
 DECODED_VOXELS = 4_000_000
 """About as many voxels are decoded at a time when images are drawn."""
-
-N_PRIOR_POINTS = 1024
-
-
-@dataclass(frozen=True)
-class LossOutput:
-    """One pass of the training objective.
-
-    Attributes
-    ----------
-    loss : Tensor, shape ()
-        Minus the objective in nats, averaged over the batch; the one to differentiate.
-    elbo : Tensor, shape (B,)
-        A single-sample bound on log p(x) with this pass's noise and metric; detached.
-    reconstruction : Tensor, shape (B,)
-        log p(x|z) at the latent that was decoded; detached.
-    n_halvings : Tensor, shape (B,)
-        Halvings of the leapfrog's step that the guard of its fixed points asked for.
-    """
-
-    loss: Tensor
-    elbo: Tensor
-    reconstruction: Tensor
-    n_halvings: Tensor
-
-
-class MetricContrast(NamedTuple):
-    """Whether a metric has learned anything: the log-density sampled from, at the data against elsewhere.
-
-    Attributes
-    ----------
-    contrast : float
-        Mean at the centroids minus mean at draws of the prior, nats.
-    at_centroids, at_prior : float
-        The two means.
-    floor : float
-        Its value far from all data, d log(lambda) / 2.
-    dead : bool
-        The centroids stand less than a doubling of every eigenvalue above the floor: the metric network's
-        matrices have fallen below lambda, and draws would not follow the data.
-    """
-
-    contrast: float
-    at_centroids: float
-    at_prior: float
-    floor: float
-    dead: bool
 
 
 def require_room(config: GeneratorConfig, shape: tuple[int, ...]) -> None:
@@ -286,14 +239,7 @@ class Generator(nn.Module):
 
     def metric_contrast(self) -> MetricContrast:
         """Compare the log-density that is sampled from at the centroids and at typical points of the prior."""
-        metric = self.metric
-        prior = torch.randn(N_PRIOR_POINTS, self.latent_dim, generator=torch.Generator().manual_seed(0))
-        centroids = self.centroids
-        at_centroids = float(metric.log_density(centroids).mean())
-        at_prior = float(metric.log_density(prior.to(centroids)).mean())
-        floor = 0.5 * self.latent_dim * math.log(metric.regularization)
-        dead = not at_centroids - floor >= 0.5 * self.latent_dim * math.log(2)
-        return MetricContrast(at_centroids - at_prior, at_centroids, at_prior, floor, dead)
+        return metric_contrast(self.metric, self.centroids)
 
     # -- objective --------------------------------------------------------------------------
 

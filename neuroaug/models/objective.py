@@ -31,6 +31,28 @@ class Noise(NamedTuple):
         return Noise(self.eps.to(*args), self.gamma.to(*args))
 
 
+@dataclass(frozen=True)
+class LossOutput:
+    """One pass of the training objective.
+
+    Attributes
+    ----------
+    loss : Tensor, shape ()
+        Minus the objective in nats, averaged over the batch; the one to differentiate.
+    elbo : Tensor, shape (B,)
+        A single-sample bound on log p(x) with this pass's noise and metric; detached.
+    reconstruction : Tensor, shape (B,)
+        log p(x|z) at the latent that was decoded; detached.
+    n_halvings : Tensor, shape (B,)
+        Halvings of the leapfrog's step that the guard of its fixed points asked for.
+    """
+
+    loss: Tensor
+    elbo: Tensor
+    reconstruction: Tensor
+    n_halvings: Tensor
+
+
 def draw_noise(n: int, latent_dim: int, generator: torch.Generator | None = None) -> Noise:
     """Draw the noise of `n` images, on the generator's device (the CPU without one)."""
     device = generator.device if generator is not None else torch.device("cpu")
@@ -105,8 +127,9 @@ class DecoderLikelihood:
     images : Tensor, shape (B, 1, X, Y, Z)
         x.
     second_order : bool
-        Whether the training gradient goes through the input gradient. Without it, as measured, the
-        training gradient hardly changes and a step costs less than half (docs/performance.md).
+        Whether the training gradient goes through the input gradient. Without it, on the convolutional
+        networks at 42x52x44, the training gradient changes by .1 % at a step size of 1e-3 and .8 % at 1e-2
+        (cosine .99997), and a step costs a fifth of the time and an eleventh of the memory.
     """
 
     decoder: nn.Module

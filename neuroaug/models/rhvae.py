@@ -10,11 +10,12 @@ from torch import Tensor
 
 from neuroaug.geometry.functional import MetricTensors, from_factors, local_metric
 from neuroaug.geometry.metric import LearnedMetric
-from neuroaug.models.base import Generator, LossOutput
+from neuroaug.models.base import Generator
 from neuroaug.models.likelihood import at_least_float32
 from neuroaug.models.objective import (
     DecoderLikelihood,
     FlowEnd,
+    LossOutput,
     Noise,
     flow,
     log_standard_normal,

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from neuroaug.geometry.posterior import PosteriorMetric, nearest_neighbour_temperature
-from neuroaug.models.base import Generator, LossOutput
+from neuroaug.models.base import Generator
 from neuroaug.models.likelihood import at_least_float32
-from neuroaug.models.objective import Noise, log_standard_normal
+from neuroaug.models.objective import LossOutput, Noise, log_standard_normal
 
 REGULARIZATION = 1e-2
 """lambda of the posterior metric (GEO Alg. 1)."""
