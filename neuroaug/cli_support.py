@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
@@ -24,7 +23,7 @@ log = logging.getLogger("neuroaug")
 class VariadicCommand(TyperCommand):
     """A command whose list options take several values after one flag: ``--participant-label 01 02``."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Repeat the flag before each further value, which is the form click knows."""
         flags = {
             flag
@@ -56,7 +55,7 @@ def _fail(message: str, code: int) -> None:
 class NeuroaugGroup(TyperGroup):
     """Turns every expected error into one clear line and its exit code."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the verb."""
         try:
             return super().invoke(ctx)
@@ -68,15 +67,16 @@ class NeuroaugGroup(TyperGroup):
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 _fail(f"neuroaug: {error.filename or 'output'}: the disk is full; free some space and start again", 2)
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-                _fail(f"neuroaug: {error.filename}: {error.strerror.lower()}; choose a folder that you may write", 2)
+                why = (error.strerror or "not allowed").lower()
+                _fail(f"neuroaug: {error.filename}: {why}; choose a folder that you may write", 2)
             raise
 
 
 def typed_options(ctx: typer.Context) -> frozenset[str]:
     """Names of the parameters that the user typed (as opposed to defaults)."""
-    return frozenset(
-        name for name in ctx.params if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-    )
+    # By name: typer may carry a click of its own, whose enumeration is another object.
+    sources = {name: getattr(ctx.get_parameter_source(name), "name", "") for name in ctx.params}
+    return frozenset(name for name, source in sources.items() if source == "COMMANDLINE")
 
 
 def start(stage: str, verbose: bool, quiet: bool, *, use_study: bool = True) -> Study | None:

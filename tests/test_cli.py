@@ -80,14 +80,13 @@ def test_an_unknown_key_of_the_study_is_refused_with_the_nearest(cli, tmp_path):
 
 
 def test_values_of_a_list_option_may_stand_side_by_side():
-    import click
     from typer.main import get_command
 
     from neuroaug.cli_support import VariadicCommand
 
     command = get_command(app).commands["preprocess"]
     assert isinstance(command, VariadicCommand)
-    context = click.Context(command)
-    command.parse_args(context, ["caps", "--participant-label", "01", "sub-02", "--n-procs", "3"])
-    assert context.params["participant_label"] == ["01", "sub-02"]
+    arguments = ["caps", "--participant-label", "01", "sub-02", "--n-procs", "3"]
+    context = command.make_context("preprocess", arguments)
+    assert list(context.params["participant_label"]) == ["01", "sub-02"]
     assert context.params["n_procs"] == 3

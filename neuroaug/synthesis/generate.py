@@ -23,11 +23,12 @@ from neuroaug.errors import InputError, ResourceError
 from neuroaug.files import free_bytes, human_bytes, remove_leftovers, sha256_file, write_tsv
 from neuroaug.imaging.grid import GRIDS
 from neuroaug.imaging.nifti import write_volume
-from neuroaug.progress import progress
+from neuroaug.progress import Progress, progress
 from neuroaug.synthesis import synthetic_caps as layout
 
 if TYPE_CHECKING:
-    from neuroaug.models import RHVAE, VAE
+    from neuroaug.models.base import Generator
+    from neuroaug.models.samplers import DrawInfo
 
 log = logging.getLogger("neuroaug")
 
@@ -45,7 +46,7 @@ class GenerateSummary:
     n_present: int
     acceptance_rate: float | None
     displacement: float | None
-    stuck: bool
+    warning: str | None
 
 
 def model_sha256(model_folder: Path) -> str:
@@ -150,6 +151,8 @@ def generate(
     grid = model.grid
     if grid not in GRIDS or tuple(model.shape) != tuple(GRIDS[grid].shape):
         raise InputError(f"{model_folder}: trained on a grid of {tuple(model.shape)} voxels, which is not a CAPS grid")
+    if model.label is None:
+        raise InputError(f"{model_folder}: a model without a label; train it with 'neuroaug train --label'")
     sampler = sampler or model.default_sampler
     record = layout.SetRecord(
         label=model.label,
@@ -173,14 +176,14 @@ def generate(
     elif out.exists() and any(p for p in out.iterdir() if not p.name.startswith(".")):
         raise InputError(f"{out}: not empty and not a synthetic CAPS; give another folder with --out")
 
-    present = layout.present_indices(out, model.label, grid, upto=n)
+    present = layout.present_indices(out, record.label, grid, upto=n)
     blocks = [b for b in range(-(-n // samplers.BLOCK)) if b % shard[1] == shard[0] - 1]
     wanted = [i for b in blocks for i in range(b * samplers.BLOCK + 1, min((b + 1) * samplers.BLOCK, n) + 1)]
     missing = layout.missing_of(wanted, present)
     if not missing:
         if (out / layout.RECORD).exists():
             layout.write_tables(out, record)
-        return GenerateSummary(0, len(present), None, None, False)
+        return GenerateSummary(0, len(present), None, None, None)
 
     needed = bytes_needed(len(missing), GRIDS[grid].shape, dtype)
     free = free_bytes(out)
@@ -208,7 +211,7 @@ def generate(
     todo = set(missing)
     rates: list[np.ndarray] = []
     moved: list[np.ndarray] = []
-    stuck = False
+    warning: str | None = None
     n_writers = n_writers or min(8, max(2, os.cpu_count() or 2))
     with (
         progress(len(present) + len(missing), f"draw {model.label}", "images", done=len(present)) as bar,
@@ -225,32 +228,32 @@ def generate(
             _write_draws(out, block, indices, info)
             rates.append(np.asarray(info.acceptance_rate))
             moved.append(np.asarray(info.displacement))
-            stuck |= bool(info.stuck)
-            _decode_block(model, latents, indices, todo, out, grid, dtype, writer, bar)
+            warning = info.warning or warning
+            _decode_block(model, record, latents, indices, todo, out, writer, bar)
     layout.write_tables(out, record)
-    present_now = layout.present_indices(out, model.label, grid)
+    present_now = layout.present_indices(out, record.label, grid)
     return GenerateSummary(
         len(missing),
         len(present_now),
         float(np.mean(np.concatenate(rates))),
         float(np.median(np.concatenate(moved))),
-        stuck,
+        warning,
     )
 
 
 def _decode_block(
-    model: RHVAE | VAE,
+    model: Generator,
+    record: layout.SetRecord,
     latents: Any,
     indices: range,
     todo: set[int],
     out: Path,
-    grid: str,
-    dtype: str,
     writer: _Writer,
-    bar: Any,
+    bar: Progress,
 ) -> None:
     import torch
 
+    grid = record.resolution
     chunk = DECODE_CHUNK[grid]
     for start in range(0, len(indices), chunk):
         these = indices[start : start + chunk]
@@ -263,22 +266,14 @@ def _decode_block(
             images = model.decode(z.to(model.device))[: len(these), 0].float().cpu().numpy()
         for index, image in zip(these, images, strict=True):
             if index in todo:
-                path = layout.image_path(out, model.label, index, grid)
-                writer.submit(path, image, GRIDS[grid].affine, dtype)
+                path = layout.image_path(out, record.label, index, grid)
+                writer.submit(path, image, GRIDS[grid].affine, record.dtype)
                 bar.advance()
 
 
-def _write_draws(out: Path, block: int, indices: range, info: Any) -> None:
-    write_tsv(
-        layout.draws_file(out, block),
-        pd.DataFrame(
-            {
-                "index": list(indices),
-                "acceptance_rate": np.round(np.asarray(info.acceptance_rate, dtype=float), 4),
-                "displacement": np.round(np.asarray(info.displacement, dtype=float), 4),
-            }
-        ),
-    )
+def _write_draws(out: Path, block: int, indices: range, info: DrawInfo) -> None:
+    columns = {name: np.round(np.asarray(getattr(info, name), float), 4) for name in layout.DRAW_COLUMNS[1:]}
+    write_tsv(layout.draws_file(out, block), pd.DataFrame({"index": list(indices), **columns}))
 
 
 class _Writer:
@@ -309,4 +304,4 @@ class _Writer:
 def _write_one(path: Path, image: np.ndarray, affine: np.ndarray, dtype: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent)
-    write_volume(path, image, affine, dtype=dtype)
+    write_volume(path, image, affine, dtype="uint8" if dtype == "uint8" else "float32")

@@ -21,7 +21,7 @@ from neuroaug.provenance import versions
 
 SESSION = "ses-M000"
 RECORD = "synthesis.json"
-DRAW_COLUMNS = ("index", "acceptance_rate", "displacement")
+DRAW_COLUMNS = ("index", "acceptance_rate", "displacement", "split_r_hat", "effective_sample_size")
 _PARTICIPANT = re.compile(r"sub-syn([A-Za-z0-9]*?[A-Za-z])(\d{5,})")
 
 

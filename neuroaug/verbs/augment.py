@@ -136,8 +136,5 @@ def _say(summary: GenerateSummary, n: int, out: Path) -> None:
         summary.acceptance_rate,
         summary.displacement,
     )
-    if summary.stuck:
-        log.warning(
-            "warning: chains stayed near the training images they started from, so draws may copy patients; "
-            "see draws.tsv, and try --sampler-profile tuned or another sampler"
-        )
+    if summary.warning:
+        log.warning("warning: %s", summary.warning)

@@ -58,7 +58,7 @@ def verdicts(study: Study) -> list[str]:
     for row in read_tsv(study.comparisons).itertuples():
         if row.metric != "balanced_accuracy":
             continue
-        low, high, difference = float(row.ci_low), float(row.ci_high), float(row.difference)
+        low, high, difference = (float(str(v)) for v in (row.ci_low, row.ci_high, row.difference))
         meaning = (
             "better than real alone"
             if low > 0
@@ -66,7 +66,7 @@ def verdicts(study: Study) -> list[str]:
             if high < 0
             else "no difference that this study could show"
         )
-        data = Cell.parse(row.cell).data
+        data = Cell.parse(str(row.cell)).data
         sentences.append(
             f"{data} on {row.test_set}: balanced accuracy {difference:+.3f} against real alone, "
             f"95 % interval [{low:+.3f}, {high:+.3f}]: {meaning}."

@@ -64,6 +64,8 @@ def split(
     )
     for note in made.notes:
         log.info("%s", note)
+    for line in made.demographics().to_string(index=False).splitlines():
+        log.info("%s", line)
     log.info("%s: %s", out, "  ".join(f"{name} {_counts(made, name)}" for name in made.names()))
     return made
 
@@ -73,13 +75,12 @@ def _counts(split: SplitFolder, name: str) -> str:
     return " + ".join(f"{n} {label}" for label, n in sorted(counts.items()))
 
 
-def passed_visits(caps: Path) -> list[tuple[str, str]] | None:
+def passed_visits(caps: Path) -> list[caps_names.Visit] | None:
     """Visits that passed the quality check; None, and that is said, where there was none."""
-    table = records.passed_visits(caps)
-    if table is None:
+    passed = records.passed_visits(caps)
+    if passed is None:
         log.info("%s: no qc.tsv; every preprocessed visit counts as passed", caps)
-        return None
-    return list(zip(table["participant_id"], table["session_id"], strict=True))
+    return passed
 
 
 def external_table(study: Study, name: str) -> tuple[Path, pd.DataFrame]:
