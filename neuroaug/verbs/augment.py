@@ -7,6 +7,7 @@ default one, a label without a generator gets it trained.
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 
 from neuroaug.errors import InputError
@@ -131,10 +132,10 @@ def _say(summary: GenerateSummary, n: int, out: Path) -> None:
         log.info("%s: %d images are there already; nothing to do", out, summary.n_present)
         return
     log.info("%s: %d images written, %d there", out, summary.n_written, summary.n_present)
+    if summary.acceptance_rate is None or math.isnan(summary.acceptance_rate):
+        return  # the prior and the mixture draw without chains
     log.info(
         "draws: acceptance %.2f, median displacement from the start %.2f",
         summary.acceptance_rate,
         summary.displacement,
     )
-    if summary.warning:
-        log.warning("warning: %s", summary.warning)

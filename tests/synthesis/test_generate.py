@@ -37,7 +37,7 @@ def make_model(folder, label="AD", seed=0):
     torch.manual_seed(seed)
     model = RHVAE(GeneratorConfig(width=2, latent_dim=3), SHAPE, label=label, grid="4mm")
     model.update_metric([torch.rand(6, 1, *SHAPE)])
-    model.sampler_settings = {"hmc": {"step_size": 0.1, "n_leapfrog": 5, "n_steps": 4}}
+    model.sampler_settings = {"hmc": {"step_size": 0.005, "n_leapfrog": 5, "n_steps": 4}}
     model.save(folder)
     rows = [(f"sub-{i:02d}", "ses-M000", label, f"{i:064d}", "train", "0" * 64) for i in range(6)]
     lineage.write_lineage(folder, pd.DataFrame(rows, columns=list(lineage.LINEAGE_COLUMNS)))
