@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from scipy.spatial.transform import Rotation
 from neuroaug.imaging import quality
 from neuroaug.imaging.grid import GRIDS, UNCROPPED, block_mean
 from neuroaug.imaging.nifti import read_volume
-from neuroaug.imaging.registration import RECIPES, Recipe, align, warp
+from neuroaug.imaging.registration import RECIPES, align, warp
 from neuroaug.imaging.template import load_regions, load_template
 
 LIMIT_MM, LIMIT_DEG = 10.0, 10.0
@@ -67,14 +67,12 @@ def draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def register(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Lay a head on the template at 4 mm: good to a millimetre, which is all that poses of 2 and of 10 mm need."""
-    coarse_template, grid = load_template(), UNCROPPED
-    for _ in range(2):
-        grid = grid.halved()
-        halved = block_mean(coarse_template.data)
-        coarse_template = replace(coarse_template, data=halved, affine=np.array(grid.affine))
-    RECIPES["default"] = Recipe(False, 1, "2x1", "0.75x0.5", "500x250")
-    return align(data, affine, coarse_template).template_to_scan
+    """Lay a head on the template as the fast profile does with scans of 2 mm.
+
+    A start at 4 mm was not enough: it left one head 6 degrees off, and the score was right to refuse it.
+    """
+    RECIPES["fast"] = RECIPES["fast, coarse scan"]
+    return align(data, affine, load_template(), profile="fast").template_to_scan
 
 
 def head_from_labels(path: Path, rng: np.random.Generator) -> Head:

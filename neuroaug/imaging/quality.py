@@ -25,8 +25,8 @@ STEPS_MM = (8.0, 4.0, 2.0)
 THRESHOLD = 0.5
 
 # Of `features`, fitted by scripts/calibrate_quality.py: where each criterion is at one half, and how steep it is.
-LIMITS = (-3.3303, -2.4796, -0.3978, 0.8795)
-SLOPES = (5.791, 4.473, 28.429, 44.031)
+LIMITS = (-3.5645, -2.4989, -0.8321, 0.9264)
+SLOPES = (6.675, 5.9, 13.744, 104.923)
 
 Array = NDArray[np.float64]
 
