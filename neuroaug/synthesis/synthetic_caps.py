@@ -145,7 +145,7 @@ def write_description(folder: Path, record: SetRecord, source_datasets: Sequence
         name=f"Synthetic T1w images, {record.label}, drawn with neuroaug",
         source_datasets=source_datasets,
     )
-    write_text(folder / ".bidsignore", "subjects/\nsynthesis.json\nlineage.tsv\ndraws.tsv\n.neuroaug/\n")
+    write_text(folder / ".bidsignore", "subjects\nsynthesis.json\nlineage.tsv\ndraws.tsv\n.neuroaug/\n")
 
 
 def missing_of(indices: Iterable[int], present: set[int]) -> list[int]:

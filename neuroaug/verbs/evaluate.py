@@ -155,5 +155,6 @@ def summarise(study: Study) -> None:
     cells = [cell for cell in study.config.cells() if list(study.cell(cell).glob("run-*/scores.tsv"))]
     if not cells:
         raise InputError(f"{study.root / 'evaluation'}: no run has ended yet; nothing to summarise")
-    summarise_study(study, cells)
+    for note in summarise_study(study, cells).notes:
+        log.info("%s", note)
     log.info("%s", study.results)

@@ -84,16 +84,18 @@ def passed_visits(caps: Path) -> list[caps_names.Visit] | None:
 
 
 def external_table(study: Study, name: str) -> tuple[Path, pd.DataFrame]:
-    """CAPS and labelled table of an external test cohort."""
+    """CAPS and table of an external test cohort; kept, with its exclusions, in ``splits/external/<name>``."""
     external = study.config.external[name]
     caps = study.path(external.caps)
     caps_names.require_caps(caps)
     visits, cohort = tables.read_visits(study.path(external.tables), cohort=external.cohort)
-    labelled, _ = label_rules.assign_labels(
+    labelled, exclusions = label_rules.assign_labels(
         visits,
         cohort,
         caps_visits=caps_names.list_visits(caps, study.config.resolution),
         passed=passed_visits(caps),
         min_age=external.min_age,
     )
-    return caps, labelled[labelled["diagnosis"].isin(study.config.labels)].reset_index(drop=True)
+    out = study.splits / "external" / name
+    folder = splits.make_external(labelled, exclusions, out, name, labels=study.config.labels, cohort=cohort)
+    return caps, folder.table(name)

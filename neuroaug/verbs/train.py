@@ -61,11 +61,11 @@ def train(
     )
     import torch
 
-    from neuroaug.models import training
+    from neuroaug.models.training import train as train_generator
 
     if n_threads:
         torch.set_num_threads(n_threads)
-    training.train(
+    train_generator(
         cache,
         config=config,
         label=label,
