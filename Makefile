@@ -22,11 +22,12 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/neuroaug demo build/demo
 
+# Two workers of one thread each: most tests are too small to share among threads.
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations=15
 
 test-all: install
-	$(BIN)/python -m pytest -m "slow or reference or not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --timeout=3600 -m "slow or reference or not slow"
 
 lint: install
 	$(BIN)/ruff check .

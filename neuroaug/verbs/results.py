@@ -7,13 +7,14 @@ import sys
 import pandas as pd
 
 from neuroaug.files import read_tsv
+from neuroaug.report.verdict import judge
 from neuroaug.study import Study
 
 MEASURES = ("balanced_accuracy", "sensitivity", "specificity")
 
 
 def print_results(study: Study) -> None:
-    """Print ``results.tsv`` and the verdict drawn from ``comparisons.tsv``."""
+    """Print ``results.tsv`` and the verdict drawn from ``comparisons.tsv``, as the report has it."""
     if not study.results.is_file():
         return
     from rich.console import Console
@@ -37,7 +38,8 @@ def print_results(study: Study) -> None:
             *(_interval(row, measure) for measure in MEASURES),
         )
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 150).print(table)
-    for sentence in verdicts(study):
+    verdict = judge(read_tsv(study.comparisons) if study.comparisons.is_file() else None)
+    for sentence in (verdict.headline, *verdict.sentences, *verdict.cautions):
         print(sentence, flush=True)
 
 
@@ -46,29 +48,3 @@ def _interval(row: tuple, measure: str) -> str:
     if any(pd.isna(v) for v in (mean, low, high)):
         return "n/a"
     return f"{float(mean):.3f} [{float(low):.3f}, {float(high):.3f}]"
-
-
-def verdicts(study: Study) -> list[str]:
-    """One sentence for each comparison of balanced accuracy with the real-only cell."""
-    if not study.comparisons.is_file():
-        return []
-    from neuroaug.config import Cell
-
-    sentences = []
-    for row in read_tsv(study.comparisons).itertuples():
-        if row.metric != "balanced_accuracy":
-            continue
-        low, high, difference = (float(str(v)) for v in (row.ci_low, row.ci_high, row.difference))
-        meaning = (
-            "better than real alone"
-            if low > 0
-            else "worse than real alone"
-            if high < 0
-            else "no difference that this study could show"
-        )
-        data = Cell.parse(str(row.cell)).data
-        sentences.append(
-            f"{data} on {row.test_set}: balanced accuracy {difference:+.3f} against real alone, "
-            f"95 % interval [{low:+.3f}, {high:+.3f}]: {meaning}."
-        )
-    return sentences
