@@ -52,6 +52,7 @@ def test_the_version_is_printed(cli):
         (("augment", "--label", "AD", "--n", "5", "--shard", "3/2"), "--shard 3/2"),
         (("augment", "--label", "AD", "--n", "5", "--sampler", "nuts"), "--sampler nuts: unknown; choose one of hmc"),
         (("augment", "--label", "AD", "--n", "5"), "outside a study, --split and --out are needed"),
+        (("augment", "nowhere", "--label", "AD", "--n", "5"), "nowhere"),
         (("train", "--label", "AD"), "--split"),
         (("split", "nowhere", "--tables", "t", "--out", "o"), "nowhere"),
         (("preprocess", "caps", "--bids", "nowhere"), "nowhere"),

@@ -75,7 +75,7 @@ def check(dataset: str | Path, *, n_procs: int = 1) -> list[Finding]:
     InputError
         If there is nothing at `dataset` that can be looked at.
     """
-    root = Path(dataset)
+    root = Path(dataset).expanduser().absolute()  # the worker processes sit in folders of their own
     if not root.is_dir():
         raise InputError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}")
     found: list[Finding] = []

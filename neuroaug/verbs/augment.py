@@ -11,6 +11,7 @@ import math
 from pathlib import Path
 
 from neuroaug.errors import InputError
+from neuroaug.imaging.caps import require_caps
 from neuroaug.study import Study
 from neuroaug.synthesis.generate import GenerateSummary, generate, parse_shard
 from neuroaug.verbs.split import split as make_split
@@ -47,6 +48,8 @@ def augment(
     if n < 1:
         raise InputError(f"--n {n}: at least 1 image must be asked for")
     part = parse_shard(shard)
+    if caps is not None:
+        require_caps(caps)
     if model is None:
         model = _model_folder(study, label, caps, split, out, model_seed, device)
     _check_label(model, label)

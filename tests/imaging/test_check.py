@@ -84,6 +84,11 @@ def test_clean_data_sets_are_clean_and_untouched(bids, caps):
         assert snapshot(root) == before
 
 
+def test_a_relative_path_is_looked_at_as_an_absolute_one(bids, monkeypatch):
+    monkeypatch.chdir(bids.parent)
+    assert check("bids") == []
+
+
 def test_every_planted_fault_of_a_bids_folder_is_found_at_once(bids, tmp_path):
     for number in range(4, 10):
         raw(bids, f"sub-{number}")
