@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.torch import load_file
+from untrained import make_model
 
 from neuroaug.cohort import lineage
 from neuroaug.errors import InputError, ResourceError
@@ -27,26 +28,9 @@ def small_grid(monkeypatch):
     monkeypatch.setitem(generation.DECODE_CHUNK, "4mm", 3)
 
 
-def make_model(folder, label="AD", seed=0):
-    """An untrained RHVAE whose metric is that of six random images, saved with its lineage."""
-    import torch
-
-    from neuroaug.config import GeneratorConfig
-    from neuroaug.models import RHVAE
-
-    torch.manual_seed(seed)
-    model = RHVAE(GeneratorConfig(width=2, latent_dim=3), SHAPE, label=label, grid="4mm")
-    model.update_metric([torch.rand(6, 1, *SHAPE)])
-    model.sampler_settings = {"hmc": {"step_size": 0.005, "n_leapfrog": 5, "n_steps": 4}}
-    model.save(folder)
-    rows = [(f"sub-{i:02d}", "ses-M000", label, f"{i:064d}", "train", "0" * 64) for i in range(6)]
-    lineage.write_lineage(folder, pd.DataFrame(rows, columns=list(lineage.LINEAGE_COLUMNS)))
-    return folder
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return make_model(tmp_path_factory.mktemp("model") / "AD")
+    return make_model(tmp_path_factory.mktemp("model") / "AD", SHAPE)
 
 
 def images(folder):
@@ -107,7 +91,7 @@ def test_a_set_is_never_mixed(model, tmp_path, change, message):
 
 def test_draws_of_another_model_are_refused(model, tmp_path):
     generate(model, n=2, out=tmp_path / "AD")
-    other = make_model(tmp_path / "other", seed=1)
+    other = make_model(tmp_path / "other", SHAPE, seed=1)
     with pytest.raises(InputError, match="another folder with --out"):
         generate(other, n=4, out=tmp_path / "AD")
 
@@ -148,7 +132,7 @@ def test_zero_images_and_a_missing_model_are_refused(model, tmp_path):
 
 
 def test_a_model_without_lineage_draws_nothing(model, tmp_path):
-    other = make_model(tmp_path / "other")
+    other = make_model(tmp_path / "other", SHAPE)
     (other / "lineage.tsv").unlink()
     with pytest.raises(InputError, match=r"lineage\.tsv"):
         generate(other, n=1, out=tmp_path / "AD")
