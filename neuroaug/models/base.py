@@ -17,7 +17,7 @@ from neuroaug.files import human_bytes
 from neuroaug.models.contrast import MetricContrast, metric_contrast
 from neuroaug.models.footprint import available_memory
 from neuroaug.models.likelihood import Bernoulli, Gaussian, at_least_float32
-from neuroaug.models.networks import ConvDecoder, Networks, build_networks, n_parameters
+from neuroaug.models.networks import ConvDecoder, ConvTrunk, Networks, build_networks, n_parameters
 from neuroaug.models.objective import LossOutput, Noise, draw_noise
 
 DECODED_VOXELS = 4_000_000
@@ -185,13 +185,25 @@ class Generator(nn.Module):
         """Decode the mean codes of images (B, 1, X, Y, Z)."""
         return self.decode(self.encode(x)[0])
 
-    def centre_on(self, mean_image: Tensor) -> None:
-        """Start training from the mean (X, Y, Z) of the training images, where the decoder can (conv3d).
+    def centre_on(self, mean_image: Tensor, deviation: float) -> None:
+        """Start training from the training images' mean, where the networks can (conv3d).
 
         The papers' fully connected networks are left as published.
+
+        Parameters
+        ----------
+        mean_image : Tensor, shape (X, Y, Z)
+            Mean of the training images.
+        deviation : float
+            Standard deviation of the images around it, over all voxels.
         """
-        if isinstance(self.decoder, ConvDecoder):
-            self.decoder.centre_on(mean_image.to(self.device))
+        if not isinstance(self.decoder, ConvDecoder):
+            return
+        mean_image = mean_image.to(self.device)
+        self.decoder.centre_on(mean_image)
+        for module in self.modules():
+            if isinstance(module, ConvTrunk):
+                module.centre_on(mean_image, deviation)
 
     # -- metric -----------------------------------------------------------------------------
 

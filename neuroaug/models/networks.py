@@ -25,6 +25,12 @@ LARGEST_COARSE_AXIS = 8
 CLOSEST_TO_BOUND = 0.01
 """A decoder starts with no intensity closer to 0 or 1 than this: the sigmoid would be too flat to learn from."""
 
+SMALLEST_DEVIATION = 1e-3
+"""Least standard deviation by which images are divided; images that are all equal stay finite."""
+
+LOG_VARIANCE_START = -2.0
+"""Start of the convolutional encoder's log-variance; costs the bound half a nat a dimension."""
+
 
 class Networks(NamedTuple):
     """The three networks of an RHVAE; a plain VAE has no metric network."""
@@ -57,12 +63,20 @@ def lower_triangular(log_diagonal: Tensor, below: Tensor) -> Tensor:
 
 
 class GaussianHead(nn.Module):
-    """Features to the mean and log-variance of q(z|x)."""
+    """Features to the mean and log-variance of q(z|x).
 
-    def __init__(self, n_features: int, latent_dim: int) -> None:
+    Parameters
+    ----------
+    log_variance : float, optional
+        Start of the log-variance; by default the layer's own random start around 0.
+    """
+
+    def __init__(self, n_features: int, latent_dim: int, log_variance: float | None = None) -> None:
         super().__init__()
         self.mean = nn.Linear(n_features, latent_dim)
         self.log_variance = nn.Linear(n_features, latent_dim)
+        if log_variance is not None:
+            nn.init.constant_(self.log_variance.bias, log_variance)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance (B, d) of features (B, n)."""
@@ -160,6 +174,9 @@ class Down(nn.Module):
             n_in, n_out, _where_long(grid, 3, 1), _where_long(grid, 2, 1), _where_long(grid, 1, 0)
         )
         self.activation = nn.SiLU()
+        # Torch's own start shrinks what it is given at every layer, and seven layers on all images look alike.
+        nn.init.kaiming_normal_(self.convolution.weight, nonlinearity="relu")
+        nn.init.zeros_(self.convolution.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """Features on the coarser grid."""
@@ -199,17 +216,38 @@ def _same(grid: Sequence[int], n_in: int, n_out: int) -> nn.Conv3d:
     return nn.Conv3d(n_in, n_out, _where_long(grid, 3, 1), 1, _where_long(grid, 1, 0))
 
 
-class ConvTrunk(nn.Sequential):
-    """Images to flat features: strided convolutions down to a grid of at most 8 voxels an axis."""
+class ConvTrunk(nn.Module):
+    """Images to flat features: strided convolutions down to a grid of at most 8 voxels an axis.
+
+    Registered heads share most of their intensities. What the convolutions see is the difference from a
+    mean image in units of its standard deviation (`centre_on`): otherwise the codes of all images start at one
+    point, under the posterior's noise, and the decoder learns to do without them.
+    """
+
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(self, grids: Sequence[Sequence[int]], channels: Sequence[int]) -> None:
+        super().__init__()
         layers: list[nn.Module] = []
         n_in = 1
         for grid, n_out in zip(grids[:-1], channels, strict=True):
             layers.append(Down(grid, n_in, n_out))
             n_in = n_out
-        super().__init__(*layers, nn.Flatten())
+        self.stages = nn.Sequential(*layers, nn.Flatten())
         self.n_features = channels[-1] * math.prod(grids[-1])
+        self.register_buffer("mean", torch.zeros(1, 1, *grids[0]))
+        self.register_buffer("deviation", torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, n) of images (B, 1, X, Y, Z)."""
+        return self.stages((x - self.mean) / self.deviation)
+
+    @torch.no_grad()
+    def centre_on(self, mean_image: Tensor, deviation: float) -> None:
+        """See differences from a mean image (X, Y, Z), in units of their standard deviation."""
+        self.mean.copy_(mean_image.reshape(self.mean.shape))
+        self.deviation.fill_(max(deviation, SMALLEST_DEVIATION))
 
 
 class ConvDecoder(nn.Module):
@@ -257,6 +295,8 @@ def build_conv3d(shape: Sequence[int], latent_dim: int, width: int = 16) -> Netw
       voxel: registered heads share most of their anatomy, and training starts from their mean.
     - Metric network: the same trunk at a quarter of the width; it only has to tell the training
       images of one diagnosis apart, and it runs once a step.
+    - Both trunks see an image's difference from the mean of the training images, and the posterior starts
+      narrow (log-variance -2): codes are told apart from the first step, so that the decoder uses them.
     - SiLU throughout: the Hamiltonian flow integrates the gradient of log p(x|z), which a ReLU
       makes discontinuous.
     - No normalisation layer: with batches of 10 to 25 images batch statistics are noise, and the
@@ -277,7 +317,7 @@ def build_conv3d(shape: Sequence[int], latent_dim: int, width: int = 16) -> Netw
     light = [max(width // 4, 1) * factor for factor in factors]
     encoder, metric = ConvTrunk(grids, channels), ConvTrunk(grids, light)
     networks = (
-        nn.Sequential(encoder, GaussianHead(encoder.n_features, latent_dim)),
+        nn.Sequential(encoder, GaussianHead(encoder.n_features, latent_dim, LOG_VARIANCE_START)),
         ConvDecoder(latent_dim, grids, channels, last=max(width // 4, 1)),
         nn.Sequential(metric, FactorHead(metric.n_features, latent_dim)),
     )

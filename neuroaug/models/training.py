@@ -185,7 +185,8 @@ def _train_in_process(fabric: Any, task: _Task) -> None:
     model = build_model(config, stored.shape[1:], task.label, task.grid, plan.seed)
     convolutional = config.network == "conv3d"
     model = model.to(fabric.device)
-    model.centre_on(torch.from_numpy(mean_image(stored, plan.fitted)))
+    mean, deviation = mean_and_deviation(stored, plan.fitted)
+    model.centre_on(torch.from_numpy(mean), deviation)
     feed = Feed(stored, fabric.device, channels_last=convolutional)
     total = config.max_epochs
     with stop_requests() as stop, progress(total, f"training {task.label}", "epochs") as tracker:
@@ -235,13 +236,17 @@ def _finish(model: Generator, outcome: Outcome, task: _Task) -> None:
     shutil.rmtree(plan.checkpoints, ignore_errors=True)
 
 
-def mean_image(stored: NDArray[Any], rows: chance.Rows) -> NDArray[np.float32]:
-    """Mean of some stored images (X, Y, Z), read one at a time."""
+def mean_and_deviation(stored: NDArray[Any], rows: chance.Rows) -> tuple[NDArray[np.float32], float]:
+    """Mean (X, Y, Z) of some stored images, and their standard deviation around it; read one at a time."""
     total = np.zeros(stored.shape[1:], dtype=np.float64)
-    for row in rows:
-        total += stored[row]
+    squares = np.zeros_like(total)
     scale = 255.0 if stored.dtype == np.uint8 else 1.0
-    return (total / (scale * len(rows))).astype(np.float32)
+    for row in rows:
+        image = stored[row].astype(np.float64) / scale
+        total += image
+        squares += image**2
+    mean = total / len(rows)
+    return mean.astype(np.float32), float(np.sqrt(np.mean(np.maximum(squares / len(rows) - mean**2, 0.0))))
 
 
 def history_text(rows: tuple[dict[str, float], ...]) -> str:

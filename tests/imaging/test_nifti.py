@@ -121,7 +121,12 @@ def test_truncated_voxels(tmp_path, data):
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "empty file"), (b"hello", "not a NIfTI"), (b"\0" * 400, "not a NIfTI"), (gzip.compress(b"", mtime=0), "empty file")],
+    [
+        (b"", "empty file"),
+        (b"hello", "not a NIfTI"),
+        (b"\0" * 400, "not a NIfTI"),
+        (gzip.compress(b"", mtime=0), "empty file"),
+    ],
 )
 def test_not_a_nifti(tmp_path, content, reason):
     path = tmp_path / "scan.nii"

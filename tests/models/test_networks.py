@@ -72,7 +72,7 @@ def test_a_centred_decoder_starts_near_the_mean_image(generator):
     torch.manual_seed(0)
     model = RHVAE(GeneratorConfig(latent_dim=3, width=4), (9, 13, 11))
     mean = torch.rand(9, 13, 11, generator=generator)
-    model.centre_on(mean)
+    model.centre_on(mean, 0.2)
     with torch.no_grad():
         start = model.decode(torch.randn(3, 3, generator=generator))
     assert (start - mean).abs().mean() < 0.05

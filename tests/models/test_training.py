@@ -242,7 +242,7 @@ def test_gradient_accumulation_steps_once_a_group(tmp_path):
     config = TINY.model_copy(update={"batch_size": 3, "accumulate": 3, "max_epochs": 1, "objective": "elbo"})
     run(tmp_path / "m", config=config)
     model = build_model(config, SHAPE, "AD", None, 0)
-    model.centre_on(torch.from_numpy(blobs().mean(0)))
+    model.centre_on(torch.from_numpy(blobs().mean(0)), 0.2)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     order = chance.order(0, 1, N)
     images = torch.from_numpy(blobs())[:, None]
