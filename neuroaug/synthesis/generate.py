@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("neuroaug")
 
-# Images decoded together. Fixed, because the rounding of a convolution depends on the batch.
-DECODE_CHUNK = {"1mm": 1, "2mm": 4, "4mm": 16}
 # Share of the raw size that gzip leaves of a noiseless decoded image; the disk estimate errs upward.
 COMPRESSED_SHARE = {"float32": 0.92, "uint8": 0.6}
 
@@ -166,7 +164,7 @@ def generate(
         device=target.split(":")[0],
         settings={
             "block": samplers.BLOCK,
-            "decode_chunk": DECODE_CHUNK[grid],
+            "decode_block": model.decode_block,
             "threads": samplers.DRAW_THREADS,
             "sampler": samplers.settings(model, sampler, profile),
         },
@@ -251,23 +249,17 @@ def _decode_block(
     writer: _Writer,
     bar: Progress,
 ) -> None:
-    import torch
-
-    grid = record.resolution
-    chunk = DECODE_CHUNK[grid]
+    # `decode` pads to its own fixed blocks, so that the rounding depends on nothing but the grid.
+    chunk = model.decode_block
     for start in range(0, len(indices), chunk):
         these = indices[start : start + chunk]
         if not todo.intersection(these):
             continue
-        z = latents[start : start + chunk]
-        if len(z) < chunk:  # the last chunk of a block is padded to a full one, then cut
-            z = torch.cat([z, z[-1:].expand(chunk - len(z), -1)])
-        with torch.inference_mode():
-            images = model.decode(z.to(model.device))[: len(these), 0].float().cpu().numpy()
+        images = model.decode(latents[start : start + chunk])[:, 0].float().cpu().numpy()
         for index, image in zip(these, images, strict=True):
             if index in todo:
-                path = layout.image_path(out, record.label, index, grid)
-                writer.submit(path, image, GRIDS[grid].affine, record.dtype)
+                path = layout.image_path(out, record.label, index, record.resolution)
+                writer.submit(path, image, GRIDS[record.resolution].affine, record.dtype)
                 bar.advance()
 
 

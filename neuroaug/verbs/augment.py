@@ -11,6 +11,7 @@ import math
 from pathlib import Path
 
 from neuroaug.errors import InputError
+from neuroaug.files import read_json
 from neuroaug.imaging.caps import require_caps
 from neuroaug.study import Study
 from neuroaug.synthesis.generate import GenerateSummary, generate, parse_shard
@@ -56,6 +57,7 @@ def augment(
     if out is None:
         if study is None:
             raise InputError("--out: needed outside a study")
+        _check_grid(model, study)
         name = _split_name(study, split)
         out = study.synthetic(name, label, model_seed)
     if study is not None:
@@ -121,13 +123,20 @@ def _model_folder(
 
 
 def _check_label(model: Path, label: str) -> None:
-    from neuroaug.files import read_json
-
     if not (model / "config.json").is_file():
         raise InputError(f"{model}: no trained model there; train one with 'neuroaug train'")
     learned = read_json(model / "config.json").get("label")
     if learned != label:
         raise InputError(f"{model}: learned from label '{learned}', not '{label}'; give the model of that label")
+
+
+def _check_grid(model: Path, study: Study) -> None:
+    learned = read_json(model / "config.json").get("grid")
+    if learned != study.config.resolution:
+        raise InputError(
+            f"{model}: learned from {learned} images, and this study is at {study.config.resolution}; "
+            "train a model at that resolution, or give --out"
+        )
 
 
 def _say(summary: GenerateSummary, n: int, out: Path) -> None:

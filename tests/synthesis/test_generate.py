@@ -25,7 +25,6 @@ def small_grid(monkeypatch):
     small = grids.Grid(SHAPE, AFFINE)
     monkeypatch.setitem(grids.GRIDS, "4mm", small)
     monkeypatch.setattr(samplers, "BLOCK", 8)
-    monkeypatch.setitem(generation.DECODE_CHUNK, "4mm", 3)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +51,15 @@ def test_a_set_reads_as_a_caps_with_the_affine_of_real_images(model, tmp_path):
     assert set(table["diagnosis"]) == {"AD"}
     assert table["index"].tolist() == [1, 2, 3, 4, 5]
     assert lineage.read_lineage(tmp_path / "AD")["participant_id"].tolist() == [f"sub-{i:02d}" for i in range(6)]
+
+
+def test_the_files_hold_what_the_model_samples(model, tmp_path):
+    from neuroaug.models import load_model
+
+    generate(model, n=3, out=tmp_path / "AD")
+    sampled = load_model(model).sample(3, sampler="hmc", seed=0)[:, 0].numpy()
+    written = [read_volume(layout.image_path(tmp_path / "AD", "AD", i, "4mm")).data for i in (1, 2, 3)]
+    np.testing.assert_array_equal(written, sampled)
 
 
 def test_extending_sharding_and_interrupting_change_no_byte(model, tmp_path):
