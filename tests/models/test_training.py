@@ -17,7 +17,7 @@ from neuroaug.models import RHVAE, VAE, chance, footprint
 from neuroaug.models.early_stopping import EarlyStopping
 from neuroaug.models.feed import Feed
 from neuroaug.models.objective import Noise
-from neuroaug.models.training import build_model, train
+from neuroaug.models.training import build_model, mean_and_deviation, train
 
 SHAPE = (8, 10, 12)
 N = 9
@@ -242,7 +242,8 @@ def test_gradient_accumulation_steps_once_a_group(tmp_path):
     config = TINY.model_copy(update={"batch_size": 3, "accumulate": 3, "max_epochs": 1, "objective": "elbo"})
     run(tmp_path / "m", config=config)
     model = build_model(config, SHAPE, "AD", None, 0)
-    model.centre_on(torch.from_numpy(blobs().mean(0)), 0.2)
+    mean, deviation = mean_and_deviation(blobs(), np.arange(N))
+    model.centre_on(torch.from_numpy(mean), deviation)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     order = chance.order(0, 1, N)
     images = torch.from_numpy(blobs())[:, None]
