@@ -14,6 +14,7 @@ import pytest
 import yaml
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
+pytestmark = pytest.mark.timeout(1800)  # the first test waits for the whole wire: minutes on two busy cores
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = {
     "phantom": {"n_participants": 20, "seed": 1},
