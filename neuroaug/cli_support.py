@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,8 +142,4 @@ def log_to(path: Path) -> None:
         return
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
-    log.debug("neuroaug %s", " ".join(_arguments(sys.argv[1:])))
-
-
-def _arguments(argv: Sequence[str]) -> list[str]:
-    return [str(a) for a in argv]
+    log.debug("neuroaug %s", " ".join(sys.argv[1:]))

@@ -5,12 +5,11 @@ Every file is written to a temporary name in its own folder, flushed to disk and
 
 from __future__ import annotations
 
-import csv
 import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,21 +129,6 @@ def read_tsv(path: str | os.PathLike[str], required: Iterable[str] = ()) -> pd.D
     if missing:
         raise InputError(f"{path}: column(s) {', '.join(missing)} missing; found {', '.join(map(str, table.columns))}")
     return table
-
-
-def append_row(path: str | os.PathLike[str], row: Mapping[str, Any], columns: Sequence[str]) -> None:
-    """Append one row to a small CSV or TSV (by suffix), rewriting it atomically."""
-    path = Path(path)
-    separator = "\t" if path.suffix == ".tsv" else ","
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else [separator.join(columns)]
-
-    class _Line(list[str]):
-        def write(self, text: str) -> None:
-            self.append(text)
-
-    line = _Line()
-    csv.writer(line, delimiter=separator, lineterminator="").writerow([row[name] for name in columns])
-    write_text(path, "\n".join([*lines, "".join(line)]) + "\n")
 
 
 def sha256_bytes(content: bytes) -> str:

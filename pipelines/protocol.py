@@ -20,12 +20,11 @@ class Protocol:
     """The jobs of one study. Reads the configuration and the names of raw files, nothing else."""
 
     study: Study
-    device: str = "auto"
 
     @classmethod
-    def open(cls, folder: str, device: str = "auto") -> Protocol:
+    def open(cls, folder: str) -> Protocol:
         """The protocol of the study in `folder`."""
-        return cls(Study.open(folder), device)
+        return cls(Study.open(folder))
 
     def record(self, job: str) -> str:
         """Completion record of a job, relative to the study."""
