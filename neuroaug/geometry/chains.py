@@ -14,9 +14,9 @@ from torch import Tensor
 from neuroaug.geometry.checks import count, positive, require_floating
 from neuroaug.geometry.kernels import Evaluator
 
-# Chains advanced together on a CPU: at N = 453 their work space stays in a core's second-level cache. A GPU
-# takes as many as there are, up to a bound on memory.
-CHUNK_CPU, CHUNK_GPU = 256, 8192
+# Chains advanced together on a CPU: enough that an operation costs more than its call, few enough that the work
+# space stays near a core. A GPU takes as many as there are, up to a bound on memory.
+CHUNK_CPU, CHUNK_GPU = 512, 8192
 
 
 class Metric(Protocol):

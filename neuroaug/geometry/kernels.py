@@ -8,10 +8,12 @@ A gradient costs about ``4 N (p + d) + d^3`` floating-point operations a chain.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
+
+from neuroaug.geometry import compiled
 
 if TYPE_CHECKING:
     from neuroaug.geometry.metric import LearnedMetric
@@ -26,23 +28,6 @@ MIN_EXPONENT = {torch.float32: -78.0, torch.float64: -690.0}
 PADDING = 8
 # Largest error of an exponent accepted from single precision; beyond, exponents are computed in double.
 MAX_EXPONENT_ERROR = 2e-5
-
-
-class _Elimination(NamedTuple):
-    """Views of a `LearnedEvaluator`'s work space for one pivot of its factorisation."""
-
-    pivot: Tensor
-    inverse_pivot: Tensor
-    column: Tensor
-    multipliers: Tensor
-    multipliers_as_column: Tensor
-    row: Tensor
-    below: Tensor
-    head: Tensor
-    scaled: Tensor
-    head_as_column: Tensor
-    scaled_as_row: Tensor
-    corner: Tensor
 
 
 class Evaluator(Protocol):
@@ -76,154 +61,146 @@ class LearnedEvaluator:
     cometric_power = 1
 
     def __init__(self, metric: LearnedMetric, n: int, dtype: torch.dtype) -> None:
-        centroids, matrices, temperature, self._regularization = metric.tensors
-        centroids, matrices = centroids.detach(), matrices.detach()
-        size, d = centroids.shape
-        self._d, self._n, self._min_exponent = d, n, MIN_EXPONENT[dtype]
-        self._allocate(size, d, n, dtype, centroids.device)
-
-        centre = centroids.mean(0)
-        centred = centroids - centre
-        self._offset = centre.to(dtype).unsqueeze(1)
-        # Squared distances are expanded, |z|^2 - 2 z.c + |c|^2, to be one matrix product; centring keeps the
-        # terms small, and where the centroids are so many temperatures apart that rounding would show in the
-        # exponents, that product alone is done in double precision.
-        squares = centred.square().sum(1, keepdim=True)
-        error = 4.0 * float(squares.max()) / temperature**2 * torch.finfo(dtype).eps
-        wide = dtype if error <= MAX_EXPONENT_ERROR else torch.float64
-        expansion = torch.cat([2.0 * centred, -squares, -torch.ones_like(squares)], 1) / temperature**2
-        self._expansion = expansion.to(wide)
-        self._features = torch.ones(d + 2, n, dtype=wide, device=centroids.device)
-        self._features_z, self._features_norm = self._features[:d], self._features[d + 1]
-        self._squares = torch.empty_like(self._features_z)
-        self._exponents = self._weights if wide == dtype else torch.empty_like(self._weights, dtype=wide)
-
-        # Packed entries (i, j), i >= j; both sides of the products are padded to whole vector registers.
-        row, column = torch.tril_indices(d, d, device=centroids.device)
-        p = len(row)
-        packed = matrices.new_zeros(size, self._probe.shape[0])
-        packed[:, :p] = matrices[:, row, column]
-        twice = torch.ones_like(packed[0])
-        twice[:p][row != column] = 2.0
-        self._sum_of_matrices = packed.T.contiguous().to(dtype)  # (p, N): W -> sum_i w_i M_i
-        self._trace_with_matrices = (packed * twice).to(dtype)  # (N, p): S -> tr(S M_i)
-        moments = matrices.new_zeros(self._pulled.shape[0], size)
-        moments[:d], moments[d] = centred.T, 1.0
-        self._moments = (moments / temperature**2).to(dtype)
-        self._row, self._column, self._lower = row, column, row * d + column
-        unpack = torch.empty(d, d, dtype=torch.int64, device=centroids.device)
-        unpack[row, column] = unpack[column, row] = torch.arange(p, device=centroids.device)
-        self._unpack = unpack.reshape(-1)
-        self._probe_used = self._probe[:p]
-
-    def _allocate(self, size: int, d: int, n: int, dtype: torch.dtype, device: torch.device) -> None:
-        """Work space, and views of it made once: taking a slice costs as much as a small operation."""
-
-        def buffer(*shape: int) -> Tensor:
-            return torch.zeros(*shape, n, dtype=dtype, device=device)
-
-        rows = -(-(d * (d + 1) // 2) // PADDING) * PADDING
-        self._weights, self._traces = buffer(size), buffer(size)
-        self._packed, self._probe = buffer(rows), buffer(rows)
-        self._z, self._result = buffer(d), buffer(d)
-        self._pulled = buffer(-(-(d + 1) // PADDING) * PADDING)
-        self._pulled_z, self._pulled_one = self._pulled[:d], self._pulled[d]
-        self._log_det = torch.empty(n, dtype=dtype, device=device)
-        self._inverse_pivots = buffer(d)
-        self._cometric, self._metric = buffer(d, d), buffer(d, d)
-        self._flat_cometric, self._flat_metric = self._cometric.view(-1, n), self._metric.view(-1, n)
-        self._diagonal = self._flat_cometric[:: d + 1]
-        multipliers, scaled = buffer(d), buffer(d)
-        self._eliminations = []
-        for k in range(d):
-            row, below = self._cometric[k], self._cometric[k + 1 :]
-            head = row[: k + 1]
-            views = _Elimination(
-                pivot=row[k],
-                inverse_pivot=self._inverse_pivots[k],
-                column=below[:, k],
-                multipliers=multipliers[k + 1 :],
-                multipliers_as_column=multipliers[k + 1 :].unsqueeze(1),
-                row=row.unsqueeze(0),
-                below=below,
-                head=head,
-                scaled=scaled[: k + 1],
-                head_as_column=head.unsqueeze(1),
-                scaled_as_row=scaled[: k + 1].unsqueeze(0),
-                corner=self._metric[: k + 1, : k + 1],
-            )
-            self._eliminations.append(views)
-
-    def _update_cometric(self, z: Tensor) -> None:
-        """Weights and G^-1 at z."""
-        torch.sub(z, self._offset, out=self._z)
-        self._features_z.copy_(self._z)
-        torch.mul(self._features_z, self._features_z, out=self._squares)
-        torch.sum(self._squares, 0, out=self._features_norm)
-        torch.mm(self._expansion, self._features, out=self._exponents)
-        if self._exponents is not self._weights:
-            self._weights.copy_(self._exponents)
-        self._weights.clamp_min_(self._min_exponent).exp_()
-        torch.mm(self._sum_of_matrices, self._weights, out=self._packed)
-        torch.index_select(self._packed, 0, self._unpack, out=self._flat_cometric)
-        self._diagonal.add_(self._regularization)
+        self._space = w = _workspace(metric, n, dtype)
+        d = len(w.z)
+        # Beyond some dimension there is nothing to unroll.
+        self._elimination = _elimination(w) if d <= MAX_UNROLLED else None
+        self._row, self._column = torch.tril_indices(d, d, device=w.z.device)
+        self._log_det = torch.empty_like(w.inverse_pivots[0])
 
     def _invert(self) -> None:
-        """G, and the inverse pivots D^-1 of G^-1 = L D L^T with unit diagonals in L; overwrites G^-1.
-
-        Eliminating below pivot k subtracts multiples of row k from the rows below; the same is done to the
-        identity, in the columns that the elimination has freed, which leaves L^-1. G = L^-T D^-1 L^-1 is
-        summed on the way.
-        """
-        if self._d > MAX_UNROLLED:
-            self._invert_batched()
+        """G, and the inverse pivots of the factorisation of G^-1."""
+        w = self._space
+        if self._elimination is not None:
+            compiled.eliminate(w, self._elimination)
             return
-        self._metric.zero_()
-        for e in self._eliminations:
-            torch.reciprocal(e.pivot, out=e.inverse_pivot)
-            torch.mul(e.column, e.inverse_pivot, out=e.multipliers)
-            e.column.zero_()
-            e.pivot.fill_(1.0)
-            e.below.addcmul_(e.multipliers_as_column, e.row, value=-1.0)
-            torch.mul(e.head, e.inverse_pivot, out=e.scaled)
-            e.corner.addcmul_(e.head_as_column, e.scaled_as_row)
-
-    def _invert_batched(self) -> None:
-        factor, failed = torch.linalg.cholesky_ex(self._cometric.permute(2, 0, 1))
+        factor, failed = torch.linalg.cholesky_ex(w.cometric.permute(2, 0, 1))
         factor = torch.where(failed[:, None, None] > 0, torch.nan, factor)
-        self._inverse_pivots.copy_(factor.diagonal(dim1=-2, dim2=-1).square().reciprocal().T)
-        self._metric.copy_(torch.cholesky_inverse(factor).permute(1, 2, 0))
-
-    def _pull(self) -> Tensor:
-        """``(1/T^2) sum_i w_i tr(S M_i) (c_i - z)`` for the packed probe S; overwrites the weights."""
-        torch.mm(self._trace_with_matrices, self._probe, out=self._traces)
-        self._weights.mul_(self._traces)
-        torch.mm(self._moments, self._weights, out=self._pulled)
-        return torch.addcmul(self._pulled_z, self._z, self._pulled_one, value=-1.0, out=self._result)
+        w.inverse_pivots.copy_(factor.diagonal(dim1=-2, dim2=-1).square().reciprocal().T)
+        w.metric.copy_(torch.cholesky_inverse(factor).permute(1, 2, 0))
 
     def gradient(self, z: Tensor) -> Tensor:
         """``(1/T^2) sum_i w_i tr(G M_i) (c_i - z)`` (METHOD 2)."""
-        self._update_cometric(z)
+        w = self._space
+        if self._elimination is not None:
+            return compiled.gradient(w, self._elimination, z)
+        compiled.update_cometric(w, z)
         self._invert()
-        torch.index_select(self._flat_metric, 0, self._lower, out=self._probe_used)
-        return self._pull()
+        torch.index_select(w.flat_metric, 0, w.lower, out=w.probe_used)
+        return compiled.pull(w)
 
     def log_density(self) -> Tensor:
         """``1/2 log det G^-1`` from the pivots; NaN where a pivot is not positive."""
-        return torch.sum(self._inverse_pivots.log(), 0, out=self._log_det).mul_(-0.5)
+        return torch.sum(self._space.inverse_pivots.log(), 0, out=self._log_det).mul_(-0.5)
 
     def lower(self, z: Tensor, v: Tensor) -> Tensor:
         """G(z) v, by the factorisation of G^-1(z)."""
-        self._update_cometric(z)
+        compiled.update_cometric(self._space, z)
         self._invert()
-        return torch.sum(self._metric * v.unsqueeze(0), 1)
+        return torch.sum(self._space.metric * v.unsqueeze(0), 1)
 
     def flow(self, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
         """``(G^-1(p) q, (1/T^2) sum_i w_i |L_i^T q|^2 (p - c_i))`` (OASIS Alg. 1)."""
-        self._update_cometric(p)
-        velocity = torch.sum(self._cometric * q.unsqueeze(0), 1)
-        torch.mul(q[self._row], q[self._column], out=self._probe_used)
-        return velocity, self._pull().neg_()
+        w = self._space
+        compiled.update_cometric(w, p)
+        velocity = torch.sum(w.cometric * q.unsqueeze(0), 1)
+        torch.mul(q[self._row], q[self._column], out=w.probe_used)
+        return velocity, compiled.pull(w).neg_()
+
+
+def _workspace(metric: LearnedMetric, n: int, dtype: torch.dtype) -> compiled.Workspace:
+    """Lay out the constants of a metric, and room for n chains."""
+    centroids, matrices, temperature, regularization = metric.tensors
+    centroids, matrices = centroids.detach(), matrices.detach()
+    size, d = centroids.shape
+    device = centroids.device
+
+    def buffer(*shape: int, of: torch.dtype = dtype) -> Tensor:
+        return torch.zeros(*shape, n, dtype=of, device=device)
+
+    # Squared distances are expanded, |z|^2 - 2 z.c + |c|^2, to be one matrix product; centring keeps the
+    # terms small, and where the centroids are so many temperatures apart that rounding would show in the
+    # exponents, that product alone is done in double precision.
+    centre = centroids.mean(0)
+    centred = centroids - centre
+    squares = centred.square().sum(1, keepdim=True)
+    error = 4.0 * float(squares.max()) / temperature**2 * torch.finfo(dtype).eps
+    wide = dtype if error <= MAX_EXPONENT_ERROR else torch.float64
+    expansion = torch.cat([2.0 * centred, -squares, -torch.ones_like(squares)], 1) / temperature**2
+    features = buffer(d + 2, of=wide).fill_(1.0)
+    weights = buffer(size)
+
+    # Packed entries (i, j), i >= j; both sides of the products are padded to whole vector registers.
+    row, column = torch.tril_indices(d, d, device=device)
+    p = len(row)
+    padded, moment_rows = -(-p // PADDING) * PADDING, -(-(d + 1) // PADDING) * PADDING
+    packed = matrices.new_zeros(size, padded)
+    packed[:, :p] = matrices[:, row, column]
+    twice = torch.ones_like(packed[0])
+    twice[:p][row != column] = 2.0
+    moments = matrices.new_zeros(moment_rows, size)
+    moments[:d], moments[d] = centred.T, 1.0
+    unpack = torch.empty(d, d, dtype=torch.int64, device=device)
+    unpack[row, column] = unpack[column, row] = torch.arange(p, device=device)
+
+    probe, pulled = buffer(padded), buffer(moment_rows)
+    cometric, inverse = buffer(d, d), buffer(d, d)
+    flat = cometric.view(-1, n)
+    return compiled.Workspace(
+        offset=centre.to(dtype).unsqueeze(1),
+        expansion=expansion.to(wide),
+        sum_of_matrices=packed.T.contiguous().to(dtype),
+        trace_with_matrices=(packed * twice).to(dtype),
+        moments=(moments / temperature**2).to(dtype),
+        unpack=unpack.reshape(-1),
+        lower=row * d + column,
+        regularization=float(regularization),
+        min_exponent=MIN_EXPONENT[dtype],
+        z=buffer(d),
+        features=features,
+        features_z=features[:d],
+        features_norm=features[d + 1],
+        squares=buffer(d, of=wide),
+        exponents=weights if wide == dtype else buffer(size, of=wide),
+        weights=weights,
+        traces=buffer(size),
+        packed=buffer(padded),
+        probe=probe,
+        probe_used=probe[:p],
+        pulled=pulled,
+        pulled_z=pulled[:d],
+        pulled_one=pulled[d],
+        result=buffer(d),
+        cometric=cometric,
+        flat_cometric=flat,
+        diagonal=flat[:: d + 1],
+        metric=inverse,
+        flat_metric=inverse.view(-1, n),
+        inverse_pivots=buffer(d),
+    )
+
+
+def _elimination(w: compiled.Workspace) -> compiled.Elimination:
+    """Views of a work space for each pivot."""
+    pivots = range(len(w.z))
+    multipliers, scaled = torch.empty_like(w.z), torch.empty_like(w.z)
+    rows = [w.cometric[k] for k in pivots]
+    below = [w.cometric[k + 1 :] for k in pivots]
+    heads = [rows[k][: k + 1] for k in pivots]
+    return compiled.Elimination(
+        pivot=[rows[k][k] for k in pivots],
+        inverse_pivot=[w.inverse_pivots[k] for k in pivots],
+        column=[below[k][:, k] for k in pivots],
+        multipliers=[multipliers[k + 1 :] for k in pivots],
+        multipliers_as_column=[multipliers[k + 1 :].unsqueeze(1) for k in pivots],
+        row=[row.unsqueeze(0) for row in rows],
+        below=below,
+        head=heads,
+        scaled=[scaled[: k + 1] for k in pivots],
+        head_as_column=[head.unsqueeze(1) for head in heads],
+        scaled_as_row=[scaled[: k + 1].unsqueeze(0) for k in pivots],
+        corner=[w.metric[: k + 1, : k + 1] for k in pivots],
+    )
 
 
 class PosteriorEvaluator:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("neuroaug")
 
-BLOCK = 512
+BLOCK = 1024
 """Images of a block: two chunks of chains, one a core of the smallest machine; one image costs a block (seconds)."""
 
 DRAW_THREADS = 2

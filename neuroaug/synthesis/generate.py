@@ -175,8 +175,7 @@ def generate(
         raise InputError(f"{out}: not empty and not a synthetic CAPS; give another folder with --out")
 
     present = layout.present_indices(out, record.label, grid, upto=n)
-    blocks = [b for b in range(-(-n // samplers.BLOCK)) if b % shard[1] == shard[0] - 1]
-    wanted = [i for b in blocks for i in range(b * samplers.BLOCK + 1, min((b + 1) * samplers.BLOCK, n) + 1)]
+    wanted = _indices_of_shard(n, shard, samplers.BLOCK, model.decode_block)
     missing = layout.missing_of(wanted, present)
     if not missing:
         if (out / layout.RECORD).exists():
@@ -216,10 +215,8 @@ def generate(
         _Writer(n_writers) as writer,
         samplers.draw_threads(),
     ):
-        for block in blocks:
+        for block in sorted({(i - 1) // samplers.BLOCK for i in missing}):
             indices = range(block * samplers.BLOCK + 1, (block + 1) * samplers.BLOCK + 1)
-            if not todo.intersection(indices):
-                continue
             latents, info = samplers.draw_latents(
                 model, indices, sampler=sampler, profile=profile, seed=seed, label=model.label
             )
@@ -237,6 +234,20 @@ def generate(
         float(np.median(np.concatenate(moved))),
         warning,
     )
+
+
+def _indices_of_shard(n: int, shard: tuple[int, int], block: int, chunk: int) -> list[int]:
+    """Which of the images 1..n are a shard's: whole decoded chunks, dealt in turn.
+
+    Shards that share a block each draw its latents, which costs little, and decode and write only their own.
+    """
+    part, n_parts = shard
+    chunks_of_a_block = -(-block // chunk)
+
+    def number(i: int) -> int:
+        return (i - 1) // block * chunks_of_a_block + (i - 1) % block // chunk
+
+    return [i for i in range(1, n + 1) if number(i) % n_parts == part - 1]
 
 
 def _decode_block(
