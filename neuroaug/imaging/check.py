@@ -8,15 +8,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from neuroaug.errors import InputError
-from neuroaug.files import TEMPORARY_PREFIX, read_json, read_tsv
+from neuroaug.files import TEMPORARY_PREFIX, read_json, read_tsv, sha256_file
 from neuroaug.imaging import caps as layout
 from neuroaug.imaging.bids import find_scans, is_image
 from neuroaug.imaging.caps import Visit
 from neuroaug.imaging.check_tables import check_participants, check_sessions
 from neuroaug.imaging.claims import hidden
-from neuroaug.imaging.grid import GRIDS, UNCROPPED
-from neuroaug.imaging.nifti import read_volume
+from neuroaug.imaging.grid import GRIDS, UNCROPPED, Grid
+from neuroaug.imaging.nifti import inspect_volume
 from neuroaug.imaging.pool import Pool, Task
 from neuroaug.imaging.records import DECISIONS, FAILURES, QC, read_decisions, read_failures, read_record
 from neuroaug.study import CONFIG_NAME, Study
@@ -24,6 +26,9 @@ from neuroaug.study import CONFIG_NAME, Study
 Severity = Literal["error", "warning"]
 _BATCH = 4  # visits a task
 _KEYS = ("Name", "BIDSVersion", "DatasetType", "CAPSVersion")
+_COPY_AGAIN = "copy the scan again or leave the visit out"
+_PREPROCESS_AGAIN = "preprocess the visit again"
+_CHANGED = "not the file that was written (its checksum is not the sidecar's)"
 
 
 @dataclass(frozen=True, order=True)
@@ -55,8 +60,9 @@ class Finding:
 def check(dataset: str | Path, *, n_procs: int = 1) -> list[Finding]:
     """Find every problem of a data set. Writes nothing.
 
-    Every image is decompressed to its end and its voxels are looked at; of a CAPS's uncropped images, which no stage
-    reads, only the ends.
+    Every image that a stage reads is decompressed to its end and its voxels are looked at. A CAPS's uncropped image
+    beside a cropped one, which no stage reads, is compared with the checksum in our sidecar; where there is none
+    (Clinica's), its beginning and its end are looked at.
 
     Parameters
     ----------
@@ -130,44 +136,81 @@ def look(payload: dict[str, Any]) -> dict[str, Any]:
     root = Path(payload["root"])
     found: list[Finding] = []
     for place, files in payload["visits"]:
-        for name in files:
-            found += _look_at(root / place / name, f"{place}/{name}", payload["kind"])
+        if payload["kind"] == "caps":
+            found += _look_at_visit(root / place, place, files)
+        else:
+            for name in files:
+                found += _look_at(root / place / name, f"{place}/{name}", _COPY_AGAIN)
     return {"found": [finding.as_dict() for finding in found]}
 
 
-def _look_at(path: Path, shown: str, kind: str) -> Iterator[Finding]:
-    resolution, cropped = _grid_of(path.name) if kind == "caps" else (None, True)
-    if not cropped:
-        if (message := _end_is_missing(path)) is not None:
-            yield Finding(shown, "error", message, "preprocess the visit again")
-        return
+def _look_at_visit(folder: Path, place: str, files: list[str]) -> Iterator[Finding]:
+    """Look at the images of a visit of a CAPS."""
+    checksums = _checksums(folder)
+    some_cropped = any(_grid_of(name)[1] == GRIDS["1mm"] for name in files)
+    for name in files:
+        shown, path = f"{place}/{name}", folder / name
+        resolution, grid = _grid_of(name)
+        try:
+            same = name not in checksums or sha256_file(path) == checksums[name]
+        except OSError as error:
+            yield Finding(shown, "error", f"cannot be read ({error.strerror or error})", _PREPROCESS_AGAIN)
+            continue
+        if resolution is None and some_cropped:
+            if name not in checksums:
+                if (message := _end_is_missing(path)) is not None:
+                    yield Finding(shown, "error", message, _PREPROCESS_AGAIN)
+            elif not same:
+                yield Finding(shown, "error", _CHANGED, _PREPROCESS_AGAIN)
+            continue
+        findings = list(_look_at(path, shown, _PREPROCESS_AGAIN, resolution or "template's", grid))
+        if not same and not findings:
+            findings.append(Finding(shown, "warning", _CHANGED, f"{_PREPROCESS_AGAIN}, unless you changed it"))
+        yield from findings
+
+
+def _look_at(
+    path: Path, shown: str, fix: str, resolution: str | None = None, grid: Grid | None = None
+) -> Iterator[Finding]:
     try:
-        volume = read_volume(path)
+        volume = inspect_volume(path)
     except InputError as error:
-        message = str(error).removeprefix(f"{path}: ")
-        fix = "copy the scan again or leave the visit out" if kind == "bids" else "preprocess the visit again"
-        yield Finding(shown, "error", message, fix)
+        yield Finding(shown, "error", str(error).removeprefix(f"{path}: "), fix)
         return
     for note in volume.notes:
         yield Finding(shown, "warning", note, "look at the image in a viewer: which side is left?")
-    if resolution is not None and not GRIDS[resolution].matches(volume.data.shape, volume.affine):
-        grid = GRIDS[resolution]
+    if grid is not None and not grid.matches(volume.shape, volume.affine):
         message = (
-            f"not on the {resolution} grid: shape {volume.data.shape}, origin "
+            f"not on the {resolution} grid: shape {volume.shape}, origin "
             f"{tuple(round(float(o), 3) for o in volume.affine[:3, 3])}, expected {grid.shape} and {grid.origin}"
         )
-        yield Finding(shown, "error", message, "preprocess the visit again")
+        yield Finding(shown, "error", message, fix)
 
 
-def _grid_of(name: str) -> tuple[str | None, bool]:
-    """Resolution and whether cropped, by the name of a file of a CAPS."""
-    resolution = next((r for r, entity in layout.RESOLUTION_ENTITY.items() if f"_res-{entity}_" in name), None)
-    return resolution, "_desc-Crop_" in name
+def _checksums(folder: Path) -> dict[str, str]:
+    """What our sidecar says of the files beside it; nothing where there is none, or it is not to be read."""
+    for sidecar in sorted(folder.glob("*_desc-Crop_res-1x1x1_T1w.json")):
+        try:
+            content = read_json(sidecar)
+        except (InputError, OSError):
+            continue
+        files = content.get("files") if isinstance(content, dict) else None
+        if isinstance(files, dict):
+            return {str(name): str(checksum) for name, checksum in files.items()}
+    return {}
+
+
+def _grid_of(name: str) -> tuple[str | None, Grid]:
+    """Resolution of a cropped image by its name, and the grid it must have; None of an uncropped one."""
+    if "_desc-Crop_" not in name:
+        return None, UNCROPPED
+    resolution = next(r for r, entity in layout.RESOLUTION_ENTITY.items() if f"_res-{entity}_" in name)
+    return resolution, GRIDS[resolution]
 
 
 def _end_is_missing(path: Path) -> str | None:
     """Look at the last bytes of a compressed image, which hold its size."""
-    size = 352 + 4 * UNCROPPED.shape[0] * UNCROPPED.shape[1] * UNCROPPED.shape[2]
+    n_voxels = int(np.prod(UNCROPPED.shape))
     try:
         with open(path, "rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
@@ -176,7 +219,7 @@ def _end_is_missing(path: Path) -> str | None:
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
     # Other voxel types are as long as a whole fraction or multiple.
-    if stored - 352 not in {(size - 352) * width // 4 for width in (1, 2, 4, 8)}:
+    if stored - 352 not in {n_voxels * width for width in (1, 2, 4, 8)}:
         return "truncated, or not on the template's grid"
     return None
 
@@ -249,7 +292,7 @@ def _check_visit(root: Path, visit: Visit, folder: Path, kept: bool) -> Generato
         else:
             yield Finding(f"{place}/{name}", "error", "the name belongs to another visit", "move it where it belongs")
     if not images:
-        yield Finding(place, "error", "no t1-linear image", "preprocess the visit again")
+        yield Finding(place, "error", "no t1-linear image", _PREPROCESS_AGAIN)
     elif layout.t1_linear_affine(root, visit).name not in names and not visit.participant_id.startswith("sub-syn"):
         yield Finding(place, "warning", "no affine beside the image: Clinica would do the visit again", "none needed")
     for name in sorted(n for n in names if n.endswith(".json")):
@@ -264,7 +307,7 @@ def _check_visit(root: Path, visit: Visit, folder: Path, kept: bool) -> Generato
             yield Finding(f"{place}/{name}", "error", "missing, though the visit was finished", "preprocess it again")
         elif (folder / name).stat().st_size != size:
             message = f"{(folder / name).stat().st_size} bytes where {size} were written"
-            yield Finding(f"{place}/{name}", "error", message, "preprocess the visit again")
+            yield Finding(f"{place}/{name}", "error", message, _PREPROCESS_AGAIN)
     return images
 
 

@@ -13,15 +13,15 @@ from neuroaug.imaging import caps as layout
 from neuroaug.imaging import records
 from neuroaug.imaging.caps import Visit
 from neuroaug.imaging.check import check
-from neuroaug.imaging.grid import GRIDS
+from neuroaug.imaging.grid import GRIDS, UNCROPPED
 from neuroaug.imaging.nifti import write_volume
 from neuroaug.imaging.records import Record
 
 
 def image(path, shape=(9, 10, 11), affine=None):
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-    write_volume(path, data, np.diag([2.0, 2.0, 2.0, 1.0]) if affine is None else affine)
+    data = np.broadcast_to(np.arange(shape[2], dtype=np.float32), shape)
+    write_volume(path, data, np.diag([2.0, 2.0, 2.0, 1.0]) if affine is None else affine, level=1)
     return path
 
 
@@ -160,12 +160,60 @@ def test_every_planted_fault_of_a_caps_is_found_at_once(caps):
     assert said("sub-3_ses-M000", "not on the 4mm grid")
     assert said("sub-1_ses-M000_T1w.nii.gz", "belongs to another visit")
     assert said(".tmp-1-x", "cut off")
-    assert said(uncropped.name, "truncated, or not on the template's grid")
+    assert said(uncropped.name, "not a NIfTI")
     assert said("qc-decisions.tsv", "perhaps")
     assert said("qc.tsv", "sub-9 ses-M000 has several rows")
     assert said("qc.tsv", "has no images")
     assert said("ses-M_1", "ses-M_1")
     assert said("", "two N4 distances: 200 mm (sub-1 ses-M000), 600 mm (sub-3 ses-M000)")
+
+
+def uncropped_beside_cropped(caps, checksums=None):
+    """A visit with both 1 mm images as `t1-linear` leaves them; the path of the uncropped one."""
+    visit = Visit("sub-1", "ses-M000")
+    image(layout.t1_linear_image(caps, visit), GRIDS["1mm"].shape, GRIDS["1mm"].affine)
+    path = layout.t1_linear_image(caps, visit, cropped=False)
+    image(path, UNCROPPED.shape, UNCROPPED.affine)
+    if checksums:
+        layout.t1_linear_sidecar(caps, visit).write_text(json.dumps({"files": {path.name: sha256_file(path)}}))
+    return path
+
+
+def flip_a_bit_in_the_middle(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_changed_uncropped_image_is_known_by_the_checksum_in_the_sidecar(caps):
+    path = uncropped_beside_cropped(caps, checksums=True)
+    assert check(caps) == []
+    flip_a_bit_in_the_middle(path)
+    assert [(f.path.split("/")[-1], f.severity) for f in check(caps)] == [(path.name, "error")]
+
+
+def test_of_clinicas_uncropped_image_beside_a_cropped_one_the_end_is_looked_at(caps):
+    path = uncropped_beside_cropped(caps)
+    assert check(caps) == []
+    path.write_bytes(path.read_bytes()[:-9])
+    assert [f.message for f in check(caps)] == ["truncated, or not on the template's grid"]
+
+
+def test_an_uncropped_image_without_a_cropped_one_is_read_whole(caps):
+    path = uncropped_beside_cropped(caps)
+    layout.t1_linear_image(caps, Visit("sub-1", "ses-M000")).unlink()
+    flip_a_bit_in_the_middle(path)
+    (finding,) = check(caps)
+    assert "corrupt gzip" in finding.message
+
+
+def test_a_valid_image_that_is_not_the_one_written_is_a_warning(caps):
+    visit = Visit("sub-1", "ses-M000")
+    path = layout.t1_linear_image(caps, visit, "4mm")
+    layout.t1_linear_sidecar(caps, visit).write_text(json.dumps({"files": {path.name: "0" * 64}}))
+    (finding,) = check(caps)
+    assert finding.severity == "warning"
+    assert "checksum" in finding.message
 
 
 def test_a_synthetic_caps_is_understood(tmp_path):
