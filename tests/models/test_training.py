@@ -129,10 +129,10 @@ def test_the_metric_is_that_of_all_training_images_under_the_final_weights(train
 
 def test_training_learns_the_images(tmp_path):
     images = torch.from_numpy(blobs())[:, None]
-    changes = {"model": "vae", "network": "mlp-toy", "batch_size": N, "max_epochs": 100, "validate_every": 20}
+    changes = {"batch_size": N, "max_epochs": 100, "learning_rate": 1e-2, "validate_every": 50}
     model = run(tmp_path / "m", images[:, 0].numpy(), config=TINY.model_copy(update=changes))
     error = (model.reconstruct(images) - images).square().mean()
-    assert error < 0.95 * (images - images.mean(0)).square().mean()  # closer than the mean image is
+    assert error < 0.8 * (images - images.mean(0)).square().mean()  # closer than the mean image is
 
 
 def test_a_plain_vae_trains_through_the_same_door(tmp_path):
