@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from clinicadl.callbacks import Callback
 from clinicadl.data.dataloader import DataLoader
 from clinicadl.io.base import Directory
 from clinicadl.io.maps import Maps
-from clinicadl.metrics import MetricsHandler
+from clinicadl.metrics import Metric, MetricsHandler
 from clinicadl.optim import OptimizationConfig
 from clinicadl.split import Split
 from clinicadl.train import ComputationalConfig, Trainer
@@ -212,6 +212,25 @@ def build_model(settings: Settings, shape: tuple[int, int, int], voxel_mm: float
     )
 
 
+@dataclass(frozen=True)
+class Task:
+    """What is told apart, and how well: two diagnoses, unless told otherwise.
+
+    Attributes
+    ----------
+    build_model : callable
+        (settings, shape, voxel size) -> `Classifier`.
+    metrics : callable
+        Gives the metrics by name, balanced accuracy among them: it chooses the epoch.
+    recorder : type
+        Keeps the scores of every evaluation.
+    """
+
+    build_model: Callable[[Settings, tuple[int, int, int], float], Classifier] = build_model
+    metrics: Callable[[], dict[str, Metric]] = metrics
+    recorder: type[ScoreRecorder] = ScoreRecorder
+
+
 class Unscaled(ComputationalConfig):
     """Device settings without loss scaling: bfloat16 has float32's range, and scaling waits at every step."""
 
@@ -252,6 +271,7 @@ def fit(
     inputs: str = "",
     title: str = "classifier",
     extra_callbacks: Sequence[Callback] = (),
+    task: Task = Task(),
 ) -> Fitted:
     """Train a classifier, keep its best epoch and score the test sets with it.
 
@@ -273,6 +293,8 @@ def fit(
         For the progress line.
     extra_callbacks : sequence of Callback
         Called after ours (benchmarks time epochs with one).
+    task : Task
+        The classes.
 
     Raises
     ------
@@ -280,9 +302,9 @@ def fit(
         See `neuroaug.evaluation.clinicadl.run_cell`.
     """
     voxel_mm = float(abs(train.caches[0].affine[:3, :3]).max())
-    model = build_model(settings, train.shape, voxel_mm)
+    model = task.build_model(settings, train.shape, voxel_mm)
     run = RunState()
-    scores = ScoreRecorder(run)
+    scores = task.recorder(run)
     callbacks: list[Callback] = [KeyedRandomness(settings.seed), LossRecorder(run), scores, BestEpoch(run, scores)]
     fitted = Fitted(run, settings, classifiers.describe(model.network), len(train))
     with progress(settings.epochs, title, "epochs") as tracker, _translated(), _flags(settings):
@@ -292,7 +314,7 @@ def fit(
         trainer = Trainer(
             RunMaps(maps),
             model=model,
-            metrics=metrics(),
+            metrics=task.metrics(),
             optimization=OptimizationConfig(num_epochs=settings.epochs, reset_model=False),
             callbacks=Handler(callbacks),
             overwrite=True,
