@@ -155,7 +155,8 @@ def test_the_same_scan_gives_the_same_bytes(done, quick, scan, tmp_path):
 
 
 def test_clinicadl_reads_every_resolution(done, tmp_path):
-    bids = pytest.importorskip("clinicadl.io.bids")
+    import clinicadl.io.bids as bids
+
     caps, _ = done
     cropped = bids.T1Linear(use_uncropped_image=False)
     for resolution, size in (("1mm", "1x1x1"), ("2mm", "2x2x2")):

@@ -1,0 +1,64 @@
+"""Shared by processes, killed or interrupted: nothing is lost or half-written. A stand-in writes the files."""
+
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+from visits import command, many, tree
+
+from neuroaug.imaging import caps as layout
+from neuroaug.imaging import records
+from neuroaug.imaging.preprocess import preprocess
+
+
+def test_two_processes_share_a_caps_and_do_every_visit_once(tmp_path, stand_in, done, monkeypatch):
+    monkeypatch.setenv("STAND_IN_SECONDS", "0.2")
+    bids = many(tmp_path / "bids", 20)
+    both = [subprocess.Popen(command(tmp_path / "caps", bids), stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    counts = [list(map(int, process.communicate(timeout=120)[0].split()[-3:])) for process in both]
+    work = done()
+    assert len(work) == len(set(work)) == 20
+    assert sum(n_ok for n_ok, _, _ in counts) == 17
+    assert [n_failed for _, n_failed, _ in counts] == [3, 3]
+    preprocess(tmp_path / "alone", bids=bids, **stand_in)
+    assert tree(tmp_path / "caps") == tree(tmp_path / "alone")
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path, stand_in, monkeypatch):
+    monkeypatch.setenv("STAND_IN_SECONDS", "0.15")
+    bids = many(tmp_path / "bids", 16)
+    caps, moments = tmp_path / "caps", random.Random(5)
+    for _ in range(3):
+        process = subprocess.Popen(command(caps, bids), stdout=subprocess.DEVNULL)
+        time.sleep(1.0 + moments.random())
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert subprocess.run(command(caps, bids), check=False, stdout=subprocess.DEVNULL).returncode == 0
+    preprocess(tmp_path / "alone", bids=bids, **stand_in)
+    assert tree(caps) == tree(tmp_path / "alone")
+    assert not list((caps / ".neuroaug" / "work").iterdir())
+    assert not list(caps.rglob(".tmp-*"))
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
+def test_an_interrupt_leaves_whole_visits_only(tmp_path, stand_in, monkeypatch, number, status):
+    monkeypatch.setenv("STAND_IN_SECONDS", "0.4")
+    bids = many(tmp_path / "bids", 30)
+    caps = tmp_path / "caps"
+    process = subprocess.Popen(command(caps, bids), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not any('"ok"' in path.read_text() for path in caps.glob(".neuroaug/visits/sub-*")):
+        time.sleep(0.05)
+    time.sleep(0.2)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode in (status, -number)
+    if number == signal.SIGINT:
+        assert "finishing" in error
+    assert not list(caps.rglob(".tmp-*"))
+    begun = layout.list_visits(caps)
+    assert 0 < len(begun) < 25
+    assert all(records.read_record(caps, visit).status == "ok" for visit in begun)
+    assert {p.name for p in caps.glob("subjects/*")} == {visit.participant_id for visit in begun}
+    assert not list((caps / ".neuroaug" / "locks").iterdir())
