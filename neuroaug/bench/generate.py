@@ -5,9 +5,12 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+
+if TYPE_CHECKING:
+    from neuroaug.models import RHVAE
 
 
 def run(full: bool = False) -> list[dict[str, Any]]:
@@ -18,23 +21,30 @@ def run(full: bool = False) -> list[dict[str, Any]]:
     return rows
 
 
-def _measure(resolution: str, n: int) -> dict[str, Any]:
+def untrained_model(folder: Path, resolution: str) -> RHVAE:
+    """Save a generator with random weights and a metric of 20 random images, as training would."""
     import torch
 
     from neuroaug.cohort import lineage
     from neuroaug.config import GeneratorConfig
     from neuroaug.imaging.grid import GRIDS
     from neuroaug.models import RHVAE
-    from neuroaug.synthesis.generate import generate
 
     torch.manual_seed(0)
     shape = GRIDS[resolution].shape
     model = RHVAE(GeneratorConfig(), shape, label="AD", grid=resolution)
     model.update_metric([torch.rand(4, 1, *shape) for _ in range(5)])
+    model.save(folder)
+    people = [(f"sub-{i:02d}", "ses-M000", "AD", "0" * 64, "train", "0" * 64) for i in range(20)]
+    lineage.write_lineage(folder, pd.DataFrame(people, columns=list(lineage.LINEAGE_COLUMNS)))
+    return model
+
+
+def _measure(resolution: str, n: int) -> dict[str, Any]:
+    from neuroaug.synthesis.generate import generate
+
     with tempfile.TemporaryDirectory(prefix="neuroaug-bench-") as folder:
-        model.save(Path(folder) / "model")
-        people = [(f"sub-{i:02d}", "ses-M000", "AD", "0" * 64, "train", "0" * 64) for i in range(20)]
-        lineage.write_lineage(Path(folder) / "model", pd.DataFrame(people, columns=list(lineage.LINEAGE_COLUMNS)))
+        untrained_model(Path(folder) / "model", resolution)
         start = time.perf_counter()
         generate(Path(folder) / "model", n=n, out=Path(folder) / "AD", profile="paper")
         seconds = time.perf_counter() - start

@@ -19,6 +19,10 @@ FLOAT = 4
 ADAM_COPIES = 4
 """Weights, gradients and Adam's two moments."""
 
+WORKING_SHARE = 1.25
+"""Measured memory of an image (slope of the peak over the batch, conv3d) over the sum of what is known to be kept: the
+convolutions' own buffers."""
+
 CHECKPOINT_COPIES = 7
 """On disk at once: weights and moments twice (the old ones go when the new ones are complete), and the best weights."""
 
@@ -100,7 +104,7 @@ def estimate(config: GeneratorConfig, shape: Sequence[int]) -> Footprint:
     return Footprint(
         n_parameters=n,
         fixed=FLOAT * n * (ADAM_COPIES + 1),
-        per_image=encoders + passes * (decoder + 2 * image) + 6 * image,
+        per_image=int(WORKING_SHARE * (encoders + passes * (decoder + 2 * image) + 6 * image)),
         disk=FLOAT * n * CHECKPOINT_COPIES,
     )
 

@@ -75,7 +75,7 @@ def build_model(
 
 
 def train(
-    images: CohortCache | NDArray[np.floating],
+    images: CohortCache | NDArray[Any],
     *,
     config: GeneratorConfig,
     label: str,
@@ -99,7 +99,7 @@ def train(
     Parameters
     ----------
     images : CohortCache or array (N, X, Y, Z)
-        Training images in [0, 1], one a row of `lineage`.
+        Training images in [0, 1] (uint8: x / 255), one a row of `lineage`.
     config : GeneratorConfig
         The generator.
     label : str
@@ -258,7 +258,7 @@ def history_text(rows: tuple[dict[str, float], ...]) -> str:
 # -- checks ---------------------------------------------------------------------------------
 
 
-def _stored(images: CohortCache | NDArray[np.floating]) -> tuple[NDArray[Any], NDArray[Any] | Path]:
+def _stored(images: CohortCache | NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any] | Path]:
     """The stored array, and how another process gets at it."""
     from neuroaug.imaging.cache import CohortCache
 
