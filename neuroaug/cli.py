@@ -285,15 +285,26 @@ def search(
     trials: Annotated[int | None, typer.Option("--trials", help="Random architectures.")] = None,
     folds: Annotated[int | None, typer.Option("--folds", help="Cross-validation folds.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs a fold.")] = None,
+    resolution: Annotated[str | None, typer.Option("--resolution", help="1mm, 2mm or 4mm.")] = None,
+    omp_nthreads: Annotated[int | None, typer.Option("--omp-nthreads", help="CPU threads.")] = None,
     device: Device = "auto",
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """Random search of the classifier on the training set. Resumes; may run in parallel."""
     opened = start_in_study("search", verbose, quiet, study)
+    from neuroaug.verbs.options import resolution_option
     from neuroaug.verbs.search import search as run
 
-    run(opened, trials=trials, folds=folds, epochs=epochs, device=device)
+    run(
+        opened,
+        resolution=resolution_option(resolution),
+        trials=trials,
+        folds=folds,
+        epochs=epochs,
+        device=device,
+        n_threads=omp_nthreads,
+    )
 
 
 @app.command(cls=VariadicCommand, epilog="Example: neuroaug report /studies/adni")
@@ -319,6 +330,12 @@ def run(
     cores: Annotated[int | None, typer.Option("--cores", help="Cores of this machine to use.")] = None,
     profile: Annotated[str | None, typer.Option("--profile", help="Snakemake profile: slurm, or a folder.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the jobs and the hours they may take.")] = False,
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="Every cell on phantoms, sizes cut down: minutes, means nothing.")
+    ] = False,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE over the YAML's, space separated: evaluation.runs=5.")
+    ] = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
@@ -326,7 +343,17 @@ def run(
     start("run", verbose, quiet, use_study=False)
     from neuroaug.verbs.run import run as run_verb
 
-    raise typer.Exit(run_verb(config, study, cores=cores, profile=profile, dry_run=dry_run))
+    raise typer.Exit(
+        run_verb(
+            config,
+            study,
+            cores=cores,
+            profile=profile,
+            dry_run=dry_run,
+            overrides=overrides or (),
+            rehearsal=rehearse,
+        )
+    )
 
 
 @app.command(cls=VariadicCommand, epilog="Example: neuroaug demo /tmp/neuroaug-demo --cores 2")
@@ -363,6 +390,7 @@ def phantom(
     folder: Annotated[OptionalPath, typer.Argument(help="BIDS folder to make (default: the study's).")] = None,
     participants: Annotated[int | None, typer.Option("--participants", help="How many.")] = None,
     seed: Seed = None,
+    cohort: Annotated[str | None, typer.Option("--cohort", help="Whose tables: adni, aibl or oasis1.")] = None,
     n_procs: Annotated[int, typer.Option("--n-procs", help="Processes.")] = 1,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -371,7 +399,7 @@ def phantom(
     study = start("phantom", verbose, quiet)
     from neuroaug.verbs.phantom import phantom as run_verb
 
-    run_verb(study, folder, participants=participants, seed=seed, n_procs=n_procs)
+    run_verb(study, folder, participants=participants, seed=seed, cohort=cohort, n_procs=n_procs)
 
 
 def main(argv: list[str] | None = None) -> Any:

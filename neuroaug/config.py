@@ -20,6 +20,9 @@ Resolution = Literal["1mm", "2mm", "4mm"]
 SamplerName = Literal["hmc", "random-walk", "geometric", "prior", "mixture"]
 Steps = Literal["epochs", "matched"]
 
+OPTIMISED = "optimised"  # the network that `neuroaug search` finds
+PUBLISHED_OPTIMISED_EPOCHS = 50
+
 _DATA = r"real|synthetic-\d+|real\+synthetic-\d+|real\+classical|real\+classical\+synthetic-\d+"
 _CELL = re.compile(
     rf"(?P<split>train(?:-\d+)?)_(?P<network>[A-Za-z0-9-]+)_(?P<resolution>1mm|2mm|4mm)_(?P<data>{_DATA})(?P<matched>_steps-matched)?"
@@ -90,6 +93,7 @@ class PhantomConfig(_Section):
 
     n_participants: int = Field(48, ge=1)
     seed: int = 0
+    cohort: Literal["adni", "aibl", "oasis1"] = Field("adni", description="whose tables it imitates")
 
 
 class PreprocessingConfig(_Section):
@@ -171,6 +175,9 @@ class EvaluationConfig(_Section):
     runs: int = Field(20, ge=1)
     runs_per_job: int = Field(1, ge=1, description="runs of a cell that one job of the workflow works off")
     epochs: int = Field(100, ge=1)
+    optimised_epochs: int | None = Field(
+        None, ge=1, description="of the network that the search found; null: 50 (TPAMI 5.5), never more than epochs"
+    )
     batch_size: int = Field(8, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(0.0, ge=0)
@@ -186,6 +193,12 @@ class EvaluationConfig(_Section):
     seed: int = 0
     cells: tuple[str, ...] = ("real", "synthetic-5000", "real+synthetic-5000")
 
+    def epochs_of(self, network: str) -> int:
+        """Epochs that a network is trained for: the searched one's are its own."""
+        if network != OPTIMISED:
+            return self.epochs
+        return self.optimised_epochs or min(PUBLISHED_OPTIMISED_EPOCHS, self.epochs)
+
 
 class SearchConfig(_Section):
     """Random search of the classifier (TPAMI 5.5)."""
@@ -194,6 +207,7 @@ class SearchConfig(_Section):
     folds: int = Field(5, ge=2)
     epochs: int = Field(50, ge=1)
     seed: int = 0
+    jobs: int = Field(1, ge=1, description="jobs of the workflow that share the draws of one search")
 
 
 class ExternalConfig(_Section):

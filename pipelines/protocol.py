@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neuroaug.config import Cell
-from neuroaug.errors import InputError
+from neuroaug.config import OPTIMISED, Cell
 from neuroaug.files import sha256_json
 from neuroaug.study import Study
 
@@ -81,7 +80,18 @@ class Protocol:
         """Records that must be there before runs of a cell."""
         cell = Cell.parse(cell_name)
         augments = [f"augment_{s}_{label}_{seed}" for s, label, seed in self.generators(cell, group)]
-        return [self.record("split"), *(self.record(job) for job in augments)]
+        searches = self.searches(cell.resolution) if cell.network == OPTIMISED else []
+        return [self.record("split"), *(self.record(job) for job in (*augments, *searches))]
+
+    def searches(self, resolution: str) -> list[str]:
+        """Jobs that share the search of the classifier at one resolution."""
+        return [f"search_{resolution}_{part}" for part in range(1, self.study.config.search.jobs + 1)]
+
+    @property
+    def searched_resolutions(self) -> list[str]:
+        """Resolutions of the cells whose network is found by a search."""
+        cells = self.study.config.cells()
+        return list(dict.fromkeys(cell.resolution for cell in cells if cell.network == OPTIMISED))
 
     def evaluation_jobs(self) -> list[tuple[Cell, str]]:
         """All (cell, group of runs)."""
@@ -94,6 +104,10 @@ class Protocol:
     def train_threads(self, available: int) -> int:
         """Threads of one training: the generators of one seed share what there is."""
         return max(1, available // len(self.study.config.labels))
+
+    def search_threads(self, available: int) -> int:
+        """Threads of one job of a search: all searches share what there is."""
+        return max(1, available // max(1, self.study.config.search.jobs * len(self.searched_resolutions)))
 
     # -- keys ------------------------------------------------------------------------------------
 
@@ -109,8 +123,15 @@ class Protocol:
         preprocess = sha256_json(["preprocess", config["preprocessing"], raw])
         for job in self.preprocess_jobs:
             keys[job] = sha256_json([job, preprocess])
-        tables = None if self.study.config.phantom else self._listing(self.study.tables, "**/*.tsv")
+        tables = None if self.study.config.phantom else self._tables(self.study.tables)
         keys["split"] = sha256_json(["split", config["split"], config["cohort"], config["labels"], tables, preprocess])
+        for resolution in self.searched_resolutions:
+            for job in self.searches(resolution):
+                keys[job] = sha256_json([self._search_key(config, resolution, keys["split"]), job])
+        external = [
+            [name, config["external"][name], self._tables(self.study.path(given.tables))]
+            for name, given in sorted(self.study.config.external.items())
+        ]
         generator = {k: v for k, v in config["generator"].items() if k != "seeds"}
         for cell, group in self.evaluation_jobs():
             draws = []
@@ -120,18 +141,32 @@ class Protocol:
                 keys[f"train_{split}_{label}_{seed}"] = train
                 keys[f"augment_{split}_{label}_{seed}"] = sha256_json([drawn, self.n_synthetic(split)])
                 draws.append(drawn)  # without n: extending a set does not redo cells that use its first images
-            evaluation = {k: v for k, v in config["evaluation"].items() if k not in ("cells", "runs", "runs_per_job")}
+            if cell.network == OPTIMISED:
+                draws.append(self._search_key(config, cell.resolution, keys["split"]))
+            passed_over = ("cells", "runs", "runs_per_job", "epochs", "optimised_epochs")
+            evaluation = {k: v for k, v in config["evaluation"].items() if k not in passed_over}
+            evaluation["epochs"] = self.study.config.evaluation.epochs_of(cell.network)
             keys[f"evaluate_{cell.name}_runs-{group}"] = sha256_json(
-                [cell.name, evaluation, config["external"], draws, keys["split"], group]
+                [cell.name, evaluation, external, draws, keys["split"], group]
             )
         keys["summarise"] = sha256_json([keys[job] for job in sorted(keys) if job.startswith("evaluate_")])
         keys["report"] = sha256_json(["report", keys["summarise"]])
         return keys
 
     @staticmethod
+    def _search_key(config: dict[str, Any], resolution: str, split: str) -> str:
+        asked = {k: v for k, v in config["search"].items() if k != "jobs"}
+        shared = ("batch_size", "scaling", "storage", "precision")
+        return sha256_json(["search", resolution, asked, {k: config["evaluation"][k] for k in shared}, split])
+
+    def _tables(self, path: Path) -> list[tuple[str, int]]:
+        if path.is_file():
+            return [(path.name, path.stat().st_size)]
+        return self._listing(path, "*.tsv") + self._listing(path, "sub-*/*.tsv")
+
+    @staticmethod
     def _listing(folder: Path, pattern: str) -> list[tuple[str, int]]:
-        if not folder.exists():
-            raise InputError(f"{folder}: no such folder")
+        # Nothing where the folder is not there yet: a dry run may come before the data, a run is refused before.
         return sorted((str(p.relative_to(folder)), p.stat().st_size) for p in folder.glob(pattern))
 
     def remove_stale_records(self) -> list[str]:

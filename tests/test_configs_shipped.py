@@ -12,9 +12,9 @@ def load(name):
     return read_config(shipped("configs") / f"{name}.yaml")
 
 
-def grid(split):
-    """The fourteen rows of one of TPAMI's Tables 14 and 15."""
-    head = f"{split}_baseline"
+def grid(split, network="baseline"):
+    """The fourteen rows of one of TPAMI's Tables 14 to 17."""
+    head = f"{split}_{network}"
     names = {f"{head}_2mm_real", f"{head}_1mm_real"}
     return names | {f"{head}_2mm_{kind}-{n}" for kind in ("synthetic", "real+synthetic") for n in NUMBERS}
 
@@ -32,18 +32,21 @@ def test_every_configuration_is_valid(path):
 def test_adni_grids_are_the_papers_with_the_controls_that_they_lack(name, split):
     config = load(name)
     names = {cell.name for cell in config.cells()}
-    assert grid(split) <= names
+    assert grid(split) | grid(split, "optimised") <= names
     assert f"{split}_baseline_2mm_real+classical" in names
     assert f"{split}_baseline_2mm_real+classical+synthetic-5000" in names
     assert {f"{split}_baseline_2mm_real+synthetic-{n}_steps-matched" for n in NUMBERS} <= names
     assert (config.cohort, config.split.n_test, config.split.validation) == ("adni", 100, 0.2)
     assert (config.evaluation.runs, config.evaluation.epochs) == (20, 100)
+    assert (config.evaluation.epochs_of("baseline"), config.evaluation.epochs_of("optimised")) == (100, 50)
+    assert (config.search.draws, config.search.folds, config.search.epochs) == (100, 5, 50)
     assert not config.external
 
 
 def test_aibl_is_tested_on_and_never_trained_on():
     config = load("aibl")
-    assert {cell.name for cell in config.cells()} == grid("train-50") | grid("train")
+    expected = [grid(split, network) for split in ("train-50", "train") for network in ("baseline", "optimised")]
+    assert {cell.name for cell in config.cells()} == set.union(*expected)
     assert set(config.external) == {"aibl"}
     assert config.cohort == "adni"
 
@@ -59,4 +62,13 @@ def test_published_figures_stand_beside_every_cell_of_the_adni_grids():
     from neuroaug.files import read_tsv
 
     published = set(read_tsv(packaged("report", "published.tsv"))["cell"])
-    assert grid("train-50") | grid("train") <= published
+    for split in ("train-50", "train"):
+        assert grid(split) | grid(split, "optimised") <= published
+
+
+def test_every_published_cell_has_a_name_that_a_study_could_have():
+    from neuroaug.config import Cell
+    from neuroaug.files import read_tsv
+
+    for name in set(read_tsv(packaged("report", "published.tsv"))["cell"]):
+        assert Cell.parse(name).name == name

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LINEAGE_COLUMNS = ("participant_id", "session_id", "diagnosis", "image_sha256", "split", "split_hash")
 PROOF_COLUMNS = ("generator", "check", "against", "n_learned_from", "n_against", "n_found", "result")
 FILE_NAME = "lineage.tsv"
+TRAINING_SET = "training set"  # in the proof: the cell's own, as opposed to a generator's
 MOST_NAMES = 20
 
 Visit = tuple[str, str]
@@ -119,7 +120,7 @@ def check_cell(
         raise InputError(f"lineage: no checksum of the image of {' '.join(unknown[0])}; nothing can be proved without")
     for name, visits in sets.items():
         found = _overlaps(own, visits, name, image_sha256, image_sha256)
-        _record(rows, faults, "training set", own, found, name, len(visits))
+        _record(rows, faults, TRAINING_SET, own, found, name, len(visits))
     for folder in map(Path, generators):
         table = read_lineage(folder)
         learned = _visits(table)
@@ -129,11 +130,11 @@ def check_cell(
             found = _overlaps(learned, visits, name, checksums, image_sha256)
             _record(rows, faults, label, learned, found, name, len(visits))
         found = _against_training_set(table, cell_train, checksums, image_sha256)
-        _record(rows, faults, label, learned, found, "training set", len(own))
+        _record(rows, faults, label, learned, found, TRAINING_SET, len(own))
         found = {"same split": _other_split(table, split_hash)}
         _record(rows, faults, label, learned, found, "split", len(own))
     if faults:
-        raise LeakageError(f"leak: {'; '.join(faults)}; train the generator again on this split's training set")
+        raise LeakageError(f"leak: {'; '.join(faults)}; learn it again on this split's training set")
     return pd.DataFrame(rows, columns=list(PROOF_COLUMNS))
 
 

@@ -49,7 +49,6 @@ from neuroaug.evaluation.run_folder import (
     write_scores,
 )
 from neuroaug.evaluation.steps import run_seed
-from neuroaug.imaging.grid import GRIDS
 
 # The settings that a run's scores depend on, beside its cell and seed.
 _KEY = {"epochs", "batch_size", "learning_rate", "weight_decay", "scaling", "storage", "precision"}
@@ -100,7 +99,7 @@ class Run:
         Diagnoses; AD is the positive class.
     spec : ClassifierSpec, optional
         What the search found, for cells of the network ``optimised``; its learning rate and weight
-        decay replace those of `config`.
+        decay replace those of `config`; `EvaluationConfig.epochs_of` says for how many epochs it trains.
     """
 
     cell: Cell
@@ -281,7 +280,10 @@ def _inputs(run: Run, images: CellImages) -> tuple[str, str]:
         "format_version": FORMAT_VERSION,
         "cell": run.cell.name,
         "seed": run.seed,
-        "config": run.config.model_dump(mode="json", include=_KEY),
+        "config": {
+            **run.config.model_dump(mode="json", include=_KEY),
+            "epochs": run.config.epochs_of(run.cell.network),
+        },
         "spec": run.spec.model_dump(mode="json") if run.spec else None,
         "n_real": images.n_real,
         "train": images.train.sha256(),
@@ -307,27 +309,3 @@ def _threads(n_threads: int | None) -> Iterator[int]:
         yield torch.get_num_threads()
     finally:
         torch.set_num_threads(before)
-
-
-def estimate_step_seconds(
-    cell: Cell, config: EvaluationConfig, *, device: str = "auto", n_threads: int | None = None
-) -> float:
-    """Seconds of one gradient step of a cell, measured with random images on this machine.
-
-    On a CPU two images are timed and scaled to the batch, so that a dry run at 1 mm takes seconds.
-
-    Parameters
-    ----------
-    cell : Cell
-        Network and resolution.
-    config : EvaluationConfig
-        Batch size and precision.
-    device : {"auto", "cpu", "cuda"}
-        Where.
-    n_threads : int, optional
-        CPU threads.
-    """
-    from neuroaug.evaluation.timing import bare_step_seconds
-
-    with _threads(n_threads):
-        return bare_step_seconds(cell.network, GRIDS[cell.resolution].shape, config, device)

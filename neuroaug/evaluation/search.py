@@ -6,9 +6,11 @@ work on one folder at the same time, and none of this changes what is found.
 
 A search's folder
 -----------------
-``draws/draw-<i>/fold-<j>.json``   validation balanced accuracy of one training
+``draws/draw-<i>/fold-<j>.json``   validation balanced accuracy of one training; 0, and why, where it diverged
+                                   or the network does not fit into the GPU
 ``draws.tsv``                      one row a draw
 ``optuna.journal``                 the same as an Optuna study, for its plots
+``lineage.tsv``                    whom the network was chosen on, where the caller says so
 ``best.json``                      the network that cells named ``optimised`` use, written last
 """
 
@@ -24,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neuroaug.config import ClassifierSpec, EvaluationConfig, SearchConfig
+from neuroaug.cohort.lineage import write_lineage
+from neuroaug.config import OPTIMISED, ClassifierSpec, EvaluationConfig, SearchConfig
 from neuroaug.errors import DivergenceError, InputError
 from neuroaug.evaluation.images import Images, ImageStore
 from neuroaug.evaluation.steps import derive_seed
@@ -104,6 +107,7 @@ def search(
     device: str = "auto",
     n_threads: int | None = None,
     cache_folder: Path | None = None,
+    lineage: pd.DataFrame | None = None,
 ) -> Path:
     """Search the classifier on the training set.
 
@@ -127,6 +131,9 @@ def search(
         CPU threads.
     cache_folder : Path, optional
         Where memory-mapped images are kept; ``cache`` in `out` by default.
+    lineage : DataFrame, optional
+        The training participants (`neuroaug.cohort.lineage.LINEAGE_COLUMNS`), kept beside the result as
+        the proof of whom it was chosen on.
 
     Returns
     -------
@@ -144,6 +151,8 @@ def search(
     parts = folds(list(images.table["diagnosis"]), config.folds, config.seed)
     inputs = _inputs(images, config, evaluation)
     specs = [draw(config.seed, i) for i in range(config.draws)]
+    if not _complete(out, config, inputs):  # what an earlier search of other images or fewer draws found
+        (out / BEST).unlink(missing_ok=True)
     with _threads(n_threads), progress(config.draws * config.folds, "search", "trainings") as tracker:
         for patience in (0.0, -1.0):  # what nobody works on; then wait for what others work on
             for i, spec in enumerate(specs):
@@ -157,7 +166,16 @@ def search(
                 tracker.done = max(tracker.done, min((i + 1) * config.folds, tracker.total) - 1)
                 tracker.advance(draw=i)
     with FileLock(out / ".lock"):  # processes that share a search end together
-        return _collect(out, specs, config, inputs)
+        return _collect(out, specs, config, inputs, lineage)
+
+
+def _fold(out: Path, i: int, j: int) -> Path:
+    return out / "draws" / f"draw-{i:03d}" / f"fold-{j}.json"
+
+
+def _complete(out: Path, config: SearchConfig, inputs: str) -> bool:
+    places = [(i, j) for i in range(config.draws) for j in range(config.folds)]
+    return all(_value(_fold(out, i, j), inputs) is not None for i, j in places)
 
 
 def _work_off(
@@ -200,7 +218,7 @@ def _train(
 
     where = training.choose_device(device)
     settings = training.Settings(
-        network="optimised",
+        network=OPTIMISED,
         spec=spec,
         epochs=config.epochs,
         batch_size=evaluation.batch_size,
@@ -219,7 +237,7 @@ def _train(
             train, validation, settings, maps=folder / "maps", checkpoint=checkpoint, inputs=inputs, title=title
         )
         return {"balanced_accuracy": fitted.run.best_value, "best_epoch": fitted.run.best_epoch}
-    except DivergenceError as error:
+    except (DivergenceError, training.TooLargeError) as error:
         return {"balanced_accuracy": 0.0, "best_epoch": 0, "failure": str(error)}
     finally:
         shutil.rmtree(folder / "maps", ignore_errors=True)
@@ -238,16 +256,18 @@ def _inputs(images: Images, config: SearchConfig, evaluation: EvaluationConfig) 
     """Checksum of what a fold's result depends on beside its draw; more draws may be asked for later."""
     content = {
         "images": images.sha256(),
-        "search": config.model_dump(mode="json", exclude={"draws"}),
+        "search": config.model_dump(mode="json", exclude={"draws", "jobs"}),
         "evaluation": evaluation.model_dump(mode="json", include={"batch_size", "scaling", "storage", "precision"}),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _collect(out: Path, specs: list[ClassifierSpec], config: SearchConfig, inputs: str) -> Path:
+def _collect(
+    out: Path, specs: list[ClassifierSpec], config: SearchConfig, inputs: str, lineage: pd.DataFrame | None
+) -> Path:
     rows = []
     for i, spec in enumerate(specs):
-        values = [_value(out / "draws" / f"draw-{i:03d}" / f"fold-{j}.json", inputs) for j in range(config.folds)]
+        values = [_value(_fold(out, i, j), inputs) for j in range(config.folds)]
         known = [value for value in values if value is not None]
         if len(known) < config.folds:
             raise InputError(f"{out}: draw {i} has {len(known)} of {config.folds} folds; start the search again")
@@ -263,6 +283,8 @@ def _collect(out: Path, specs: list[ClassifierSpec], config: SearchConfig, input
     table = pd.DataFrame(rows)
     write_tsv(out / DRAWS_TABLE, table)
     _write_journal(out / JOURNAL, specs, list(table["balanced_accuracy_mean"]))
+    if lineage is not None:
+        write_lineage(out, lineage)
     best = int(np.argmax(table["balanced_accuracy_mean"]))
     write_json(out / BEST, specs[best].model_dump(mode="json"))
     return out / BEST

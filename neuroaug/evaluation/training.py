@@ -22,7 +22,7 @@ from clinicadl.split import Split
 from clinicadl.train import ComputationalConfig, Trainer
 from clinicadl.utils.exceptions import DataLeakageError
 
-from neuroaug.config import ClassifierSpec, EvaluationConfig
+from neuroaug.config import OPTIMISED, ClassifierSpec, EvaluationConfig
 from neuroaug.errors import InputError, LeakageError, ResourceError
 from neuroaug.evaluation import classifiers
 from neuroaug.evaluation.callbacks import BestEpoch, Handler, KeyedRandomness, LossRecorder, RunState, ScoreRecorder
@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from clinicadl.train import TrainerState
 
     from neuroaug.evaluation.clinicadl import CellImages, Run
+
+
+class TooLargeError(ResourceError):
+    """A network and its batch do not fit into the GPU's memory."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +90,12 @@ class Settings:
     def of(cls, run: Run, images: CellImages, device: str) -> Settings:
         """The settings that a run asks for."""
         config, where = run.config, choose_device(device)
-        searched = run.spec if run.cell.network == "optimised" else None
+        searched = run.spec if run.cell.network == OPTIMISED else None
         matched = run.cell.steps == "matched"
         return cls(
             network=run.cell.network,
             spec=searched,
-            epochs=config.epochs,
+            epochs=config.epochs_of(run.cell.network),
             batch_size=config.batch_size,
             learning_rate=searched.learning_rate if searched else config.learning_rate,
             weight_decay=searched.weight_decay if searched else config.weight_decay,
@@ -413,6 +417,6 @@ def _translated() -> Iterator[None]:
             ) from error
         raise
     except torch.cuda.OutOfMemoryError:
-        raise ResourceError(
+        raise TooLargeError(
             "the GPU's memory is too small for this batch; choose a smaller evaluation.batch_size"
         ) from None

@@ -5,22 +5,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
-from neuroaug.config import Cell
+from neuroaug.config import OPTIMISED, Cell
 from neuroaug.errors import InputError
 from neuroaug.imaging.grid import GRIDS
 from neuroaug.study import Study
 
 if TYPE_CHECKING:
+    from neuroaug.config import ClassifierSpec, EvaluationConfig
     from neuroaug.evaluation.clinicadl import Run
 
 # Sizes of the papers' ADNI sets, per label, for a split that is not drawn yet (TPAMI 5.4).
 PUBLISHED_SIZE = {"train": 226}
 PREPROCESSING_S = {"exact": 230.0, "default": 130.0, "fast": 80.0}  # one visit, one core
+TIMED_DRAWS = 6  # of a search, whose networks differ a hundredfold
 
 
-def print_estimate(study: Study) -> None:
+def print_estimate(study: Study, n_jobs: int | None = None) -> None:
     """Print the jobs of the whole protocol and the hours they may take on this kind of device."""
     config = study.config
     cells = config.cells()
@@ -31,20 +34,55 @@ def print_estimate(study: Study) -> None:
         for label in config.labels
         for seed in config.generator.seeds
     }
-    step, where = generator_step_seconds(study)
-    steps = {split: math.ceil(n_per_label(study, split) / config.generator.batch_size) for split, _, _ in generators}
-    train_h = sum(steps[split] * config.generator.max_epochs for split, _, _ in generators) * step / 3600
-    lines = [
-        ("generators to train", len(generators), f"at most {train_h:.1f} h ({where}; early stopping ends sooner)"),
-        ("synthetic sets to draw", len(generators), ""),
-        ("CNN runs", len(cells) * config.evaluation.runs, _evaluation_hours(study, cells)),
-    ]
+    lines: list[tuple[str, int | str, str]] = []
     if config.bids or config.phantom:
         n = _n_raw(study)
         hours = n * PREPROCESSING_S[config.preprocessing.profile] / 3600
-        lines.insert(0, ("visits to preprocess", n, f"about {hours:.1f} core hours"))
+        lines.append(("visits to preprocess", n, f"about {hours:.1f} core hours"))
+    device_hours = 0.0
+    if generators:
+        step, where = generator_step_seconds(study)
+        steps = {split: math.ceil(n_per_label(study, split) / config.generator.batch_size) for split, *_ in generators}
+        hours = sum(steps[split] * config.generator.max_epochs for split, *_ in generators) * step / 3600
+        device_hours += 0.0 if math.isnan(hours) else hours
+        note = f"at most {_hours(hours)} ({where}; early stopping ends sooner)"
+        lines.append(("generators to train", len(generators), note))
+        lines.append(("synthetic sets to draw", len(generators), ""))
+    searched = dict.fromkeys(cell.resolution for cell in cells if cell.network == OPTIMISED)
+    for resolution in searched:
+        hours = search_hours(study, resolution)
+        device_hours += hours
+        asked = config.search
+        what = f"about {_hours(hours)}; {asked.draws} draws x {asked.folds} folds x {asked.epochs} epochs"
+        lines.append((f"search, trainings at {resolution}", asked.draws * asked.folds, what))
+    hours = evaluation_hours(study, cells)
+    device_hours += hours
+    lines.append(("cells", len(cells), ""))
+    lines.append(("CNN runs", len(cells) * config.evaluation.runs, f"about {_hours(hours)}"))
+    if n_jobs is not None:
+        lines.append(("jobs of the workflow", n_jobs, ""))
+    lines.append((f"{_device().upper()} hours", _hours(device_hours).removesuffix(" h"), _where(bool(searched))))
     for what, number, note in lines:
-        print(f"{what:<24} {number:>7}   {note}".rstrip())
+        print(f"{what:<26} {number:>9}   {note}".rstrip())
+
+
+def _hours(hours: float) -> str:
+    return "unknown" if math.isnan(hours) else f"{hours:.1f} h" if hours < 100 else f"{hours:.0f} h"
+
+
+def _device() -> str:
+    import torch
+
+    return "gpu" if torch.cuda.is_available() else "cpu"
+
+
+def _where(searched: bool) -> str:
+    """How the hours were come by."""
+    import torch
+
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "the CPU: no GPU here, where it is far less"
+    drawn = f"; searched networks as the mean of {TIMED_DRAWS} draws" if searched else ""
+    return f"from steps measured now on {name}{drawn}"
 
 
 def n_per_label(study: Study, split: str) -> int:
@@ -92,20 +130,53 @@ def generator_step_seconds(study: Study) -> tuple[float, str]:
     return min(times) * config.batch_size, f"a step of one image took {min(times):.2f} s on {device}"
 
 
-def _evaluation_hours(study: Study, cells: Sequence[Cell]) -> str:
-    from neuroaug.evaluation.clinicadl import estimate_step_seconds
-
+def evaluation_hours(study: Study, cells: Sequence[Cell]) -> float:
+    """Hours of all runs of some cells on this machine's device, one after another."""
     config = study.config.evaluation
-    step: dict[tuple[str, str], float] = {}
     seconds = 0.0
     for cell in cells:
-        key = (cell.network, cell.resolution)
-        if cell.network == "optimised":
-            continue  # unknown until the search has run
-        if key not in step:
-            step[key] = estimate_step_seconds(cell, config)
-        seconds += config.runs * config.epochs * steps_per_epoch(study, cell) * step[key]
-    return f"about {seconds / 3600:.1f} h of this machine's device"
+        step = _step_seconds(study, cell.network, cell.resolution)
+        seconds += config.runs * config.epochs_of(cell.network) * steps_per_epoch(study, cell) * step
+    return seconds / 3600
+
+
+def search_hours(study: Study, resolution: str) -> float:
+    """Hours of the search of the classifier at a resolution."""
+    asked, batch = study.config.search, study.config.evaluation.batch_size
+    images = len(study.config.labels) * n_per_label(study, "train") * (1 - 1 / asked.folds)
+    steps = asked.draws * asked.folds * asked.epochs * math.ceil(images / batch)
+    return steps * _mean_draw_seconds(study, resolution) / 3600
+
+
+def _step_seconds(study: Study, network: str, resolution: str) -> float:
+    if network != OPTIMISED:
+        return _measured(network, resolution, study.config.evaluation)
+    from neuroaug.verbs.search import folder_of, found
+
+    if (folder_of(study, resolution) / "best.json").is_file():
+        return _measured(network, resolution, study.config.evaluation, found(study, resolution))
+    return _mean_draw_seconds(study, resolution)
+
+
+@cache
+def _measured(network: str, resolution: str, config: EvaluationConfig, spec: ClassifierSpec | None = None) -> float:
+    from neuroaug.evaluation.timing import bare_step_seconds
+
+    return bare_step_seconds(network, GRIDS[resolution].shape, config, spec=spec)
+
+
+def _mean_draw_seconds(study: Study, resolution: str) -> float:
+    """A step of a network of the search space: the mean over its first draws, timed small and scaled by voxels.
+
+    At full size a wide draw would take minutes on a CPU, and the memory of a small GPU.
+    """
+    from neuroaug.evaluation.search import draw
+
+    timed = "4mm"
+    voxels = math.prod(GRIDS[resolution].shape) / math.prod(GRIDS[timed].shape)
+    specs = [draw(study.config.search.seed, i) for i in range(TIMED_DRAWS)]
+    seconds = [_measured(OPTIMISED, timed, study.config.evaluation, spec) for spec in specs]
+    return voxels * sum(seconds) / len(seconds)
 
 
 def steps_per_epoch(study: Study, cell: Cell) -> int:
@@ -122,4 +193,4 @@ def say_evaluation(study: Study, runs: Sequence[Run], n_procs: int) -> None:
     """Print what `neuroaug evaluate` would do."""
     cells = tuple(dict.fromkeys(run.cell for run in runs))
     print(f"{len(runs)} runs in {len(cells)} cells, {n_procs} at a time; no generator saw a test participant")
-    print(_evaluation_hours(study, cells))
+    print(f"about {_hours(evaluation_hours(study, cells))} of this machine's device, for all runs of these cells")

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from neuroaug.config import Cell, ClassifierSpec
+from neuroaug.config import OPTIMISED, Cell
 from neuroaug.errors import InputError
-from neuroaug.files import read_json
 from neuroaug.study import Study
+from neuroaug.verbs import search
 from neuroaug.verbs.inputs import open_split
 from neuroaug.verbs.leakage import prove, synthetic_sets
 from neuroaug.verbs.split import external_table
@@ -103,7 +103,11 @@ def prepare(study: Study, cells: Sequence[Cell], runs: Sequence[int]) -> list[Ru
         train = split.table(cell.split)
         sets = synthetic_sets(study, cell, tuple(dict.fromkeys(seeds[k % len(seeds)] for k in runs)))
         forbidden = {"validation": (study.caps, validation), **tests}
-        prove(study, cell, split_hash=split.hash, train=train, forbidden=forbidden, sets=sets)
+        spec = search.found(study, cell.resolution) if cell.network == OPTIMISED else None
+        searched = (search.folder_of(study, cell.resolution), split.table(search.TRAINING_SET)) if spec else None
+        prove(
+            study, cell, split_hash=split.hash, train=train, forbidden=forbidden, sets=sets, searched=searched
+        )  # fmt: skip
         for k in runs:
             by_label = sets.get(seeds[k % len(seeds)], {})
             prepared.append(
@@ -117,19 +121,10 @@ def prepare(study: Study, cells: Sequence[Cell], runs: Sequence[int]) -> list[Ru
                     tests={name: LabelledFolder(caps, table) for name, (caps, table) in tests.items()},
                     synthetic=[Synthetic(label, folder, cell.n_synthetic) for label, folder in by_label.items()],
                     labels=study.config.labels,
-                    spec=_found_by_search(study, cell),
+                    spec=spec,
                 )
             )
     return prepared
-
-
-def _found_by_search(study: Study, cell: Cell) -> ClassifierSpec | None:
-    if cell.network != "optimised":
-        return None
-    path = study.root / "search" / cell.resolution / "best.json"
-    if not path.is_file():
-        raise InputError(f"cell {cell.name}: no network was searched for {cell.resolution} yet; run 'neuroaug search'")
-    return ClassifierSpec.model_validate(read_json(path))
 
 
 def _work_off(runs: Sequence[Run], cache: Path, n_procs: int, n_threads: int | None, device: str) -> None:

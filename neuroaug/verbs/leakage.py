@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from neuroaug.imaging import caps as caps_names
 from neuroaug.imaging.cache import voxel_sha256
 from neuroaug.study import Study
 from neuroaug.synthesis.synthetic_caps import SetRecord, parse_index
+
+log = logging.getLogger("neuroaug")
 
 
 class VoxelChecksums:
@@ -81,6 +84,7 @@ def prove(
     train: pd.DataFrame,
     forbidden: Mapping[str, tuple[Path, pd.DataFrame]],
     sets: Mapping[int, Mapping[str, Path]],
+    searched: tuple[Path, pd.DataFrame] | None = None,
 ) -> pd.DataFrame:
     """Refuse a cell that leaks; else write the proof beside its runs.
 
@@ -98,6 +102,8 @@ def prove(
         CAPS and table of validation, test and external sets.
     sets : mapping
         `synthetic_sets` of the cell.
+    searched : (Path, DataFrame), optional
+        Folder of the search that chose the cell's network, and the training set that it was to use.
 
     Returns
     -------
@@ -112,7 +118,7 @@ def prove(
     checksums = VoxelChecksums(study.cache / "voxel-checksums.json")
     tables = [(study.caps, train), *forbidden.values()]
     images = {}
-    for caps, table in tables:
+    for caps, table in [*tables, *([(study.caps, searched[1])] if searched else [])]:
         for row in table.itertuples():
             visit = caps_names.Visit(str(row.participant_id), str(row.session_id))
             path = caps_names.t1_linear_image(caps, visit, resolution=cell.resolution)
@@ -128,13 +134,21 @@ def prove(
             if (model / lineage.FILE_NAME).is_file():
                 generators.append(model)  # trained again since the draws? then both must be clean
     _refuse_synthetic_in_sets(tables)
-    proof = lineage.check_cell(
-        cell_train=train,
-        forbidden={name: table for name, (_, table) in forbidden.items()},
-        generators=generators,
-        split_hash=split_hash,
-        image_sha256=images,
-    )
+
+    def check(own: pd.DataFrame, learned: Sequence[Path]) -> pd.DataFrame:
+        names = {name: table for name, (_, table) in forbidden.items()}
+        return lineage.check_cell(
+            cell_train=own, forbidden=names, generators=learned, split_hash=split_hash, image_sha256=images
+        )
+
+    proof = check(train, generators)
+    if searched is not None:
+        folder, own = searched
+        if (folder / lineage.FILE_NAME).is_file():
+            rows = check(own, [folder])
+            proof = pd.concat([proof, rows[rows["generator"] != lineage.TRAINING_SET]], ignore_index=True)
+        else:
+            log.warning("%s: no %s; on whom this network was chosen is not proved", folder, lineage.FILE_NAME)
     write_tsv(study.cell(cell) / "leakage.tsv", proof)
     return proof
 

@@ -19,6 +19,7 @@ def phantom(
     *,
     participants: int | None = None,
     seed: int | None = None,
+    cohort: str | None = None,
     n_procs: int = 1,
 ) -> None:
     """Make the embedded cohort: raw scans and clinical tables of phantoms."""
@@ -28,5 +29,6 @@ def phantom(
         raise InputError("phantom: give the BIDS folder to make")
     config = (study.config.phantom if study is not None else None) or PhantomConfig()
     n = config.n_participants if participants is None else participants
-    make_cohort(folder, n_participants=n, seed=config.seed if seed is None else seed, n_procs=n_procs)
+    seed = config.seed if seed is None else seed
+    make_cohort(folder, n_participants=n, seed=seed, n_procs=n_procs, cohort=cohort or config.cohort)
     log.info("%s: %d phantom participants", folder, n)

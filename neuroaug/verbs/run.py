@@ -7,12 +7,13 @@ import fcntl
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from neuroaug.errors import InputError, StageError
 from neuroaug.files import read_tsv
 from neuroaug.resources import shipped
 from neuroaug.study import CONFIG_NAME, Study
+from neuroaug.verbs.options import override
+from neuroaug.verbs.rehearsal import rehearse
 
 log = logging.getLogger("neuroaug")
 
@@ -34,6 +37,8 @@ def run(
     cores: int | None = None,
     profile: str | None = None,
     dry_run: bool = False,
+    overrides: Sequence[str] = (),
+    rehearsal: bool = False,
 ) -> int:
     """Run, or continue, the whole protocol of a study.
 
@@ -50,6 +55,10 @@ def run(
         Snakemake profile: ``slurm`` or a folder.
     dry_run : bool
         Print the jobs and an estimate of their time; write nothing.
+    overrides : sequence of str
+        ``evaluation.runs=5``: values that replace those of `config`.
+    rehearsal : bool
+        The same cells on phantoms, cut down to minutes (`neuroaug.verbs.rehearsal`).
 
     Returns
     -------
@@ -64,9 +73,18 @@ def run(
         If a stage failed; the reasons are printed.
     """
     content, folder = _resolve(config, study_folder)
+    if rehearsal:
+        if config.is_dir():
+            raise InputError(f"{config}: a study; rehearse its configuration in a folder of its own, from a YAML file")
+        content, notes = rehearse(content)
+        for note in notes:
+            log.info("%s", note)
+    content = override(content, overrides)
     if dry_run:
         with tempfile.TemporaryDirectory(prefix="neuroaug-") as scratch:
             return _dry_run(_rooted(content, folder), Path(scratch), cores, profile)
+    if lost := _absent(Study(folder, content)):
+        raise InputError(f"{lost[0]}; give it in the YAML file, or with --set")
     _prepare(folder, content)
     with _sole_run(folder) as lock:
         code = _snakemake(folder, cores, profile, lock)
@@ -98,6 +116,19 @@ def _resolve(config: Path, study_folder: Path | None) -> tuple[StudyConfig, Path
     if study_folder is None:
         study_folder = config.parent if config.name == CONFIG_NAME else Path.cwd() / config.stem
     return content, study_folder.absolute()
+
+
+def _absent(study: Study) -> list[str]:
+    """What the configuration names and is not there."""
+    if study.config.phantom is not None:
+        named = []
+    else:
+        named = [("bids", study.bids)] if study.bids is not None else [("caps", study.caps)]
+        named.append(("tables", study.tables))
+    for name, external in study.config.external.items():
+        named.append((f"external.{name}.caps", study.path(external.caps)))
+        named.append((f"external.{name}.tables", study.path(external.tables)))
+    return [f"{key}: {path}: no such file or folder" for key, path in named if path is not None and not path.exists()]
 
 
 def _prepare(folder: Path, content: StudyConfig) -> None:
@@ -197,7 +228,11 @@ def _dry_run(content: StudyConfig, scratch: Path, cores: int | None, profile: st
     )
     if result.returncode != 0:
         raise StageError(f"the workflow could not be planned: {(result.stderr or result.stdout).strip()[-400:]}")
-    print_estimate(Study.open(folder))
+    total = re.search(r"^total\s+(\d+)", result.stdout, re.MULTILINE)
+    study = Study.open(folder)
+    print_estimate(study, int(total[1]) if total else None)
+    for line in _absent(study):
+        log.info("not there yet: %s", line)
     return 0
 
 

@@ -105,3 +105,47 @@ def test_only_records_with_another_key_are_removed(protocol_module, keys, tmp_pa
     assert "report" in removed
     assert "split" not in removed
     assert (tmp_path / protocol.record("split")).is_file()
+
+
+def test_only_a_cell_of_the_optimised_network_waits_for_a_search(protocol_module, keys, tmp_path):
+    assert not {job for job in keys() if job.startswith("search")}
+    cells = {"cells": ["real", "train_optimised_4mm_real", "train_optimised_2mm_real"]}
+    found = keys(evaluation=cells, search={"jobs": 2})
+    assert {job for job in found if job.startswith("search")} == {
+        f"search_{resolution}_{part}" for resolution in ("2mm", "4mm") for part in (1, 2)
+    }
+    protocol = protocol_module.Protocol.open(str(tmp_path))
+    waits = protocol.before_cell("train_optimised_4mm_real", "0-2")
+    assert set(waits) == {protocol.record(job) for job in ("split", "search_4mm_1", "search_4mm_2")}
+    assert protocol.before_cell("train_baseline_4mm_real", "0-2") == [protocol.record("split")]
+
+
+def test_another_search_redoes_the_cells_of_its_network_alone(keys):
+    cells = {"cells": ["real", "train_optimised_4mm_real"]}
+    before = keys(evaluation=cells)
+    redone = changed(before, keys(evaluation=cells, search={"draws": 7}))
+    assert redone == {
+        "search_4mm_1",
+        "evaluate_train_optimised_4mm_real_runs-0-2",
+        "evaluate_train_optimised_4mm_real_runs-3",
+        "summarise",
+        "report",
+    }
+    assert not changed(before, keys(evaluation=cells, search={"jobs": 1}))
+
+
+def test_epochs_of_one_network_redo_no_cell_of_the_other(keys):
+    cells = {"cells": ["real", "train_optimised_4mm_real"]}
+    redone = changed(keys(evaluation=cells), keys(evaluation={**cells, "optimised_epochs": 7}))
+    assert {job for job in redone if job.startswith("evaluate")} == {
+        "evaluate_train_optimised_4mm_real_runs-0-2",
+        "evaluate_train_optimised_4mm_real_runs-3",
+    }
+
+
+def test_a_merged_table_that_changes_redoes_the_split(protocol_module, tmp_path):
+    (tmp_path / "merged.tsv").write_text("participant_id\tsession_id\n")
+    write_config(tmp_path / "neuroaug.yaml", parse_config({"tables": "merged.tsv"}))
+    before = protocol_module.Protocol.open(str(tmp_path)).keys()
+    (tmp_path / "merged.tsv").write_text("participant_id\tsession_id\nsub-1\tses-M000\n")
+    assert protocol_module.Protocol.open(str(tmp_path)).keys()["split"] != before["split"]
