@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -84,6 +84,69 @@ class ChainInfo:
 
 class ChunkResult(dict[str, Tensor]):
     """One chunk: ``z`` (d, n), ``accepted`` (n,), ``divergent``, ``outside`` (), and ``trace`` (n, n_steps, d + 1)."""
+
+
+class Proposal(NamedTuple):
+    """Where n chains might go next.
+
+    Attributes
+    ----------
+    z : Tensor, shape (d, n)
+        Positions.
+    log_density : Tensor, shape (n,)
+        There.
+    log_ratio : Tensor, shape (n,)
+        Logarithm of the Metropolis-Hastings ratio.
+    divergent : Tensor of bool, shape (n,)
+        Proposals that are no numbers, or as good as none; never accepted.
+    """
+
+    z: Tensor
+    log_density: Tensor
+    log_ratio: Tensor
+    divergent: Tensor
+
+
+class Transition(Protocol):
+    """How the chains of one chunk move; it knows their log-density, shape (n,)."""
+
+    log_density: Tensor
+
+    def propose(self, z: Tensor) -> Proposal:
+        """Next positions, from z, shape (d, n)."""
+        ...
+
+    def decide(self, accept: Tensor, proposal: Proposal) -> None:
+        """Take note of the proposals that were accepted, shape (n,)."""
+        ...
+
+
+def metropolis(
+    transition: Transition, z: Tensor, n_steps: int, generator: torch.Generator, radius: float | None, trace: bool
+) -> ChunkResult:
+    """Advance one chunk of chains, (d, n), by `n_steps` proposals, each accepted with probability min(1, ratio)."""
+    n = z.shape[1]
+    accepted = torch.zeros(n, dtype=z.dtype, device=z.device)
+    n_divergent = torch.zeros((), dtype=torch.int64, device=z.device)
+    n_outside = torch.zeros_like(n_divergent)
+    path = z.new_empty(n_steps, len(z) + 1, n) if trace else None
+    for step in range(n_steps):
+        proposal = transition.propose(z)
+        # In logs: a NaN compares false and is a rejection.
+        accept = (log_uniform(n, z, generator) < proposal.log_ratio) & ~proposal.divergent
+        if (beyond := outside(proposal.z, radius)) is not None:
+            accept &= ~beyond
+            n_outside += (beyond & ~proposal.divergent).sum()
+        n_divergent += proposal.divergent.sum()
+        accepted += accept
+        transition.decide(accept, proposal)
+        z = torch.where(accept, proposal.z, z)
+        if path is not None:
+            path[step, :-1], path[step, -1] = z, transition.log_density
+    result = ChunkResult(z=z, accepted=accepted, divergent=n_divergent, outside=n_outside)
+    if path is not None:
+        result["trace"] = path.permute(2, 0, 1)
+    return result
 
 
 def check_arguments(metric: Metric, initial: Tensor, radius: float | None, **named: float) -> None:

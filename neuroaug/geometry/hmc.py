@@ -17,8 +17,9 @@ from neuroaug.geometry.chains import (
     ChainInfo,
     ChunkResult,
     Metric,
+    Proposal,
     check_arguments,
-    log_uniform,
+    metropolis,
     normal,
     outside,
     run_in_chunks,
@@ -80,56 +81,50 @@ def sample(
 
     def advance(z: Tensor, own_generator: torch.Generator) -> ChunkResult:
         evaluator = metric.evaluator(z.shape[1], z.dtype)
-        return _advance(evaluator, z, n_steps, n_leapfrog, step_size, own_generator, radius, trace)
+        transition = _Transition(evaluator, z, n_leapfrog, step_size, own_generator, radius)
+        return metropolis(transition, z, n_steps, own_generator, radius, trace)
 
     return run_in_chunks(initial, n_steps, generator, advance, n_workers)
 
 
-def _advance(
-    evaluator: Evaluator,
-    z: Tensor,
-    n_steps: int,
-    n_leapfrog: int,
-    step_size: float,
-    generator: torch.Generator,
-    radius: float | None,
-    trace: bool,
-) -> ChunkResult:
-    """Advance one chunk of chains, (d, n); the gradient and density at z are carried from step to step."""
-    n = z.shape[1]
-    grad = evaluator.gradient(z).clone()
-    log_density = evaluator.log_density().clone()
-    if (beyond := outside(z, radius)) is not None:
-        log_density.masked_fill_(beyond, -torch.inf)
-    accepted = torch.zeros(n, dtype=z.dtype, device=z.device)
-    n_divergent = torch.zeros((), dtype=torch.int64, device=z.device)
-    n_outside = torch.zeros_like(n_divergent)
-    path = z.new_empty(n_steps, len(z) + 1, n) if trace else None
-    for step in range(n_steps):
-        v = normal(tuple(z.shape), z, generator)
-        energy = 0.5 * v.square().sum(0) - log_density
-        new_z, new_grad = z.clone(), grad
+class _Transition:
+    """HMC proposals of one chunk of chains; the gradient and density at z are carried from step to step."""
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        z: Tensor,
+        n_leapfrog: int,
+        step_size: float,
+        generator: torch.Generator,
+        radius: float | None,
+    ) -> None:
+        self._evaluator, self._n_leapfrog, self._step_size = evaluator, n_leapfrog, step_size
+        self._generator = generator
+        self._grad = evaluator.gradient(z).clone()
+        self.log_density = evaluator.log_density().clone()
+        # A chain that starts outside the ball accepts the first proposal inside it.
+        if (beyond := outside(z, radius)) is not None:
+            self.log_density.masked_fill_(beyond, -torch.inf)
+
+    def propose(self, z: Tensor) -> Proposal:
+        """Draw a velocity, and follow the leapfrog."""
+        gradient, step_size = self._evaluator.gradient, self._step_size
+        v = normal(tuple(z.shape), z, self._generator)
+        energy = 0.5 * v.square().sum(0) - self.log_density
+        new_z, new_grad = z.clone(), self._grad
         v.add_(new_grad, alpha=0.5 * step_size)
-        for k in range(n_leapfrog):
+        for k in range(self._n_leapfrog):
             new_z.add_(v, alpha=step_size)
-            new_grad = evaluator.gradient(new_z)
-            v.add_(new_grad, alpha=step_size if k + 1 < n_leapfrog else 0.5 * step_size)
-        new_log_density = evaluator.log_density()
-        new_energy = 0.5 * v.square().sum(0) - new_log_density
+            new_grad = gradient(new_z)
+            v.add_(new_grad, alpha=step_size if k + 1 < self._n_leapfrog else 0.5 * step_size)
+        log_density = self._evaluator.log_density()
+        new_energy = 0.5 * v.square().sum(0) - log_density
         divergent = ~torch.isfinite(new_energy) | (new_energy - energy > MAX_ENERGY_ERROR)
-        # min(1, exp(H0 - H)), in logs: a NaN compares false and is a rejection.
-        accept = (log_uniform(n, z, generator) < energy - new_energy) & ~divergent
-        if (beyond := outside(new_z, radius)) is not None:
-            accept &= ~beyond
-            n_outside += (beyond & ~divergent).sum()
-        n_divergent += divergent.sum()
-        accepted += accept
-        z = torch.where(accept, new_z, z)
-        grad = torch.where(accept, new_grad, grad)
-        log_density = torch.where(accept, new_log_density, log_density)
-        if path is not None:
-            path[step, :-1], path[step, -1] = z, log_density
-    result = ChunkResult(z=z, accepted=accepted, divergent=n_divergent, outside=n_outside)
-    if path is not None:
-        result["trace"] = path.permute(2, 0, 1)
-    return result
+        self._new_grad = new_grad
+        return Proposal(new_z, log_density, energy - new_energy, divergent)
+
+    def decide(self, accept: Tensor, proposal: Proposal) -> None:
+        """Move the accepted chains."""
+        self._grad = torch.where(accept, self._new_grad, self._grad)
+        self.log_density = torch.where(accept, proposal.log_density, self.log_density)

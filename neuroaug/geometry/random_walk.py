@@ -27,10 +27,10 @@ from neuroaug.geometry.chains import (
     ChainInfo,
     ChunkResult,
     Metric,
+    Proposal,
     check_arguments,
-    log_uniform,
+    metropolis,
     normal,
-    outside,
     run_in_chunks,
 )
 from neuroaug.geometry.geodesic import midpoint_flow
@@ -93,53 +93,45 @@ def sample(
 
     def advance(z: Tensor, own_generator: torch.Generator) -> ChunkResult:
         evaluator = metric.evaluator(z.shape[1], z.dtype)
-        return _advance(evaluator, z, n_steps, scale, n_geodesic_steps, corrected, own_generator, radius, trace)
+        transition = _Transition(evaluator, z, scale, n_geodesic_steps, corrected, own_generator)
+        return metropolis(transition, z, n_steps, own_generator, radius, trace)
 
     return run_in_chunks(initial, n_steps, generator, advance, n_workers)
 
 
-def _advance(
-    evaluator: Evaluator,
-    z: Tensor,
-    n_steps: int,
-    scale: float,
-    n_geodesic_steps: int,
-    corrected: bool,
-    generator: torch.Generator,
-    radius: float | None,
-    trace: bool,
-) -> ChunkResult:
-    """Advance one chunk of walks, (d, n)."""
-    n = z.shape[1]
-    accepted = torch.zeros(n, dtype=z.dtype, device=z.device)
-    n_divergent = torch.zeros((), dtype=torch.int64, device=z.device)
-    n_outside = torch.zeros_like(n_divergent)
-    path = z.new_empty(n_steps, len(z) + 1, n) if trace else None
-    for step in range(n_steps):
-        v = normal(tuple(z.shape), z, generator) * scale
-        q = evaluator.lower(z, v)
-        log_density = evaluator.log_density().clone()
-        new_z, new_q = midpoint_flow(evaluator, z, q, n_geodesic_steps)
+class _Transition:
+    """Proposals of one chunk of walks: the ends of geodesics."""
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        z: Tensor,
+        scale: float,
+        n_geodesic_steps: int,
+        corrected: bool,
+        generator: torch.Generator,
+    ) -> None:
+        self._evaluator, self._scale, self._n_geodesic_steps = evaluator, scale, n_geodesic_steps
+        self._corrected, self._generator = corrected, generator
+        evaluator.gradient(z)
+        self.log_density = evaluator.log_density().clone()
+
+    def propose(self, z: Tensor) -> Proposal:
+        """Draw a velocity, and follow its geodesic."""
+        evaluator = self._evaluator
+        v = normal(tuple(z.shape), z, self._generator) * self._scale
+        new_z, new_q = midpoint_flow(evaluator, z, evaluator.lower(z, v), self._n_geodesic_steps)
         new_v = evaluator.flow(new_z, new_q)[0]
         evaluator.gradient(new_z)
-        new_log_density = evaluator.log_density()
-        log_ratio = new_log_density - log_density
-        if corrected:
+        log_density = evaluator.log_density()
+        log_ratio = log_density - self.log_density
+        if self._corrected:
             # log det G^-1 is twice the log-density, or minus that.
             log_ratio = log_ratio * (1.0 + 2.0 * evaluator.cometric_power)
-            log_ratio = log_ratio + (v.square().sum(0) - new_v.square().sum(0)) / (2.0 * scale**2)
-        divergent = ~(torch.isfinite(new_log_density) & torch.isfinite(new_z).all(0) & torch.isfinite(log_ratio))
-        accept = (log_uniform(n, z, generator) < log_ratio) & ~divergent
-        if (beyond := outside(new_z, radius)) is not None:
-            accept &= ~beyond
-            n_outside += (beyond & ~divergent).sum()
-        n_divergent += divergent.sum()
-        accepted += accept
-        z = torch.where(accept, new_z, z)
-        log_density = torch.where(accept, new_log_density, log_density)
-        if path is not None:
-            path[step, :-1], path[step, -1] = z, log_density
-    result = ChunkResult(z=z, accepted=accepted, divergent=n_divergent, outside=n_outside)
-    if path is not None:
-        result["trace"] = path.permute(2, 0, 1)
-    return result
+            log_ratio = log_ratio + (v.square().sum(0) - new_v.square().sum(0)) / (2.0 * self._scale**2)
+        divergent = ~(torch.isfinite(log_density) & torch.isfinite(new_z).all(0) & torch.isfinite(log_ratio))
+        return Proposal(new_z, log_density, log_ratio, divergent)
+
+    def decide(self, accept: Tensor, proposal: Proposal) -> None:
+        """Move the accepted walks."""
+        self.log_density = torch.where(accept, proposal.log_density, self.log_density)
