@@ -141,12 +141,14 @@ import test_resume
 samplers.tune_step_size = lambda model: {{}}
 loop.CHECKPOINT_SHARE = 1e9
 torch.set_num_threads({threads})
-test_resume.run(Path({out!r}))
+test_resume.run(Path({out!r}), n_devices={n_devices})
 """
 
 
-def start(out: Path) -> subprocess.Popen[bytes]:
-    program = _PROGRAM.format(tests=str(Path(__file__).parent), out=str(out), threads=torch.get_num_threads())
+def start(out: Path, n_devices: int = 1) -> subprocess.Popen[bytes]:
+    program = _PROGRAM.format(
+        tests=str(Path(__file__).parent), out=str(out), threads=torch.get_num_threads(), n_devices=n_devices
+    )
     return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -170,6 +172,22 @@ def test_sigkill_in_the_middle_then_the_same_bits(tmp_path, undisturbed):
     assert not (out / "config.json").exists()
     run(out)
     assert_same(undisturbed, out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+def test_two_processes_that_are_stopped_go_on_to_the_weights_of_one(tmp_path, undisturbed, number):
+    out = tmp_path / "m"
+    process = start(out, n_devices=2)
+    wait_for_checkpoint(out, process, 3)
+    process.send_signal(number)
+    process.communicate()
+    assert process.returncode != 0
+    assert not (out / "config.json").exists()
+    run(out, n_devices=2)
+    resumed, whole = (load_file(folder / "weights.safetensors") for folder in (out, undisturbed))
+    for name, tensor in whole.items():
+        assert torch.allclose(tensor, resumed[name], atol=1e-4), name
 
 
 def test_ctrl_c_keeps_everything_and_says_how_to_go_on(tmp_path, undisturbed, monkeypatch):
