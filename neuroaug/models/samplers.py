@@ -327,8 +327,10 @@ class _Drawer:
         worst = float(np.max(r_hat))
         if worst > MAX_R_HAT:
             return False, (
-                f"the chains have moved but not mixed (split R-hat {worst:.2f}): draws still depend on the centroids "
-                f"that they started from; {advice}"
+                f"the chains have moved but not mixed (split R-hat {worst:.2f}): the density has separate modes around the "
+                f"{len(centroids)} training codes, and each draw explores the one that it started from, chosen at random, "
+                "as the papers' sampler does where images are few; a larger generator.temperature or a smaller "
+                "generator.latent_dim joins the modes"
             )
         return False, None
 
