@@ -326,11 +326,14 @@ class _Drawer:
             )
         worst = float(np.max(r_hat))
         if worst > MAX_R_HAT:
+            modes = (
+                f"the density has separate modes around the {len(centroids)} training codes, and each draw explores "
+                "the one it started from, chosen at random, as the papers' sampler does where images are few; "
+                "a larger generator.temperature or a smaller generator.latent_dim joins them"
+            )
             return False, (
-                f"the chains have moved but not mixed (split R-hat {worst:.2f}): the density has separate modes around the "
-                f"{len(centroids)} training codes, and each draw explores the one that it started from, chosen at random, "
-                "as the papers' sampler does where images are few; a larger generator.temperature or a smaller "
-                "generator.latent_dim joins the modes"
+                f"the chains have moved but not mixed (split R-hat {worst:.2f}): "
+                f"{advice if self._profile == 'paper' else modes}"
             )
         return False, None
 
