@@ -79,3 +79,11 @@ def read_affine(path: str | Path) -> NDArray[np.float64]:
     matrix[:3, :3] = parameters[:9].reshape(3, 3)
     matrix[:3, 3] = parameters[9:] + centre - matrix[:3, :3] @ centre
     return RAS_TO_LPS @ matrix @ RAS_TO_LPS
+
+
+def affine_text(matrix: NDArray[np.float64]) -> str:
+    """Spell an affine, world (RAS+, mm) to world, 4x4, as a text file that ITK reads; `read_affine` undoes it."""
+    lps = RAS_TO_LPS @ matrix @ RAS_TO_LPS
+    numbers = " ".join(repr(float(x)) for x in (*lps[:3, :3].ravel(), *lps[:3, 3]))
+    lines = ("#Insight Transform File V1.0", "#Transform 0", "Transform: AffineTransform_double_3_3")
+    return "\n".join((*lines, f"Parameters: {numbers}", "FixedParameters: 0 0 0", ""))

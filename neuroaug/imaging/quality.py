@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroaug.imaging.grid import GRIDS, block_mean, crop
+from neuroaug.imaging.pose_search import about, climb, motion, normalized_mutual_information, to_bins
 from neuroaug.imaging.template import load_regions, load_template
 
-BINS = 24
 RIM_VOXELS = 2
-RADIUS_MM = 60.0  # of the ball that stands for the brain where a motion is turned into one distance
 STEPS_MM = (8.0, 4.0, 2.0)
 THRESHOLD = 0.5
 
@@ -78,34 +77,7 @@ def _reference() -> _Reference:
     # Every second voxel, as on a chessboard: half the time, and the figures hardly change.
     region &= np.indices(region.shape).sum(axis=0) % 2 == 0
     points = np.argwhere(region).astype(np.float64)
-    return _Reference(points, _to_bins(template[region]), np.argwhere(brain).mean(axis=0), _head(template))
-
-
-def _to_bins(values: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Spread intensities over equal bins between the 0.5th and 99.5th percentiles."""
-    low, high = np.percentile(values, [0.5, 99.5])
-    scaled = (values - low) / max(float(high - low), 1e-12)
-    return np.clip((scaled * BINS).astype(np.int64), 0, BINS - 1)
-
-
-def normalized_mutual_information(first: NDArray[np.int64], second: NDArray[np.int64], bins: int = BINS) -> float:
-    """(H(a) + H(b)) / H(a, b) of two binned images: 1 where independent, 2 where each determines the other.
-
-    Parameters
-    ----------
-    first, second : arrays (n,)
-        Bin of each voxel, in 0 .. bins - 1.
-    bins : int
-        Number of bins.
-    """
-    joint = np.bincount(first * bins + second, minlength=bins * bins).reshape(bins, bins) / first.size
-
-    def entropy(p: Array) -> float:
-        p = p[p > 0]
-        return float(-(p * np.log(p)).sum())
-
-    both = entropy(joint)
-    return (entropy(joint.sum(axis=1)) + entropy(joint.sum(axis=0))) / both if both > 0 else 1.0
+    return _Reference(points, to_bins(template[region]), np.argwhere(brain).mean(axis=0), _head(template))
 
 
 def _head(volume: NDArray[np.floating]) -> NDArray[np.bool_]:
@@ -135,26 +107,18 @@ def _otsu(values: NDArray[np.floating]) -> float:
     return float(centres[int(np.nanargmax(between[:-1]))])
 
 
-def _motion(parameters: Array) -> Array:
-    """Rigid motion and common scale from 7 numbers in mm at `RADIUS_MM`: 3x3 matrix."""
-    from scipy.spatial.transform import Rotation
-
-    angles = parameters[3:6] / RADIUS_MM
-    return np.asarray(Rotation.from_rotvec(angles).as_matrix() * np.exp(parameters[6] / RADIUS_MM))
-
-
 def _similarity(image: NDArray[np.float32], parameters: Array) -> float:
     """NMI with the template after a motion of the image."""
     from scipy import ndimage
 
     reference = _reference()
-    moved = (reference.points - reference.centre) @ _motion(parameters).T + reference.centre + parameters[:3] / 4.0
+    moved = (reference.points - reference.centre) @ motion(parameters).T + reference.centre + parameters[:3] / 4.0
     values = ndimage.map_coordinates(image, moved.T, order=1, mode="constant")
-    return normalized_mutual_information(reference.bins, _to_bins(values))
+    return normalized_mutual_information(reference.bins, to_bins(values))
 
 
 def refine(image: NDArray[np.float32], rounds: int = 6) -> tuple[Array, float, float]:
-    """Climb to a better pose by a pattern search of shrinking steps.
+    """Look for a better pose of a registered image.
 
     Parameters
     ----------
@@ -170,26 +134,14 @@ def refine(image: NDArray[np.float32], rounds: int = 6) -> tuple[Array, float, f
     before, after : float
         Normalised mutual information with the template.
     """
-    parameters = np.zeros(7)
-    start = best = _similarity(image, parameters)
-    for step in STEPS_MM:
-        for _ in range(rounds):
-            trials = [parameters + sign * step * np.eye(7)[axis] for axis in range(7) for sign in (-1, 1)]
-            scores = [_similarity(image, trial) for trial in trials]
-            if max(scores) <= best:
-                break
-            best, parameters = max(scores), trials[int(np.argmax(scores))]
-    return parameters, start, best
+    return climb(lambda parameters: _similarity(image, parameters), STEPS_MM, rounds)
 
 
 def motion_matrix(parameters: Array) -> Array:
     """The motion of `refine` as a 4x4 matrix, world (mm) to world: where the image should be looked at instead."""
     grid = GRIDS["4mm"].affine
     centre = grid[:3, :3] @ _reference().centre + grid[:3, 3]
-    matrix = np.eye(4)
-    matrix[:3, :3] = _motion(parameters)
-    matrix[:3, 3] = centre + parameters[:3] - matrix[:3, :3] @ centre
-    return matrix
+    return about(centre, parameters)
 
 
 def measure(cropped: NDArray[np.floating]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from neuroaug.errors import StageError
 from neuroaug.imaging.bias import Profile
 from neuroaug.imaging.grid import UNCROPPED, Grid, block_mean
-from neuroaug.imaging.itk import SEED, read_affine, single_thread, to_ants
+from neuroaug.imaging.itk import SEED, affine_text, read_affine, single_thread, to_ants
 from neuroaug.imaging.template import Template
 
 
@@ -60,8 +60,12 @@ def recipe_of(profile: Profile, voxel_mm: tuple[float, float, float]) -> Recipe:
     return RECIPES["fast, coarse scan" if profile == "fast" and coarse else profile]
 
 
-def arguments(recipe: Recipe, prefix: str, fixed: str, moving: str) -> list[str]:
-    """Spell the command line of ``antsRegistration`` (`fixed` and `moving` are names or pointers of images)."""
+def arguments(recipe: Recipe, prefix: str, fixed: str, moving: str, start: str | None = None) -> list[str]:
+    """Spell the command line of ``antsRegistration``.
+
+    `fixed` and `moving` are names or pointers of images, `start` is a file of a transform (the centres of mass by
+    default).
+    """
     stages: list[str] = []
     for kind in ("Rigid", "Affine"):
         stages += ["--transform", f"{kind}[0.1]"]
@@ -77,7 +81,7 @@ def arguments(recipe: Recipe, prefix: str, fixed: str, moving: str) -> list[str]
         *("--interpolation", "Linear"),
         *("--use-histogram-matching", "0"),
         *("--winsorize-image-intensities", "[0.005,0.995]"),
-        *("--initial-moving-transform", f"[{fixed},{moving},1]"),
+        *("--initial-moving-transform", start or f"[{fixed},{moving},1]"),
         *("--random-seed", str(SEED)),
         *stages,
     ]
@@ -89,12 +93,13 @@ def align(
     template: Template,
     *,
     profile: Profile = "default",
+    start: NDArray[np.float64] | None = None,
     work_dir: str | Path | None = None,
 ) -> Alignment:
     """Find the affine that lays a scan on the template.
 
-    Centre-of-mass start, rigid then affine, mutual information of 32 bins on a regular quarter of the voxels, one
-    thread, a fixed seed: equal input gives equal bytes.
+    Centre-of-mass start (or `start`), rigid then affine, mutual information of 32 bins on a regular quarter of the
+    voxels, one thread, a fixed seed: equal input gives equal bytes.
 
     Parameters
     ----------
@@ -106,6 +111,8 @@ def align(
         The full head to align to.
     profile : {"exact", "default", "fast"}
         Double precision at 1 mm, single precision at 1 mm, single precision at 2 mm.
+    start : array (4, 4), optional
+        Template to scan, world (RAS+, mm) to world, to start from (`neuroaug.imaging.pose_search.find_start`).
     work_dir : path-like, optional
         Where ANTs' own file lies for a moment; the system's temporary folder by default.
 
@@ -128,11 +135,17 @@ def align(
     moving = to_ants(data, affine, double=recipe.double)
     with tempfile.TemporaryDirectory(prefix=".work-", dir=work_dir) as folder:
         pointers = get_pointer_string(fixed), get_pointer_string(moving)
+        results = Path(folder) / "results"
+        results.mkdir()
+        first = None
+        if start is not None:
+            first = f"{folder}/start.txt"
+            Path(first).write_text(affine_text(start), encoding="ascii")
         try:
-            ants.registration(arguments(recipe, f"{folder}/t_", *pointers), None)
+            ants.registration(arguments(recipe, f"{results}/t_", *pointers, first), None)
         except RuntimeError as error:
             raise StageError(f"registration failed in ANTs ({' '.join(str(error).split())})") from None
-        return read_alignment(Path(folder))
+        return read_alignment(results)
 
 
 def read_alignment(folder: Path) -> Alignment:

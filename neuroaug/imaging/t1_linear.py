@@ -20,8 +20,10 @@ from neuroaug.imaging.bias import Profile
 from neuroaug.imaging.caps import Visit
 from neuroaug.imaging.grid import GRIDS, UNCROPPED, block_mean, crop
 from neuroaug.imaging.nifti import Volume, read_volume, write_volume
+from neuroaug.imaging.pose_search import find_start
 from neuroaug.imaging.quality import Quality, assess
-from neuroaug.imaging.template import load_template
+from neuroaug.imaging.registration import Alignment
+from neuroaug.imaging.template import Template, load_template
 from neuroaug.provenance import versions
 
 PACKAGES = ("antspyx", "nibabel", "numpy", "scipy")
@@ -118,31 +120,25 @@ def process_visit(
     with _stage("n4"):
         corrected = bias.correct_bias(volume.data, volume.affine, profile=profile, n4_distance=n4_distance)
         _require_contrast(corrected, f"{scan}: nothing is left of it after bias correction")
-    with _stage("registration"):
-        alignment = registration.align(corrected, volume.affine, reference, profile=profile, work_dir=work_dir)
-    with _stage("resample"):
-        uncropped = registration.warp(corrected, volume.affine, alignment.template_to_scan)
-        cropped = crop(uncropped).astype(np.float32, copy=False)
-        _require_contrast(cropped, f"{scan}: no part of it lies on the template after registration")
-        quality = assess(cropped)
+    landed = _register(corrected, volume, reference, scan, profile, work_dir)
     written: list[Path] = []
     try:
         with _stage("write"):
             written.append(caps.t1_linear_image(caps_folder, visit, cropped=False))
-            write_volume(written[-1], uncropped, UNCROPPED.affine)
+            write_volume(written[-1], landed.uncropped, UNCROPPED.affine)
             written.append(caps.t1_linear_affine(caps_folder, visit))
-            write_bytes(written[-1], alignment.mat)
+            write_bytes(written[-1], landed.alignment.mat)
             written.append(caps.t1_linear_image(caps_folder, visit))
-            write_volume(written[-1], cropped, GRIDS["1mm"].affine)
-            written += _write_copies(caps_folder, visit, cropped, resolutions)
+            write_volume(written[-1], landed.cropped, GRIDS["1mm"].affine)
+            written += _write_copies(caps_folder, visit, landed.cropped, resolutions)
             sidecar = {
                 "pipeline": "t1-linear",
-                "parameters": _parameters(profile, n4_distance, volume),
+                "parameters": _parameters(profile, n4_distance, volume, landed.start),
                 "template": {"name": reference.name, "sha256": reference.sha256},
                 "input": _describe(scan, volume),
-                "template_to_scan": np.round(alignment.template_to_scan, 9).tolist(),
-                "registration_score": quality.score,
-                "quality": asdict(quality),
+                "template_to_scan": np.round(landed.alignment.template_to_scan, 9).tolist(),
+                "registration_score": landed.quality.score,
+                "quality": asdict(landed.quality),
                 "files": {path.name: sha256_file(path) for path in written},
                 "versions": versions(*PACKAGES),
                 "seconds": round(time.monotonic() - started, 1),
@@ -153,7 +149,67 @@ def process_visit(
         for path in written:
             path.unlink(missing_ok=True)
         raise
-    return VisitResult(visit, quality, tuple(written), volume.notes, time.monotonic() - started)
+    return VisitResult(
+        visit, landed.quality, tuple(written), (*volume.notes, *landed.notes), time.monotonic() - started
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Landed:
+    """A registered scan."""
+
+    alignment: Alignment
+    uncropped: NDArray[np.float32]
+    cropped: NDArray[np.float32]
+    quality: Quality
+    start: NDArray[np.float64] | None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        if self.start is None:
+            return ()
+        return ("registered from a second start: from the centres of mass it did not pass the quality check",)
+
+
+def _register(
+    corrected: NDArray[np.float32],
+    volume: Volume,
+    template: Template,
+    scan: str | Path,
+    profile: Profile,
+    work_dir: str | Path | None,
+) -> _Landed:
+    """Register as Clinica does; where the result does not pass, once more from a searched start, keeping the better."""
+
+    def land(start: NDArray[np.float64] | None) -> _Landed:
+        with _stage("registration"):
+            alignment = registration.align(
+                corrected, volume.affine, template, profile=profile, start=start, work_dir=work_dir
+            )
+        with _stage("resample"):
+            uncropped = registration.warp(corrected, volume.affine, alignment.template_to_scan)
+            cropped = crop(uncropped).astype(np.float32, copy=False)
+            _require_contrast(cropped, f"{scan}: no part of it lies on the template after registration")
+            return _Landed(alignment, uncropped, cropped, assess(cropped), start)
+
+    failure: NeuroaugError | None = None
+    first: _Landed | None = None
+    try:
+        first = land(None)
+    except NeuroaugError as error:
+        failure = error
+    if first is not None and first.quality.passed:
+        return first
+    try:
+        second = land(find_start(corrected, volume.affine, template))
+    except NeuroaugError:
+        if failure is not None:
+            raise failure from None
+        assert first is not None
+        return first
+    if first is None or second.quality.pass_probability > first.quality.pass_probability:
+        return second
+    return first
 
 
 def complete_visit(
@@ -265,9 +321,11 @@ def _require_contrast(data: NDArray[np.float32], message: str) -> None:
         raise InputError(message)
 
 
-def _parameters(profile: Profile, n4_distance: int, volume: Volume) -> dict[str, Any]:
+def _parameters(
+    profile: Profile, n4_distance: int, volume: Volume, start: NDArray[np.float64] | None
+) -> dict[str, Any]:
     recipe = registration.recipe_of(profile, volume.voxel_mm)
-    command = registration.arguments(recipe, "PREFIX", "TEMPLATE", "SCAN")
+    command = registration.arguments(recipe, "PREFIX", "TEMPLATE", "SCAN", None if start is None else "START")
     return {
         "profile": profile,
         "n4": {
@@ -281,6 +339,7 @@ def _parameters(profile: Profile, n4_distance: int, volume: Volume) -> dict[str,
             "precision": "double" if recipe.double else "single",
             "template_mm": recipe.template_mm,
             "transform": "affine",
+            "start": "centres of mass" if start is None else np.round(start, 6).tolist(),
         },
         "interpolation": "linear",
         "crop": [[12, 181], [13, 221], [0, 179]],

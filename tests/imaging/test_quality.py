@@ -6,12 +6,12 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from neuroaug.imaging.grid import UNCROPPED, block_mean, crop
+from neuroaug.imaging.pose_search import normalized_mutual_information
 from neuroaug.imaging.quality import (
     Quality,
     assess,
     measure_coarse,
     motion_matrix,
-    normalized_mutual_information,
     probability,
     refine,
 )

@@ -4,10 +4,8 @@ import shutil
 
 import numpy as np
 import pytest
-from nibabel.orientations import apply_orientation as turn_axes
-from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from heads import mean_distance, pose, scan_of, small_template
 from scipy import ndimage
-from scipy.spatial.transform import Rotation
 
 from neuroaug.errors import InputError, StageError
 from neuroaug.imaging import bias, registration
@@ -15,7 +13,7 @@ from neuroaug.imaging.bias import correct_bias, shrink_factor
 from neuroaug.imaging.grid import UNCROPPED, Grid, block_mean
 from neuroaug.imaging.itk import read_affine, single_thread, to_ants
 from neuroaug.imaging.registration import Recipe, align, arguments, read_alignment, warp
-from neuroaug.imaging.template import Template, load_regions, load_template
+from neuroaug.imaging.template import load_regions, load_template
 
 single_thread()
 # The real stages on a coarse template: a second instead of a minute.
@@ -24,44 +22,12 @@ QUICK = Recipe(double=False, template_mm=1, shrink="2x1", smoothing_vox="0.5x0",
 
 @pytest.fixture(scope="module")
 def small():
-    """The packaged template at 8 mm."""
-    data, grid = load_template().data, UNCROPPED
-    for _ in range(3):
-        data, grid = block_mean(data), grid.halved()
-    return Template("small", data, np.array(grid.affine), "none")
+    return small_template()
 
 
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setitem(registration.RECIPES, "default", QUICK)
-
-
-def pose(degrees, shift):
-    matrix = np.eye(4)
-    matrix[:3, :3] = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
-    matrix[:3, 3] = shift
-    return matrix
-
-
-def scan_of(template, moved, codes, voxel=(6.0, 5.0, 5.5)):
-    """Scan the template's head after a motion, axes stored as `codes`: data, affine."""
-    low, high = np.array([-105, -140, -95.0]), np.array([105, 110, 125.0])
-    grid = np.diag([*voxel, 1.0])
-    grid[:3, 3] = low
-    shape = np.floor((high - low) / voxel).astype(int)
-    matrix = np.linalg.inv(template.affine) @ np.linalg.inv(moved) @ grid
-    data = ndimage.affine_transform(template.data, matrix[:3, :3], matrix[:3, 3], output_shape=tuple(shape), order=1)
-    turn = ornt_transform(io_orientation(grid), axcodes2ornt(tuple(codes)))
-    return np.ascontiguousarray(turn_axes(data, turn), dtype=np.float32), grid @ inv_ornt_aff(turn, data.shape)
-
-
-def brain_points(n=2000):
-    points = np.argwhere(load_regions()[1])[:: 1876000 // n]
-    return np.c_[points @ UNCROPPED.affine[:3, :3].T + UNCROPPED.affine[:3, 3], np.ones(len(points))]
-
-
-def mean_distance(first, second):
-    return np.linalg.norm((brain_points() @ (first - second).T)[:, :3], axis=1).mean()
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LAS", "PSR", "LIA"])

@@ -154,6 +154,24 @@ def test_the_same_scan_gives_the_same_bytes(done, quick, scan, tmp_path):
     assert one == two
 
 
+def test_a_scan_whose_header_names_the_wrong_axes_is_registered_from_a_second_start(done, quick, scan, tmp_path):
+    volume = read_volume(scan)
+    turn = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])  # on its back by the header
+    turned = tmp_path / "turned.nii.gz"
+    write_volume(turned, volume.data, turn @ volume.affine, space="scanner")
+    caps = new_caps(tmp_path / "caps")
+    result = process_visit(turned, caps, VISIT, profile="fast", resolutions=("1mm",))
+    assert result.quality.passed
+    assert any("second start" in note for note in result.notes)
+    start = json.loads(t1_linear_sidecar(caps, VISIT).read_text())["parameters"]["registration"]["start"]
+    assert np.linalg.det(np.array(start)[:3, :3]) == pytest.approx(1, abs=1e-4)
+    upright = json.loads(t1_linear_sidecar(done[0], VISIT).read_text())
+    assert upright["parameters"]["registration"]["start"] == "centres of mass"
+    found = np.linalg.inv(turn) @ read_affine(t1_linear_affine(caps, VISIT))
+    centre = np.array([0, -20, 10, 1.0])
+    np.testing.assert_allclose(found @ centre, read_affine(t1_linear_affine(done[0], VISIT)) @ centre, atol=1)
+
+
 def test_clinicadl_reads_every_resolution(done, tmp_path):
     import clinicadl.io.bids as bids
 
