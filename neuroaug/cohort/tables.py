@@ -333,11 +333,11 @@ def _diagnosis(record: _Record, columns: _Columns, quantity: str = "diagnosis") 
 
 
 def _oasis_diagnosis(record: _Record, columns: _Columns) -> str | None:
-    """CN for a CDR of 0, AD above; Clinica's ``diagnosis`` is n/a for CDR 0.5, so it is not looked at."""
+    """CN for a CDR of 0, AD above; Clinica's ``diagnosis`` is n/a for CDR 0.5, so it comes last."""
     cdr = columns.number(record, "cdr")
     baseline = _diagnosis(record, columns, "diagnosis at baseline")
     if cdr is None:
-        return baseline
+        return baseline or _diagnosis(record, columns)
     if cdr not in (0, 0.5, 1, 2, 3):
         raise _bad_value(record, "cdr", str(cdr), "expected 0, 0.5, 1, 2 or 3")
     diagnosis = "AD" if cdr > 0 else "CN"

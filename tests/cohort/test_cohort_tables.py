@@ -136,10 +136,12 @@ def oasis(folder: Path) -> None:
         sub-OASIS10003 OAS1_0003_MR1 F 4 73 AD R
         sub-OASIS10004 OAS1_0004_MR1 M n/a 28 n/a R
         sub-OASIS10022 OAS1_0022_MR1 M 1 80 AD R
+        sub-OASIS10030 OAS1_0030_MR1 F 2 78 n/a R
         """,
     )
-    for name, cdr, diagnosis in (("1", "0.0", "CN"), ("3", "0.5", "n/a"), ("4", "n/a", "n/a"), ("22", "n/a", "n/a")):
-        participant = f"sub-OASIS1{int(name):04d}"
+    visits = ((1, "0.0", "CN"), (3, "0.5", "n/a"), (4, "n/a", "n/a"), (22, "n/a", "n/a"), (30, "n/a", "AD"))
+    for number, cdr, diagnosis in visits:
+        participant = f"sub-OASIS1{number:04d}"
         sessions(folder, participant, f"session_id cdr_global MMS diagnosis\nses-M000 {cdr} 29 {diagnosis}")
 
 
@@ -147,9 +149,9 @@ def test_oasis_cdr_of_a_half_is_ad_though_its_diagnosis_is_missing(tmp_path):
     oasis(tmp_path)
     visits, cohort = read_visits(tmp_path)
     assert cohort == "oasis1"
-    # CDR 0, CDR 0.5, never given a CDR, and a CDR known from diagnosis_bl alone.
-    assert list(visits["diagnosis"]) == ["CN", "AD", None, "AD"]
-    assert list(visits["cdr"]) == [0.0, 0.5, None, None]
+    # CDR 0, CDR 0.5, never given a CDR; without a CDR, what diagnosis_bl or the visit's own diagnosis says.
+    assert list(visits["diagnosis"]) == ["CN", "AD", None, "AD", "AD"]
+    assert list(visits["cdr"]) == [0.0, 0.5, None, None, None]
 
 
 def test_oasis_with_clinicas_diagnosis_alone_is_refused(tmp_path):
