@@ -249,6 +249,18 @@ class Generator(nn.Module):
             The training images, each once, in any batches.
         """
 
+    @torch.no_grad()
+    def _of_all(
+        self, batches: Iterable[Tensor], function: Callable[[Tensor], tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """Two tensors of every training image, (N, ...), in evaluation mode and full precision, on the CPU."""
+        was_training = self.training
+        self.eval()
+        parts = [tuple(t.cpu() for t in function(x.to(self.device))) for x in batches]
+        self.train(was_training)
+        first, second = (torch.cat(part) for part in zip(*parts, strict=True))
+        return first, second
+
     def metric_contrast(self) -> MetricContrast:
         """Compare the log-density that is sampled from at the centroids and at typical points of the prior."""
         return metric_contrast(self.metric, self.centroids)

@@ -135,7 +135,6 @@ class RHVAE(Generator):
 
     # -- metric -----------------------------------------------------------------------------
 
-    @torch.no_grad()
     def update_metric(self, batches: Iterable[Tensor]) -> None:
         """Compute centroids and factors of all training images, in evaluation mode and full precision.
 
@@ -144,18 +143,11 @@ class RHVAE(Generator):
         batches : iterable of Tensor, shape (B, 1, X, Y, Z)
             The training images, each once, in any batches.
         """
-        was_training = self.training
-        self.eval()
-        centroids, factors = [], []
-        for x in batches:
-            x = x.to(self.device)
-            centroids.append(self.encode(x)[0].cpu())
-            factors.append(self.factors(x).cpu())
-        self.train(was_training)
+        centroids, factors = self._of_all(batches, lambda x: (self.encode(x)[0], self.factors(x)))
         self.set_metric_tensors(
             {
-                "centroids": torch.cat(centroids),
-                "factors": torch.cat(factors),
+                "centroids": centroids,
+                "factors": factors,
                 "temperature": torch.tensor(self.config.temperature, dtype=torch.float64),
                 "regularization": torch.tensor(self.config.regularization, dtype=torch.float64),
             }

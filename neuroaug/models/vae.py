@@ -63,7 +63,6 @@ class VAE(Generator):
 
     # -- metric -----------------------------------------------------------------------------
 
-    @torch.no_grad()
     def update_metric(self, batches: Iterable[Tensor]) -> None:
         """Compute the posterior metric of all training images: rho is the largest distance to a nearest neighbour.
 
@@ -72,12 +71,8 @@ class VAE(Generator):
         batches : iterable of Tensor, shape (B, 1, X, Y, Z)
             The training images, each once, in any batches.
         """
-        was_training = self.training
-        self.eval()
-        codes = [tuple(t.cpu() for t in self.encode(x)) for x in batches]
-        self.train(was_training)
-        means = torch.cat([mean for mean, _ in codes])
-        variances = torch.cat([log_variance for _, log_variance in codes]).exp()
+        means, log_variances = self._of_all(batches, self.encode)
+        variances = log_variances.exp()
         if len(means) > MAX_CENTROIDS:
             chosen = medoids(means, MAX_CENTROIDS)
             means, variances = means[chosen], variances[chosen]
