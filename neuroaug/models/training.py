@@ -56,6 +56,7 @@ class _Task:
     split_hash: str
     hardware: Hardware
     needed: footprint.Footprint
+    tune: bool = True
 
 
 def resolve(config: GeneratorConfig, batch_size: int) -> GeneratorConfig:
@@ -89,6 +90,7 @@ def train(
     typed_batch: int | None = None,
     max_minutes: float | None = None,
     checkpoint_seconds: float = 30.0,
+    tune: bool = True,
     say: Callable[[str], None] = print,
 ) -> Generator:
     """Train one generator on the images of one label, or go on where an earlier call was stopped.
@@ -124,6 +126,9 @@ def train(
         Stop after this time and take the best so far.
     checkpoint_seconds : float
         Least time between two checkpoints.
+    tune : bool
+        Tune every sampler that the model allows at the end. Without, each is tuned when it first draws, to the same
+        settings, and nothing of it is stored.
     say : callable
         Told what the user should know.
 
@@ -172,7 +177,7 @@ def train(
         checkpoint_seconds=checkpoint_seconds,
         max_seconds=None if max_minutes is None else 60 * max_minutes,
     )
-    task = _Task(plan, out, label, grid, source, lineage, split_hash, hardware, needed)
+    task = _Task(plan, out, label, grid, source, lineage, split_hash, hardware, needed, tune)
     launch(_train_in_process, task, hardware, out, config.precision)
     return load_model(out)
 
@@ -214,7 +219,7 @@ def _finish(model: Generator, outcome: Outcome, task: _Task) -> None:
     plan = task.plan
     model = model.cpu().eval()
     contrast = model.metric_contrast()
-    model.sampler_settings = tune_step_size(model)
+    model.sampler_settings = tune_step_size(model) if task.tune else {}
     model.training_record = {
         "identity": plan.identity,
         "seed": plan.seed,
