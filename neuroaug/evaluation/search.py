@@ -267,7 +267,8 @@ def _collect(
 ) -> Path:
     rows = []
     for i, spec in enumerate(specs):
-        values = [_value(_fold(out, i, j), inputs) for j in range(config.folds)]
+        places = [_fold(out, i, j) for j in range(config.folds)]
+        values = [_value(path, inputs) for path in places]
         known = [value for value in values if value is not None]
         if len(known) < config.folds:
             raise InputError(f"{out}: draw {i} has {len(known)} of {config.folds} folds; start the search again")
@@ -278,6 +279,7 @@ def _collect(
                 "balanced_accuracy_mean": float(np.mean(known)),
                 "balanced_accuracy_std": float(np.std(known, ddof=1)),
                 **{f"fold_{j}": value for j, value in enumerate(known)},
+                "failure": next((why for path in places if (why := read_json(path).get("failure"))), None),
             }
         )
     table = pd.DataFrame(rows)

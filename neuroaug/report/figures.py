@@ -97,6 +97,68 @@ def training_curves(histories: Mapping[str, Mapping[str, NDArray]], phantom: boo
     return _png(figure, phantom)
 
 
+def learning_curves(cells: Mapping[str, Sequence[Mapping[str, NDArray]]], phantom: bool) -> bytes:
+    """Plot losses and validation balanced accuracy over the epochs, two panels a cell, four cells a row.
+
+    Parameters
+    ----------
+    cells : mapping of str to sequence of mappings
+        By the name of the cell, its runs: columns epoch, training_loss, validation_loss and
+        validation_balanced_accuracy.
+    phantom : bool
+        Whether to say that the data are phantoms.
+    """
+    n_columns = min(4, len(cells))
+    n_rows = -(-len(cells) // n_columns)
+    figure = _figure(0.6 + 2.6 * n_columns, 0.3 + 2.9 * n_rows)
+    axes = np.atleast_2d(figure.subplots(2 * n_rows, n_columns, squeeze=False))
+    for k, (name, runs) in enumerate(cells.items()):
+        above, below = axes[2 * (k // n_columns), k % n_columns], axes[2 * (k // n_columns) + 1, k % n_columns]
+        for column, style in (("training_loss", "-"), ("validation_loss", "--")):
+            _curves(above, runs, column, style, COLOURS[0 if column == "training_loss" else 1])
+        _curves(below, [{**r, "y": 100 * r["validation_balanced_accuracy"]} for r in runs], "y", "-", COLOURS[2])
+        for run in runs:
+            accuracy = run["validation_balanced_accuracy"]
+            if np.isfinite(accuracy).any():
+                best = int(np.nanargmax(accuracy))
+                below.plot([run["epoch"][best]], [100 * accuracy[best]], "o", color=COLOURS[2], markersize=3)
+        below.axhline(50, color="0.5", linewidth=0.8, linestyle=":")
+        below.set_ylim(0, 103)
+        above.set_ylim(bottom=0)
+        above.set_title(_wrapped(name), fontsize=7.5)
+        below.set_xlabel("epoch", fontsize=7)
+        if k % n_columns == 0:
+            above.set_ylabel("loss", fontsize=7)
+            below.set_ylabel("balanced acc., %", fontsize=7)
+    for panel in axes.ravel():
+        panel.tick_params(labelsize=7)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        if not panel.lines:
+            panel.set_visible(False)
+    return _png(figure, phantom, dpi=90)
+
+
+def _curves(axes: Any, runs: Sequence[Mapping[str, NDArray]], column: str, style: str, colour: str) -> None:
+    """Draw each run thin and their mean thick; runs that are not as long as the longest end where they end."""
+    n = max(len(run["epoch"]) for run in runs)
+    stacked = np.full((len(runs), n), np.nan)
+    for row, run in zip(stacked, runs, strict=True):
+        row[: len(run[column])] = run[column]
+        if len(runs) > 1:
+            axes.plot(run["epoch"], run[column], style, color=colour, linewidth=0.5, alpha=0.45)
+    known = np.isfinite(stacked).any(axis=0)
+    mean = np.nanmean(stacked[:, known], axis=0)
+    marker = "." if known.sum() < 5 else None
+    axes.plot(np.arange(1, n + 1)[known], mean, style, color=colour, linewidth=1.6, marker=marker)
+
+
+def _wrapped(name: str) -> str:
+    import textwrap
+
+    return textwrap.fill(name, 30)
+
+
 def _fit(axes: Any, values: NDArray) -> None:
     """Show the later course: the first epochs may be orders of magnitude away."""
     if values.size < 10:

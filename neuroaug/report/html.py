@@ -11,7 +11,7 @@ from pathlib import Path
 from neuroaug import __version__
 from neuroaug.errors import NeuroaugError
 from neuroaug.files import read_tsv, write_text
-from neuroaug.report import evaluation_sections, generator_sections, study_sections
+from neuroaug.report import classifier_sections, evaluation_sections, generator_sections, study_sections
 from neuroaug.report.content import Section
 from neuroaug.report.verdict import Verdict, judge
 from neuroaug.resources import packaged
@@ -20,6 +20,8 @@ from neuroaug.study import Study
 SECTIONS: tuple[tuple[str, str, Callable[[Study, Section, bool], None]], ...] = (
     ("results", "Results", evaluation_sections.results),
     ("comparisons", "Comparisons with real images alone", evaluation_sections.comparisons),
+    ("training", "Training of the classifiers", classifier_sections.training),
+    ("search", "Search of the optimised network", classifier_sections.search),
     ("images", "Real and synthetic images side by side", generator_sections.images),
     ("generators", "Generators", generator_sections.generators),
     ("draws", "Draws", generator_sections.draws),

@@ -187,6 +187,8 @@ def fill(root, phantom=True):
         proof = [("train/CN", "no participant in common", "test", 3, 6, 0, "passed")]
         columns = ["generator", "check", "against", "n_learned_from", "n_against", "n_found", "result"]
         write_tsv(root / "evaluation" / cell / "leakage.tsv", pd.DataFrame(proof, columns=columns))
+        for run in range(2):
+            fill_run(root / "evaluation" / cell / f"run-{run}", rng, n_epochs=4 + run)
     write_tsv(root / "results.tsv", pd.DataFrame(rows))
     write_tsv(root / "comparisons.tsv", pd.DataFrame([
         comparison(CELLS[1], -0.12, 0.031, 0.19, 0.9), comparison(CELLS[2], -0.05, 0.1, 0.25, 0.4),
@@ -195,7 +197,26 @@ def fill(root, phantom=True):
         root / "evaluation" / "detectable.tsv",
         pd.DataFrame([{"cell": CELLS[1], "test_set": "test", "detectable": 0.23456789}]),
     )
+    draws = pd.DataFrame({
+        "draw": range(7), "n_blocks": 3, "dropout": 0.123456, "balanced_accuracy_std": 0.05,
+        "balanced_accuracy_mean": [0.5, 0.6, 0.7123, 0.7, 0.5, 0.4, 0],
+        "fold_0": 0.5, "fold_1": 0.6, "failure": [None] * 6 + ["diverged"],
+    })  # fmt: skip
+    write_tsv(root / "search" / "4mm" / "draws.tsv", draws)
+    write_tsv(root / "search" / "4mm" / "lineage.tsv", pd.DataFrame({"participant_id": people["train"]}))
     return Study.open(root)
+
+
+def fill_run(folder, rng, n_epochs):
+    history = {"epoch": range(1, n_epochs + 1), "steps": range(5, 5 * n_epochs + 1, 5)}
+    for name in ("training_loss", "validation_loss", "validation_balanced_accuracy"):
+        history[name] = rng.random(n_epochs)
+    write_tsv(folder / "history.tsv", pd.DataFrame(history))
+    write_json(
+        folder / "run.json",
+        {"n_training_images": 30, "epochs": n_epochs, "gradient_steps": 5 * n_epochs, "best_epoch": 3, "seconds": 90.0,
+         "best_validation_balanced_accuracy": 0.625, "device": "cpu"},
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +259,7 @@ def test_a_finished_study_has_no_section_missing(page):
 
 def test_title_and_every_figure_say_phantom(page):
     assert "phantom" in page.titles[0]
-    assert len(page.images) == 5
+    assert len(page.images) == 6
     for image in page.images:
         assert image["alt"].startswith("Phantom data.")
     assert page.text.count("Phantom data.") >= 5
@@ -256,6 +277,17 @@ def test_results_are_the_tables_numbers(page):
     assert "real + 12 synthetic per label" in page.text
     assert "+3.1" in page.text
     assert "[-12.0, +19.0]" in page.text
+
+
+def test_classifiers_show_their_curves_steps_and_search(page):
+    (curves,) = [image["alt"] for image in page.images if "Learning curves" in image["alt"]]
+    for name in ("real: 2 runs of 5 epochs", "12 synthetic per label only: 2 runs", "real + 12 synthetic per label: 2"):
+        assert name in curves
+    assert "4 to 5 20 to 25 3 62.5 1.5 cpu" in page.text  # epochs, steps, best epoch, accuracy there, minutes
+    assert "the best of 7 draws in 2 folds" in page.text
+    assert "2 3 0.123 71.2 ± 5.0 3 3 0.123 70.0 ± 5.0" in page.text  # best first
+    assert "1 draw(s) diverged" in page.text
+    assert "chosen on the 6 real participants of the training set alone" in page.text
 
 
 def test_verdict_gives_difference_interval_and_meaning(page):
@@ -305,6 +337,8 @@ def test_a_torn_file_costs_its_section_and_is_named(study, tmp_path):
         "results": "results.tsv",
         "comparisons": "comparisons.tsv",
         "generators": "models/train/CN/history.csv",
+        "training": "evaluation/train_baseline_4mm_real/run-0/history.tsv",
+        "search": "search/4mm/draws.tsv",
         "participants": "splits/test.tsv",
         "draws": "synthetic/train/AD/participants.tsv",
         "preprocessing": "caps/qc.tsv",
