@@ -13,6 +13,7 @@ from neuroaug.imaging import bids as raw
 from neuroaug.imaging import caps as layout
 from neuroaug.imaging.bids import Refusal, Selection
 from neuroaug.imaging.caps import Visit
+from neuroaug.imaging.quality import calibration
 from neuroaug.imaging.records import Record, read_record, sidecar_record
 from neuroaug.imaging.request import Request
 
@@ -154,8 +155,16 @@ def judge(request: Request, job: Job) -> Job | Record:
     Returns
     -------
     Job or Record
-        What is to be done; or the record of a visit that is done or failed and stays so.
+        What is to be done; or the record of a visit that is done or failed and stays so. Where the registration
+        stands but its verdict was reached under another calibration, the visit is only judged again.
     """
+    state = _state(request, job)
+    if isinstance(state, Record) and state.status == "ok" and state.quality.get("calibration") != calibration():
+        return replace(job, kind="complete", source=_image_of(request.caps, job.visit))
+    return state
+
+
+def _state(request: Request, job: Job) -> Job | Record:
     record = read_record(request.target, job.visit)
     if record is not None and record.status == "failed":
         same = record.parameters == request.parameters and same_input(job.source, record.input)

@@ -263,7 +263,7 @@ class _Run:
         files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.suffix != ".json"}
         before = read_record(self._request.target, job.visit)
         if job.kind == "complete" and before is not None and before.status == "ok":
-            return replace(before, files=files, quality=before.quality or result.get("quality", {}))
+            return replace(before, files=files, quality=result.get("quality", {}))
         if job.kind == "complete" and (ours := sidecar_record(self._request.caps, job.visit)) is not None:
             return replace(ours, files=files, quality=result.get("quality", {}))
         parameters = self._request.parameters if job.kind == "process" else planning.CLINICAS

@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from neuroaug.files import sha256_json
 from neuroaug.imaging.grid import GRIDS, block_mean, crop
 from neuroaug.imaging.pose_search import about, climb, motion, normalized_mutual_information, to_bins
 from neuroaug.imaging.template import load_regions, load_template
@@ -27,7 +28,15 @@ THRESHOLD = 0.5
 LIMITS = (-3.5645, -2.4989, -0.8321, 0.9264)
 SLOPES = (6.675, 5.9, 13.744, 104.923)
 
+# Of the four figures: raised when they are measured in another way.
+MEASURE_VERSION = 1
+
 Array = NDArray[np.float64]
+
+
+def calibration() -> str:
+    """Name how verdicts are reached now; a verdict under another name is to be reached again."""
+    return sha256_json([MEASURE_VERSION, LIMITS, SLOPES, THRESHOLD])[:8]
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,8 @@ class Quality:
         Whether the probability reaches the threshold.
     moved_mm, gain, dice : float
         The other figures (see the module).
+    calibration : str
+        From `calibration`.
     """
 
     score: float
@@ -52,6 +63,7 @@ class Quality:
     moved_mm: float
     gain: float
     dice: float
+    calibration: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,4 +208,6 @@ def assess(cropped: NDArray[np.floating]) -> Quality:
     """
     figures = measure(cropped)
     p = probability(figures)
-    return Quality(figures["nmi"], p, p >= THRESHOLD, figures["moved_mm"], figures["gain"], figures["dice"])
+    return Quality(
+        figures["nmi"], p, p >= THRESHOLD, figures["moved_mm"], figures["gain"], figures["dice"], calibration()
+    )

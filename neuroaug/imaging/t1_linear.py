@@ -219,7 +219,7 @@ def complete_visit(
     resolutions: Sequence[str] = ("1mm", "2mm"),
     out: str | Path | None = None,
 ) -> VisitResult:
-    """Add what a registered visit lacks: the smaller copies and the sidecar. Nothing that is there is redone.
+    """Add what a registered visit lacks: the copies and the sidecar, and judge it. No image that is there is redone.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ def complete_visit(
     resolutions : sequence of {"1mm", "2mm", "4mm"}
         Copies wanted.
     out : path-like, optional
-        Another CAPS to write to, where the first is read-only.
+        Another CAPS to write to, where the first is read-only: it receives what the first lacks.
 
     Raises
     ------
@@ -239,6 +239,7 @@ def complete_visit(
     """
     started = time.monotonic()
     target = Path(out) if out is not None else Path(caps_folder)
+    places = {Path(caps_folder), target}
     with _stage("read"):
         source, cropped, notes = _registered_image(caps_folder, visit)
     with _stage("resample"):
@@ -246,22 +247,26 @@ def complete_visit(
     written: list[Path] = []
     try:
         with _stage("write"):
-            if "1mm" in resolutions and out is None and not caps.t1_linear_image(caps_folder, visit).exists():
-                written.append(caps.t1_linear_image(caps_folder, visit))
+            absent = [r for r in resolutions if not any(caps.t1_linear_image(f, visit, r).exists() for f in places)]
+            if "1mm" in absent:
+                written.append(caps.t1_linear_image(target, visit))
                 write_volume(written[-1], cropped, GRIDS["1mm"].affine)
-            absent = [r for r in resolutions if r != "1mm" and not caps.t1_linear_image(target, visit, r).exists()]
             written += _write_copies(target, visit, cropped, absent)
             path = caps.t1_linear_sidecar(target, visit)
-            known = _known_sidecar(caps.t1_linear_sidecar(caps_folder, visit)) or {
-                "pipeline": "t1-linear, not by neuroaug",
-                "input": {"sha256": sha256_file(source)},
-                "registration_score": quality.score,
-                "quality": asdict(quality),
-                "versions": versions(*PACKAGES),
-            }
+            known = (
+                _known_sidecar(path)
+                or _known_sidecar(caps.t1_linear_sidecar(caps_folder, visit))
+                or {
+                    "pipeline": "t1-linear, not by neuroaug",
+                    "input": {"sha256": sha256_file(source)},
+                    "versions": versions(*PACKAGES),
+                }
+            )
             files = {**known.get("files", {}), **{path.name: sha256_file(path) for path in written}}
-            if written or not path.exists():
-                write_json(path, {**known, "files": files, "seconds": known.get("seconds", _since(started))})
+            judged = {"registration_score": quality.score, "quality": asdict(quality)}
+            if written or not path.exists() or {**known, **judged} != known:
+                seconds = known.get("seconds", _since(started))
+                write_json(path, {**known, **judged, "files": files, "seconds": seconds})
                 written.append(path)
     except BaseException:
         for path in written:
@@ -285,8 +290,7 @@ def _registered_image(caps_folder: str | Path, visit: Visit) -> tuple[Path, NDAr
     """Read a visit's 1 mm image on the cropped grid."""
     for cropped, grid in ((True, GRIDS["1mm"]), (False, UNCROPPED)):
         path = caps.t1_linear_image(caps_folder, visit, cropped=cropped)
-        candidates = [path, path.with_suffix("")]  # .nii.gz, then .nii
-        for path in (p for p in candidates if p.is_file()):
+        if path.is_file():
             volume = read_volume(path)
             if not grid.matches(volume.data.shape, volume.affine):
                 raise InputError(

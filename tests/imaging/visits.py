@@ -10,7 +10,7 @@ from neuroaug.config import PreprocessingConfig
 from neuroaug.imaging import caps as layout
 from neuroaug.imaging import records
 from neuroaug.imaging.caps import Visit
-from neuroaug.imaging.grid import GRIDS
+from neuroaug.imaging.grid import GRIDS, UNCROPPED
 from neuroaug.imaging.nifti import write_volume
 
 FAST = PreprocessingConfig(profile="fast", resolutions=("1mm", "2mm", "4mm"))
@@ -24,6 +24,7 @@ from neuroaug.errors import InputError
 from neuroaug.files import write_bytes
 from neuroaug.imaging import caps
 from neuroaug.imaging.caps import Visit
+from neuroaug.imaging.quality import calibration
 
 def work(payload):
     visit = Visit(payload["participant_id"], payload["session_id"])
@@ -46,7 +47,7 @@ def work(payload):
             os.kill(os.getpid(), signal.SIGSEGV)
         (path.parent / ".tmp-1-torn").unlink()
     write_bytes(caps.t1_linear_sidecar(target, visit), b"{}")
-    quality = {"score": 1.2, "pass_probability": 0.9, "pass": True}
+    quality = {"score": 1.2, "pass_probability": 0.9, "pass": True, "calibration": calibration()}
     write_bytes(target / ".neuroaug" / "pictures" / f"{visit.stem}.webp", b"picture")
     return {"quality": quality, "notes": [], "seconds": 0.0}
 """
@@ -90,8 +91,8 @@ def many(root, n):
     return root
 
 
-def clinica_caps(root, version="0.11.0", n=1):
-    """A CAPS laid out as Clinica writes it, smooth blobs for heads."""
+def clinica_caps(root, version="0.11.0", n=1, cropped=True):
+    """A CAPS laid out as Clinica writes it, smooth blobs for heads; with `cropped` or uncropped images."""
     (root / "subjects").mkdir(parents=True)
     processing = [{"Name": "t1-linear", "ClinicaVersion": version, "Author": "a", "Machine": "m", "InputPath": "/i"}]
     (root / "dataset_description.json").write_text(
@@ -100,11 +101,13 @@ def clinica_caps(root, version="0.11.0", n=1):
              "Processing": processing}
         )
     )  # fmt: skip
-    grid = GRIDS["1mm"]
+    grid = GRIDS["1mm"] if cropped else UNCROPPED
     axes = np.meshgrid(*(np.linspace(-1, 1, length) for length in grid.shape), indexing="ij")
     for i in range(n):
         visit = Visit(f"sub-C{i}", "ses-M000")
         data = np.exp(-3 * sum(axis**2 for axis in axes)) * (100 + i)
-        write_volume(layout.t1_linear_image(root, visit), data.astype(np.float32), grid.affine, level=1)
+        write_volume(
+            layout.t1_linear_image(root, visit, cropped=cropped), data.astype(np.float32), grid.affine, level=1
+        )
         layout.t1_linear_affine(root, visit).write_bytes(b"affine")
     return root
