@@ -32,6 +32,34 @@ def test_help_loads_neither_torch_nor_ants():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_everything_is_there_without_the_extras():
+    code = (
+        "import sys, importlib, pkgutil\n"
+        "extras = ('pythae', 'pyraug', 'pytest', 'hypothesis', 'build', 'hatchling', 'ruff', 'mypy', 'importlinter')\n"
+        "sys.modules |= dict.fromkeys(extras)\n"
+        "import neuroaug\n"
+        "names = [m.name for m in pkgutil.walk_packages(neuroaug.__path__, 'neuroaug.')]\n"
+        "[importlib.import_module(name) for name in names if not name.endswith('__main__')]\n"
+        "from typer.testing import CliRunner\n"
+        "for verb in ('check', 'split', 'report'):\n"
+        "    result = CliRunner().invoke(neuroaug.cli.app, [verb, '--help'])\n"
+        "    assert result.exit_code == 0, result.output\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_split_and_report_load_no_deep_learning(tmp_path):
+    (tmp_path / "neuroaug.yaml").write_text("")
+    code = (
+        "import sys; from neuroaug.cli import app; from typer.testing import CliRunner;"
+        "heavy = ('torch', 'ants', 'monai', 'clinicadl'); sys.modules |= dict.fromkeys(heavy);"
+        "report = CliRunner().invoke(app, ['report', '.']); assert report.exit_code == 0, report.output;"
+        "split = CliRunner().invoke(app, ['split', 'nowhere']); assert 'no such' in split.output, split.output"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=tmp_path).returncode == 0
+    assert (tmp_path / "report.html").is_file()
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_with_an_example(cli, verb):
     code, output = cli(verb, "--help")
