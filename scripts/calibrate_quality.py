@@ -18,22 +18,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
+from head_scans import SOFT_TISSUE, T1W, read_labels
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from neuroaug.imaging import quality
-from neuroaug.imaging.grid import GRIDS, UNCROPPED, block_mean
+from neuroaug.imaging.grid import GRIDS, UNCROPPED, block_mean, crop
 from neuroaug.imaging.nifti import read_volume
 from neuroaug.imaging.registration import RECIPES, align, warp
 from neuroaug.imaging.template import load_regions, load_template
 
 LIMIT_MM, LIMIT_DEG = 10.0, 10.0
-T1W = {2: 110, 3: 78, 4: 32, 5: 32, 7: 106, 8: 78, 10: 92, 11: 82, 12: 90, 13: 100, 14: 32, 15: 32, 16: 104, 17: 78}
-T1W |= {18: 78, 24: 28, 26: 78, 28: 95, 41: 110, 42: 78, 43: 32, 44: 32, 46: 106, 47: 78, 49: 92, 50: 82, 51: 90}
-T1W |= {52: 100, 53: 78, 54: 78, 58: 78, 60: 95, 85: 95, 502: 40, 506: 30, 507: 85, 508: 60, 509: 65, 511: 75}
-T1W |= {512: 95, 514: 45, 515: 18, 516: 95, 530: 85}
 
 
 @dataclass
@@ -56,7 +52,7 @@ def draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         table[label] = 110 * level**gamma * (1 + 0.08 * rng.normal())
     image = block_mean(table[labels])
     texture = ndimage.gaussian_filter(rng.normal(size=image.shape), 2)
-    soft = block_mean((labels == 507).astype(np.float32)) > 0.5
+    soft = block_mean((labels == SOFT_TISSUE).astype(np.float32)) > 0.5
     image[soft] *= 1 + 0.3 * texture[soft] / texture.std()
     x, y, z = (np.linspace(-1, 1, n).reshape(np.roll([n, 1, 1], axis)) for axis, n in enumerate(image.shape))
     linear = rng.normal(0, 0.15, 6)
@@ -77,10 +73,9 @@ def register(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 def head_from_labels(path: Path, rng: np.random.Generator) -> Head:
     """Draw a head, register it, and measure how its labelled brain overlaps the template's."""
-    image = nib.load(path)
-    labels = np.asarray(image.dataobj).astype(np.int32)
-    affine = image.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
-    affine[:3, 3] = image.affine[:3, 3] + image.affine[:3, :3] @ np.full(3, 0.5)
+    labels, fine = read_labels(path)
+    affine = fine @ np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = fine[:3, 3] + fine[:3, :3] @ np.full(3, 0.5)
     data = draw(labels, rng)
     found = register(data, affine)
     brain = block_mean(((labels > 0) & (labels < 500) & (labels != 24) & (labels != 16)).astype(np.float32))
@@ -158,18 +153,37 @@ def coarse(head: Head, motion: np.ndarray) -> np.ndarray:
     return block_mean(warp(head.data, head.affine, head.template_to_scan @ motion, GRIDS["2mm"]))
 
 
+def is_good(row: dict[str, object]) -> bool:
+    """Whether the row is of a registration that should pass."""
+    return str(row["kind"]).startswith("good")
+
+
+def deface(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Blank what lies in front of and below a random plane through the face, off the brain, as defacing tools do."""
+    grid = GRIDS["4mm"].affine
+    _, y, z = (grid[i, i] * axis + grid[i, 3] for i, axis in enumerate(np.indices(image.shape)))
+    brain = block_mean(block_mean(crop(load_regions()[1]).astype(np.float32))) > 0.2
+    kept = ndimage.binary_dilation(brain, iterations=int(rng.integers(1, 4)))
+    slope, y_at_eyes = rng.uniform(0.8, 1.6), rng.uniform(55, 80)
+    return np.where((z < 5 + slope * (y - y_at_eyes)) & ~kept, 0, image).astype(np.float32)
+
+
 def poses(head: Head, rng: np.random.Generator, n_good: int, n_wrong: int) -> list[dict[str, object]]:
-    """Measure the figures at random residuals; every second wrong pose is first led to its own local optimum."""
+    """Measure the figures at random residuals.
+
+    Every fifth good one is defaced; every second wrong one is first led to its own local optimum.
+    """
     rows: list[dict[str, object]] = []
 
     def add(kind: str, motion: np.ndarray) -> None:
         shift, angle = error_of(motion)
-        figures = quality.measure_coarse(coarse(head, motion))
+        image = coarse(head, motion)
+        figures = quality.measure_coarse(deface(image, rng) if kind == "good, defaced" else image)
         rows.append({"head": head.name, "kind": kind, "shift_mm": shift, "angle_deg": angle, **figures})
 
-    for _ in range(n_good):
-        add("good", good_motion(rng))
-    while sum(row["kind"] != "good" for row in rows) < n_wrong:
+    for i in range(n_good):
+        add("good" if i % 5 else "good, defaced", good_motion(rng))
+    while sum(not is_good(row) for row in rows) < n_wrong:
         kind, motion = wrong_motion(rng)
         if rng.random() < 0.5:
             parameters, _, _ = quality.refine(coarse(head, motion), rounds=12)
@@ -188,7 +202,7 @@ def fit(rows: list[dict[str, object]]) -> dict[str, object]:
     not need, and with them what protects against other mistakes; half way keeps all four.
     """
     x = np.array([quality.features(row) for row in rows])  # type: ignore[arg-type]
-    good = np.array([row["kind"] == "good" for row in rows])
+    good = np.array([is_good(row) for row in rows])
     worst = x[good].min(axis=0)
     limits = (worst + np.median(x[~good], axis=0)) / 2
     slopes = np.log(0.98 / 0.02) / (worst - limits)
@@ -201,14 +215,14 @@ def fit(rows: list[dict[str, object]]) -> dict[str, object]:
 def judge(rows: list[dict[str, object]], name: str) -> None:
     """Print how many wrong poses are caught and how many good ones are refused."""
     p = np.array([quality.probability(row) for row in rows])  # type: ignore[arg-type]
-    good = np.array([row["kind"] == "good" for row in rows])
+    good = np.array([is_good(row) for row in rows])
     caught, refused = (p[~good] < quality.THRESHOLD).sum(), (p[good] < quality.THRESHOLD).sum()
     print(f"{name}: {caught}/{(~good).sum()} wrong poses caught, {refused}/{good.sum()} good ones refused")
     print(
         f"  lowest good probabilities {np.sort(p[good])[:4].round(4)}; highest wrong {np.sort(p[~good])[-4:].round(4)}"
     )
     for row, value in zip(rows, p, strict=True):
-        if (value < quality.THRESHOLD) == (row["kind"] == "good"):
+        if (value < quality.THRESHOLD) == is_good(row):
             print(
                 "  mistaken:", {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, round(value, 3)
             )
@@ -238,7 +252,7 @@ def main() -> None:
         head = head_from_scan(options.head) if options.scan else head_from_labels(options.head, rng)
         rows = poses(head, rng, *options.poses)
         options.out.write_text(json.dumps(rows, indent=1))
-        nmi = np.median([row["nmi"] for row in rows if row["kind"] == "good"])
+        nmi = np.median([row["nmi"] for row in rows if is_good(row)])
         print(f"{head.name}: Dice of the labelled brain {head.brain_dice:.3f}, median NMI of good poses {nmi:.4f}")
         return
     used = read_rows(options.used)

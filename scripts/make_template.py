@@ -44,7 +44,7 @@ def brain_mask() -> np.ndarray:
     """Lay nilearn's MNI152 2009a brain on the template's grid: symmetric, one filled component."""
     import nilearn
 
-    image = nib.load(Path(nilearn.__path__[0]) / BRAIN)
+    image = nib.Nifti1Image.from_filename(Path(nilearn.__path__[0]) / BRAIN)
     data = np.asarray(image.dataobj, dtype=np.float32)
     # Both grids are 1 mm and aligned with the axes: the step between them is a whole number of voxels.
     offset = np.asarray(UNCROPPED.affine[:3, 3] - image.affine[:3, 3])

@@ -3,8 +3,8 @@
 Four figures are measured at 4 mm, on the cropped image alone, so that images that Clinica wrote are judged alike:
 the normalised mutual information with the template over the brain and a rim of 8 mm; how far the head moves, and how
 much is gained, when the pose is refined by a second, independent search; and the Dice of the head's outline with the
-template's. A product of logistic factors, one a figure, turns them into a probability; docs/registration-quality.md
-tells how they were fitted.
+template's, leaving out the face, which many data sets have removed. A product of logistic factors, one a figure, turns
+them into a probability; docs/registration-quality.md tells how they were fitted.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from neuroaug.imaging.template import load_regions, load_template
 
 RIM_VOXELS = 2
 STEPS_MM = (8.0, 4.0, 2.0)
+# In MNI space the face lies in front of and below the line z = FACE_MM[0] + FACE_MM[1] y, and off the brain.
+FACE_MM = (-65.0, 1.067)
 THRESHOLD = 0.5
 
 # Of `features`, fitted by scripts/calibrate_quality.py: where each criterion is at one half, and how steep it is.
@@ -74,6 +76,7 @@ class _Reference:
     bins: NDArray[np.int64]  # (n,) bin of the template's intensity at the points
     centre: Array  # (3,) of the brain, voxel indices
     head: NDArray[np.bool_]
+    not_face: NDArray[np.bool_]  # where outlines are compared
 
 
 @lru_cache(maxsize=1)
@@ -89,7 +92,11 @@ def _reference() -> _Reference:
     # Every second voxel, as on a chessboard: half the time, and the figures hardly change.
     region &= np.indices(region.shape).sum(axis=0) % 2 == 0
     points = np.argwhere(region).astype(np.float64)
-    return _Reference(points, to_bins(template[region]), np.argwhere(brain).mean(axis=0), _head(template))
+    grid = GRIDS["4mm"].affine
+    _, y, z = (grid[i, i] * axis + grid[i, 3] for i, axis in enumerate(np.indices(brain.shape)))
+    near_brain = ndimage.binary_dilation(brain, iterations=RIM_VOXELS)
+    not_face = (z >= FACE_MM[0] + FACE_MM[1] * y) | near_brain
+    return _Reference(points, to_bins(template[region]), np.argwhere(brain).mean(axis=0), _head(template), not_face)
 
 
 def _head(volume: NDArray[np.floating]) -> NDArray[np.bool_]:
@@ -172,7 +179,8 @@ def measure(cropped: NDArray[np.floating]) -> dict[str, float]:
 def measure_coarse(image: NDArray[np.float32]) -> dict[str, float]:
     """Do `measure` from the 4 mm copy, (42, 52, 44), which is all that it looks at."""
     parameters, start, best = refine(image)
-    head, expected = _head(image), _reference().head
+    where = _reference().not_face
+    head, expected = _head(image) & where, _reference().head & where
     dice = 2 * float((head & expected).sum()) / max(float(head.sum() + expected.sum()), 1.0)
     return {
         "nmi": start,
