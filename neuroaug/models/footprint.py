@@ -23,6 +23,9 @@ WORKING_SHARE = 1.25
 """Measured memory of an image (slope of the peak over the batch, conv3d) over the sum of what is known to be kept: the
 convolutions' own buffers."""
 
+LARGEST_FACTOR = 100_000
+"""Entries d (d + 1) / 2 of a metric factor above which the latent dimension is what does not fit."""
+
 CHECKPOINT_COPIES = 7
 """On disk at once: weights and moments twice (the old ones go when the new ones are complete), and the best weights."""
 
@@ -126,6 +129,9 @@ def _advice(config: GeneratorConfig, needed: Footprint, batch_size: int, availab
         return "close other programs"
     if fits >= 2:
         return f"a batch of {fits} would fit (--batch-size {fits})"
+    d = config.latent_dim
+    if config.model == "rhvae" and d * (d + 1) // 2 > LARGEST_FACTOR:
+        return f"lower --latent-dim: the metric has d (d + 1) / 2 = {d * (d + 1) // 2:,} entries an image"
     if config.network != "conv3d":
         return "use network: conv3d, a machine with more memory, or a coarser resolution"
     return "lower generator.width or use a coarser resolution"

@@ -25,13 +25,18 @@ def one_of(option: str, value: str | None, known: Sequence[str]) -> str | None:
     raise InputError(f"{option} {value}: unknown; choose one of {', '.join(known)}")
 
 
+# Options that are not called like their setting.
+_TYPED_AS = {"max_epochs": "epochs"}
+
+
 def _update(section: Any, values: dict[str, Any]) -> Any:
     typed = {name: value for name, value in values.items() if value is not None}
     try:
         return type(section).model_validate({**section.model_dump(), **typed})
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0]).replace("_", "-")
+        field = str(first["loc"][0])
+        name = _TYPED_AS.get(field, field).replace("_", "-")
         raise InputError(f"--{name} {first.get('input')}: {first['msg']}") from None
 
 

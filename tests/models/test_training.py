@@ -336,6 +336,13 @@ def test_a_batch_too_large_for_the_memory_is_answered_with_one_that_fits():
     footprint.check_memory(config, needed, 7, available, "cpu")
 
 
+def test_a_metric_too_large_for_the_memory_is_said_to_be_the_metric():
+    config = TINY.model_copy(update={"latent_dim": 5000})
+    needed = footprint.estimate(config, SHAPE)
+    with pytest.raises(ResourceError, match=r"lower --latent-dim: .* = 12,502,500 entries"):
+        footprint.check_memory(config, needed, 1, 10**9, "cpu")
+
+
 def test_out_of_memory_in_a_step_becomes_advice(tmp_path, monkeypatch):
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory")
