@@ -6,13 +6,13 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from neuroaug.errors import InputError
-from neuroaug.files import read_tsv
+from neuroaug.files import read_json, read_tsv
 from neuroaug.imaging.bids_filter import passes
 from neuroaug.imaging.caps import Visit, normalize_participant, normalize_session
 
@@ -168,6 +168,7 @@ def find_scans(
     bids, selection = Path(bids), selection or Selection()
     folders = _participant_folders(bids)
     listed, refusals = _listed_participants(bids)
+    refusals += _description(bids)
     scans: list[Scan] = []
     seen: set[Visit] = set()
     root = bids.resolve()
@@ -195,7 +196,8 @@ def find_scans(
     selection.require_known(seen, names | listed, bids)
     for visit in sorted((selection.visits or frozenset()) - seen):
         refusals.append(Refusal(visit.participant_id, visit.session_id, "select", "no such visit in the BIDS folder"))
-    kept = {r for r in refusals if selection.concerns(r)}
+    # The rows go into the CAPS, which names no folder of this machine.
+    kept = {replace(r, reason=r.reason.replace(f"{bids}/", "")) for r in refusals if selection.concerns(r)}
     return sorted(scans, key=lambda scan: scan.visit), sorted(kept)
 
 
@@ -258,6 +260,18 @@ def _listed_participants(bids: Path) -> tuple[set[str], list[Refusal]]:
             reason = f"participants.tsv: {times} rows for this participant; keep one"
             refusals.append(Refusal(participant, "n/a", "tables", reason))
     return listed, refusals
+
+
+def _description(bids: Path) -> list[Refusal]:
+    """Tell of a ``dataset_description.json`` that cannot be read."""
+    path = bids / "dataset_description.json"
+    if not path.exists():
+        return []
+    try:
+        read_json(path)
+    except InputError as error:
+        return [Refusal("n/a", "n/a", "tables", str(error))]
+    return []
 
 
 def _session_table(folder: Path) -> list[Scan | Refusal]:
@@ -330,6 +344,10 @@ def _choose(visit: Visit, session: Path, root: Path, query: Mapping[str, Any]) -
         raise InputError(f"none of {len(images)} T1w image(s) passes the BIDS filter: {_some(i.name for i in images)}")
     image = chosen[0]
     _inside(image, root)
+    sidecar = image.with_name(image.name.split(".")[0] + ".json")
+    # Its content is not used, but where it is torn, who says that the image is whole? An empty one says nothing.
+    if sidecar.exists() and sidecar.stat().st_size:
+        read_json(sidecar)
     others = [path.name for path in chosen[1:]]
     note = f"{len(chosen)} T1w images; took the first, {image.name}, and not {_some(others)}" if others else ""
     return Scan(visit, image, note)

@@ -72,8 +72,16 @@ def broken_visits(root, good):
     scan(root, "sub-session", "ses-M_00")
     (root / "sub-nosession" / "anat").mkdir(parents=True)
     shutil.copy(good, root / "sub-nosession" / "anat" / "sub-nosession_T1w.nii.gz")
+    scan(root, "sub-json", content=raw).with_suffix("").with_suffix(".json").write_text('{"EchoTime": 0.0')
+    scan(root, "sub-tsv", content=b"")
+    (root / "sub-tsv" / "sub-tsv_sessions.tsv").write_text("")
+    (root / "dataset_description.json").write_text("[")
     (root / "participants.tsv").write_text("participant_id\nsub-absent\n../../outside\n")
     return {
+        ("sub-json", "ses-M000"): "not readable as JSON",
+        ("sub-tsv", "n/a"): "not readable as a tab-separated table",
+        ("sub-tsv", "ses-M000"): "empty",
+        ("n/a", "n/a"): "dataset_description.json: not readable as JSON",
         ("sub-truncated", "ses-M000"): "truncated",
         ("sub-corrupt", "ses-M000"): "corrupt",
         ("sub-empty", "ses-M000"): "empty",
@@ -105,6 +113,7 @@ def test_every_kind_of_broken_visit_is_told_by_its_reason(tmp_path, raw_head, ca
     assert "Traceback" not in "".join(capfd.readouterr()) + caplog.text
     assert {path.name for path in tmp_path.iterdir()} == around | {"caps"}
     assert sorted(Path.cwd().iterdir()) == here
+    assert str(tmp_path) not in (caps / "failures.tsv").read_text()
     assert not list(caps.glob("subjects/*"))
 
 

@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from visits import command, many, tree
+from visits import command, failures, many, scan, tree
 
 from neuroaug.imaging import caps as layout
 from neuroaug.imaging import records
@@ -62,3 +62,24 @@ def test_an_interrupt_leaves_whole_visits_only(tmp_path, stand_in, monkeypatch, 
     assert all(records.read_record(caps, visit).status == "ok" for visit in begun)
     assert {p.name for p in caps.glob("subjects/*")} == {visit.participant_id for visit in begun}
     assert not list((caps / ".neuroaug" / "locks").iterdir())
+
+
+def test_two_hundred_visits_are_all_accounted_for_though_workers_crash_at_random(tmp_path, stand_in):
+    """A visit whose worker crashes is one row of failures.tsv, and nothing of it stays; all others are done."""
+    bids, caps, chance = tmp_path / "bids", tmp_path / "caps", random.Random(7)
+    content = {f"sub-{i:03d}": b"crash" if chance.random() < 0.08 else f"scan {i}".encode() for i in range(200)}
+    for participant, data in content.items():
+        scan(bids, participant, content=data)
+    crashed = {participant for participant, data in content.items() if data == b"crash"}
+    assert 8 < len(crashed) < 30
+    summary = preprocess(caps, bids=bids, n_procs=3, **stand_in)
+    assert (summary.n_ok, summary.n_failed) == (200 - len(crashed), len(crashed))
+    rows = failures(caps)
+    assert {participant for participant, _ in rows} == crashed
+    assert all(stage == "crash" and "SIGSEGV" in reason for stage, reason in rows.values())
+    there = {path.name for path in (caps / "subjects").iterdir()}
+    assert there == set(content) - crashed
+    assert {visit.participant_id for visit in records.passed_visits(caps)} == there
+    assert not list(caps.rglob(".tmp-*"))
+    again = preprocess(caps, bids=bids, n_procs=3, **stand_in)
+    assert (again.n_ok, again.n_failed, again.n_skipped) == (0, len(crashed), len(there))
