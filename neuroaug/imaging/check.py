@@ -235,8 +235,10 @@ def _check_bids(root: Path, visits: list[tuple[str, list[str]]]) -> Iterator[Fin
         yield Finding(".", "error", str(error).removeprefix(f"{root}: "), "see the BIDS specification")
         refusals = []
     for row in refusals:
-        place = "/".join(part for part in (row.participant_id, row.session_id) if part != "n/a") or "participants.tsv"
-        yield Finding(place, "error", row.reason.replace(f"{root}/", ""), "correct it, or leave the visit out")
+        file, _, _ = row.reason.partition(":")
+        if not file.endswith(".json"):  # these are looked at below
+            place = "/".join(part for part in (row.participant_id, row.session_id) if part != "n/a") or file
+            yield Finding(place, "error", row.reason, "correct it, or leave the visit out")
     yield from check_participants(root, Finding)
     for participant in sorted(path for path in root.glob("sub-*") if path.is_dir()):
         yield from check_sessions(root, participant, Finding)

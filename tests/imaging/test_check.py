@@ -128,6 +128,17 @@ def test_every_planted_fault_of_a_bids_folder_is_found_at_once(bids, tmp_path):
     assert "2 rows for this session" in told
 
 
+def test_a_torn_json_file_is_one_finding_at_its_place(bids):
+    for path in (bids / "dataset_description.json", bids / "sub-2/ses-M000/anat/sub-2_ses-M000_T1w.json"):
+        path.write_text('{"Name": "x')
+    findings = check(bids)
+    assert [f.path for f in findings] == [
+        "dataset_description.json",
+        "sub-2/ses-M000/anat/sub-2_ses-M000_T1w.json",
+    ]
+    assert all(f.severity == "error" and "not readable as JSON" in f.message for f in findings)
+
+
 def test_every_planted_fault_of_a_caps_is_found_at_once(caps):
     one, two, three = (Visit(f"sub-{i}", "ses-M000") for i in (1, 2, 3))
     first = layout.t1_linear_image(caps, one, "4mm")
