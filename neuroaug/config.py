@@ -22,6 +22,12 @@ Steps = Literal["epochs", "matched"]
 
 OPTIMISED = "optimised"  # the network that `neuroaug search` finds
 PUBLISHED_OPTIMISED_EPOCHS = 50
+CLASSIFIERS = (
+    "baseline",
+    OPTIMISED,
+    *(f"densenet{n}" for n in (121, 169, 201, 264)),
+    *(f"resnet{n}" for n in (10, 18, 34, 50, 101, 152, 200)),
+)
 
 _DATA = r"real|synthetic-\d+|real\+synthetic-\d+|real\+classical|real\+classical\+synthetic-\d+"
 _CELL = re.compile(
@@ -253,16 +259,26 @@ class StudyConfig(_Section):
         return self
 
     def cell(self, name: str) -> Cell:
-        """A cell from its full name, or from its ``<data>`` alone with this study's defaults."""
+        """A cell from its full name, or from its ``<data>`` alone with this study's defaults.
+
+        Raises
+        ------
+        InputError
+            If the name does not follow the pattern, or there is no such network.
+        """
         if re.fullmatch(_DATA, name):
-            return Cell(
+            cell = Cell(
                 split=self.split.default,
                 network=self.evaluation.network,
                 resolution=self.resolution,
                 data=name,
                 steps=self.evaluation.steps,
             )
-        return Cell.parse(name)
+        else:
+            cell = Cell.parse(name)
+        if cell.network.lower() not in CLASSIFIERS:
+            raise InputError(f"cell '{name}': no network '{cell.network}'; choose one of {', '.join(CLASSIFIERS)}")
+        return cell
 
     def cells(self) -> tuple[Cell, ...]:
         """The cells asked for, in order, each once."""

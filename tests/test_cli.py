@@ -108,6 +108,27 @@ def test_an_unknown_key_of_the_study_is_refused_with_the_nearest(cli, tmp_path):
     assert "unknown key 'resolutoin'; did you mean 'resolution'?" in output
 
 
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("evaluation.cells=[train-7_baseline_2mm_real]", "no set 'train-7'; add 7 to split.subsets"),
+        ("caps=nowhere", "caps:"),
+        ("tables=nowhere", "tables:"),
+        ("bids=nowhere", "bids:"),
+        ("evaluation.rnus=5", "did you mean 'runs'?"),
+    ],
+)
+def test_a_run_is_refused_before_anything_is_made(cli, tmp_path, typed, message):
+    (tmp_path / "caps").mkdir()
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "c.yaml").write_text("caps: ../caps\ntables: ../tables\n")
+    code, output = cli("run", "c.yaml", "--set", typed)
+    assert code == 2, output
+    assert len(output.strip().splitlines()) == 1
+    assert message in output
+    assert not (tmp_path / "c").exists()
+
+
 def test_values_of_a_list_option_may_stand_side_by_side():
     from typer.main import get_command
 

@@ -38,6 +38,10 @@ def test_a_written_configuration_reads_back_the_same(tmp_path):
         ({"generator": {"latent_dims": 3}}, r"unknown key 'generator.latent_dims'; did you mean 'latent_dim'\?"),
         ({"resolution": "3mm"}, r"resolution: .*'1mm', '2mm' or '4mm'"),
         ({"evaluation": {"cells": ["rael"]}}, r"cell 'rael': not understood"),
+        (
+            {"evaluation": {"cells": ["train_nonet_2mm_real"]}},
+            r"cell 'train_nonet_2mm_real': no network 'nonet'; choose",
+        ),
         ({"labels": ["AD", "AD"]}, r"labels must be distinct"),
         ({"evaluation": {"runs": 0}}, r"evaluation.runs: .*greater than or equal to 1"),
     ],

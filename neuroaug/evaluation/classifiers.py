@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from neuroaug.config import ClassifierSpec
+from neuroaug.config import CLASSIFIERS, ClassifierSpec
 from neuroaug.errors import InputError
 
 CHANNELS = (8, 16, 32, 64, 128)
@@ -155,10 +155,7 @@ def build(name: str, shape: Sequence[int], spec: ClassifierSpec | None = None) -
         return searched(shape, spec)
     network = _monai(name.lower())
     if network is None:
-        raise InputError(
-            f"network '{name}': unknown; choose baseline, optimised, densenet121, densenet169, densenet201, "
-            "densenet264, resnet10, resnet18, resnet34, resnet50, resnet101, resnet152 or resnet200"
-        )
+        raise InputError(f"network '{name}': unknown; choose one of {', '.join(CLASSIFIERS)}")
     return network
 
 

@@ -85,6 +85,7 @@ def run(
             return _dry_run(_rooted(content, folder), Path(scratch), cores, profile)
     if lost := _absent(Study(folder, content)):
         raise InputError(f"{lost[0]}; give it in the YAML file, or with --set")
+    _require_sets(Study(folder, content))
     _prepare(folder, content)
     with _sole_run(folder) as lock:
         code = _snakemake(folder, cores, profile, lock)
@@ -128,7 +129,19 @@ def _absent(study: Study) -> list[str]:
     for name, external in study.config.external.items():
         named.append((f"external.{name}.caps", study.path(external.caps)))
         named.append((f"external.{name}.tables", study.path(external.tables)))
-    return [f"{key}: {path}: no such file or folder" for key, path in named if path is not None and not path.exists()]
+    # Without its "..": the study's folder, from which they count, may not be there yet.
+    found = [(key, Path(os.path.normpath(path))) for key, path in named]
+    return [f"{key}: {path}: no such file or folder" for key, path in found if not path.exists()]
+
+
+def _require_sets(study: Study) -> None:
+    """Refuse a cell whose training set the split will not hold, before hours of preprocessing."""
+    made = {"train", *(f"train-{k}" for k in study.config.split.subsets)}
+    made |= {path.stem for path in study.splits.glob("train-*.tsv")}
+    for cell in study.config.cells():
+        if cell.split not in made:
+            k = cell.split.removeprefix("train-")
+            raise InputError(f"cell {cell.name}: no set '{cell.split}'; add {k} to split.subsets")
 
 
 def _prepare(folder: Path, content: StudyConfig) -> None:

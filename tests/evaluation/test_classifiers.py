@@ -90,7 +90,7 @@ def test_searched_network_follows_its_specification():
 
 
 def test_unknown_network_and_missing_search_result_are_said_in_one_line():
-    with pytest.raises(InputError, match="network 'alexnet': unknown; choose baseline"):
+    with pytest.raises(InputError, match="network 'alexnet': unknown; choose one of baseline"):
         classifiers.build("alexnet", (16, 20, 18))
     with pytest.raises(InputError, match="run 'neuroaug search' first"):
         classifiers.build("optimised", (16, 20, 18))
