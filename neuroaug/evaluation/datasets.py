@@ -20,6 +20,7 @@ from neuroaug.evaluation.images import Images
 from neuroaug.evaluation.steps import epoch_order
 
 IMAGE, LABEL = "image", "label"
+MAPPED_BYTES = 256 * 2**20  # read before mapped pages are given back
 
 
 class Item(dict):
@@ -123,6 +124,7 @@ class VolumeDataset(Dataset):
         self.order: NDArray[np.int64] = np.arange(len(images))
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="images") if read_ahead else None
         self._next: tuple[tuple[int, ...], Future[VolumeBatch]] | None = None
+        self._mapped = 0
         if seed is not None:
             self.set_epoch(1)
 
@@ -174,7 +176,12 @@ class VolumeDataset(Dataset):
 
     def _read(self, places: tuple[int, ...]) -> VolumeBatch:
         positions = self.order[list(places)]
-        voxels = torch.from_numpy(self.images.stored(positions)).unsqueeze(1)
+        stored = self.images.stored(positions)
+        self._mapped += stored.nbytes
+        if self._mapped > MAPPED_BYTES:
+            self.images.release()
+            self._mapped = 0
+        voxels = torch.from_numpy(stored).unsqueeze(1)
         if self.pin_memory:
             voxels = voxels.pin_memory()
         items = [

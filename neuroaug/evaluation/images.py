@@ -11,6 +11,7 @@ Real and synthetic images take the same path, so that storage cannot tell them a
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +74,17 @@ class Images:
         """Stored voxels of some images, (B, X, Y, Z), in the order asked and the caches' dtype."""
         rows = [self.caches[self.cache_of[p]].images[self.row_of[p]] for p in positions]
         return np.stack(rows)
+
+    def release(self) -> None:
+        """Give mapped pages back; they stay in the system's cache, and are mapped again when read.
+
+        Otherwise a job's resident memory grows to the size of the set (16 GB for 20000 images at 2 mm),
+        and schedulers that count mapped files kill it.
+        """
+        for cache in self.caches:
+            mapped = getattr(cache.images, "_mmap", None)
+            if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+                mapped.madvise(mmap.MADV_DONTNEED)
 
     def sha256(self) -> str:
         """Checksum of who is in it, with which label and which voxels; names of folders do not enter."""

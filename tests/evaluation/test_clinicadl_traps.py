@@ -182,11 +182,11 @@ def fitted_with_order(monkeypatch, tmp_path, train, validation, chosen):
 
     with monkeypatch.context() as patch:
         patch.setattr(VolumeDataset, "_read", spy)
-        patch.setattr(training, "build_model", keep)
         # Validation images under other names, since ClinicaDL refuses to test on validation participants.
         names = validation.table["participant_id"].str.replace("sub-", "sub-other")
         copies = dataclasses.replace(validation, table=validation.table.assign(participant_id=names))
-        fitted = training.fit(train, validation, chosen, maps=tmp_path / "maps", tests={"test": copies})
+        task = training.Task(build_model=keep)
+        fitted = training.fit(train, validation, chosen, maps=tmp_path / "maps", tests={"test": copies}, task=task)
     return seen, start, fitted
 
 
