@@ -92,6 +92,13 @@ def claim_visit(caps: Path, visit: Visit) -> Claim | None:
     return Claim.take(hidden(caps) / "locks" / f"{visit.stem}.lock")
 
 
+def sweep_claims(caps: Path) -> None:
+    """Remove the files of claims whose holders were killed; nobody loses one that is held."""
+    for path in (hidden(caps) / "locks").glob("*.lock"):
+        if (claim := Claim.take(path)) is not None:
+            claim.release()
+
+
 def claim_when_free(caps: Path, visit: Visit, poll_s: float = 0.5) -> Claim:
     """Claim one visit, waiting for the process that holds it."""
     while (claim := claim_visit(caps, visit)) is None:

@@ -19,7 +19,7 @@ from neuroaug.imaging import plan as planning
 from neuroaug.imaging.bids import Refusal, select
 from neuroaug.imaging.bids_filter import read_filter
 from neuroaug.imaging.caps import Visit
-from neuroaug.imaging.claims import Claim, claim_visit, hidden, scratch_folder, tables_lock
+from neuroaug.imaging.claims import Claim, claim_visit, hidden, scratch_folder, sweep_claims, tables_lock
 from neuroaug.imaging.limits import available_mb, interruptible
 from neuroaug.imaging.plan import Job, Plan
 from neuroaug.imaging.pool import Outcome, Pool, Task
@@ -143,6 +143,7 @@ def preprocess(
     _require_writable(request.target)
     with scratch_folder(_scratch_parent(request, work_dir)) as scratch:
         prepare_caps(request.target, **_description(request))
+        sweep_claims(request.target)
         pool = Pool(
             target,
             n_workers=n_workers,

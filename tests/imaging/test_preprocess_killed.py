@@ -83,3 +83,12 @@ def test_two_hundred_visits_are_all_accounted_for_though_workers_crash_at_random
     assert not list(caps.rglob(".tmp-*"))
     again = preprocess(caps, bids=bids, n_procs=3, **stand_in)
     assert (again.n_ok, again.n_failed, again.n_skipped) == (0, len(crashed), len(there))
+
+
+def test_the_claim_of_a_process_killed_after_its_visit_was_recorded_is_swept(tmp_path, bids, stand_in):
+    caps = tmp_path / "caps"
+    preprocess(caps, bids=bids, **stand_in)
+    before = tree(caps)
+    (caps / ".neuroaug" / "locks" / "sub-A_ses-M000.lock").touch()
+    assert preprocess(caps, bids=bids, **stand_in).n_skipped == 4
+    assert tree(caps) == before
