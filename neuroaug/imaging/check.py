@@ -175,7 +175,8 @@ def _look_at(
     try:
         volume = inspect_volume(path)
     except InputError as error:
-        yield Finding(shown, "error", str(error).removeprefix(f"{path}: "), fix)
+        message, _, hint = str(error).removeprefix(f"{path}: ").partition("; ")
+        yield Finding(shown, "error", message, hint or fix)
         return
     for note in volume.notes:
         yield Finding(shown, "warning", note, "look at the image in a viewer: which side is left?")
@@ -236,7 +237,7 @@ def _check_bids(root: Path, visits: list[tuple[str, list[str]]]) -> Iterator[Fin
         refusals = []
     for row in refusals:
         file, _, _ = row.reason.partition(":")
-        if not file.endswith(".json"):  # these are looked at below
+        if not (file.endswith((".json", ".tsv")) and "not readable" in row.reason):  # these are looked at below
             place = "/".join(part for part in (row.participant_id, row.session_id) if part != "n/a") or file
             yield Finding(place, "error", row.reason, "correct it, or leave the visit out")
     yield from check_participants(root, Finding)
