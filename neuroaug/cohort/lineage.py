@@ -26,6 +26,20 @@ MOST_NAMES = 20
 Visit = tuple[str, str]
 
 
+class LineageError(LeakageError):
+    """A cell leaks.
+
+    Attributes
+    ----------
+    proof : DataFrame
+        Every check of `check_cell`, those that failed as ``refused``.
+    """
+
+    def __init__(self, message: str, proof: pd.DataFrame) -> None:
+        super().__init__(message)
+        self.proof = proof
+
+
 def write_lineage(folder: str | Path, table: pd.DataFrame) -> None:
     """Write ``lineage.tsv``: the visits that a generator learned from.
 
@@ -133,9 +147,10 @@ def check_cell(
         _record(rows, faults, label, learned, found, TRAINING_SET, len(own))
         found = {"same split": _other_split(table, split_hash)}
         _record(rows, faults, label, learned, found, "split", len(own))
+    proof = pd.DataFrame(rows, columns=list(PROOF_COLUMNS))
     if faults:
-        raise LeakageError(f"leak: {'; '.join(faults)}; learn it again on this split's training set")
-    return pd.DataFrame(rows, columns=list(PROOF_COLUMNS))
+        raise LineageError(f"leak: {'; '.join(faults)}; learn it again on this split's training set", proof)
+    return proof
 
 
 def _visits(table: pd.DataFrame) -> list[Visit]:

@@ -108,7 +108,7 @@ def prove(
     Returns
     -------
     DataFrame
-        The checks, all passed; also in ``evaluation/<cell>/leakage.tsv``.
+        The checks, all passed; also in ``evaluation/<cell>/leakage.tsv`` (as are those of a refused cell).
 
     Raises
     ------
@@ -141,15 +141,20 @@ def prove(
             cell_train=own, forbidden=names, generators=learned, split_hash=split_hash, image_sha256=images
         )
 
-    proof = check(train, generators)
-    if searched is not None:
-        folder, own = searched
-        if (folder / lineage.FILE_NAME).is_file():
-            rows = check(own, [folder])
-            proof = pd.concat([proof, rows[rows["generator"] != lineage.TRAINING_SET]], ignore_index=True)
-        else:
-            log.warning("%s: no %s; on whom this network was chosen is not proved", folder, lineage.FILE_NAME)
-    write_tsv(study.cell(cell) / "leakage.tsv", proof)
+    path = study.cell(cell) / "leakage.tsv"
+    try:
+        proof = check(train, generators)
+        if searched is not None:
+            folder, own = searched
+            if (folder / lineage.FILE_NAME).is_file():
+                rows = check(own, [folder])
+                proof = pd.concat([proof, rows[rows["generator"] != lineage.TRAINING_SET]], ignore_index=True)
+            else:
+                log.warning("%s: no %s; on whom this network was chosen is not proved", folder, lineage.FILE_NAME)
+    except lineage.LineageError as error:
+        write_tsv(path, error.proof)  # an earlier proof holds no longer, and the report says so
+        raise
+    write_tsv(path, proof)
     return proof
 
 

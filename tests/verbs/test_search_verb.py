@@ -73,6 +73,10 @@ def test_a_network_chosen_on_a_test_participant_is_refused_by_name(searched):
     try:
         with pytest.raises(LeakageError, match="search/4mm: sub-T015 is in test"):
             prepare(searched, [Cell.parse(CELL)], [0])
+        proof = read_tsv(searched.root / "evaluation" / CELL / "leakage.tsv")
+        refused = proof[proof["result"] == "refused"]
+        assert set(refused["against"]) == {"test", "training set"}
+        assert set(refused["n_found"]) == {"1"}
     finally:
         write_tsv(path, honest)
 
