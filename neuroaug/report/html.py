@@ -88,7 +88,11 @@ def _verdict(study: Study) -> Verdict:
             read_tsv(study.comparisons, evaluation_sections.COMPARISON_COLUMNS) if study.comparisons.is_file() else None
         )
         verdict = judge(table)
-        return replace(verdict, cautions=tuple(evaluation_sections.cautions(study))) if verdict.sentences else verdict
+        return (
+            replace(verdict, cautions=tuple(evaluation_sections.cautions(study)))
+            if verdict.sentences or verdict.folded
+            else verdict
+        )
     except NeuroaugError as error:
         return Verdict("unknown", f"Not known: {error}")
 

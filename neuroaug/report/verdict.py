@@ -10,6 +10,7 @@ from neuroaug.config import Cell
 from neuroaug.report.content import data_text, percent, to_number
 
 ALPHA = 0.05
+MOST_SENTENCES = 8
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,15 @@ class Verdict:
     outcome : {"unknown", "helped", "hurt", "not shown", "mixed"}
     cautions : tuple of str
         What the study is too small to see.
+    folded : tuple of str
+        Of many comparisons, those that show nothing.
     """
 
     outcome: str
     headline: str
     sentences: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
+    folded: tuple[str, ...] = ()
 
 
 def judge(comparisons: pd.DataFrame | None) -> Verdict:
@@ -52,21 +56,24 @@ def judge(comparisons: pd.DataFrame | None) -> Verdict:
         return Verdict(
             "unknown", "Not known yet: no cell with synthetic images has been compared with its real-only cell."
         )
-    sentences = tuple(_sentence(kind, row) for kind, row in judged)
+    said = [(kind, _sentence(kind, row)) for kind, row in judged]
     n = len(judged)
+    many = n > MOST_SENTENCES
+    sentences = tuple(sentence for kind, sentence in said if not many or kind in ("helped", "hurt"))
+    folded = tuple(sentence for kind, sentence in said if many and kind not in ("helped", "hurt"))
     better, worse = (sum(kind == which for kind, _ in judged) for which in ("helped", "hurt"))
     of = f"in {{}} of {n} comparisons" if n > 1 else "in the one comparison made"
     if better and worse:
-        return Verdict(
-            "mixed", f"Mixed: synthetic images helped {of.format(better)} and hurt {of.format(worse)}.", sentences
-        )
-    if better:
-        return Verdict("helped", f"Synthetic images helped {of.format(better)}.", sentences)
-    if worse:
-        return Verdict("hurt", f"Synthetic images made the classifier worse {of.format(worse)}.", sentences)
-    return Verdict(
-        "not shown", "This study shows no difference between training with and without synthetic images.", sentences
-    )
+        outcome = "mixed"
+        headline = f"Mixed: synthetic images helped {of.format(better)} and hurt {of.format(worse)}."
+    elif better:
+        outcome, headline = "helped", f"Synthetic images helped {of.format(better)}."
+    elif worse:
+        outcome, headline = "hurt", f"Synthetic images made the classifier worse {of.format(worse)}."
+    else:
+        outcome = "not shown"
+        headline = "This study shows no difference between training with and without synthetic images."
+    return Verdict(outcome, headline, sentences, folded=folded)
 
 
 def _judge_row(row: pd.Series) -> str:

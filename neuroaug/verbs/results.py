@@ -39,7 +39,8 @@ def print_results(study: Study) -> None:
         )
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 150).print(table)
     verdict = judge(read_tsv(study.comparisons) if study.comparisons.is_file() else None)
-    for sentence in (verdict.headline, *verdict.sentences, *verdict.cautions):
+    rest = (f"{len(verdict.folded)} comparisons show no difference; they are in the report.",) if verdict.folded else ()
+    for sentence in (verdict.headline, *verdict.sentences, *rest, *verdict.cautions):
         print(sentence, flush=True)
 
 

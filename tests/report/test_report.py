@@ -391,6 +391,19 @@ def test_verdict_counts_every_comparison_not_the_best_one():
     assert "in 1 of 2 comparisons" in judge(table).headline
 
 
+def test_of_many_comparisons_those_that_show_something_are_said_and_the_rest_folded(study, tmp_path):
+    rows = [comparison(CELLS[1], 0.02, 0.1, 0.2, 0.01), *[comparison(CELLS[2], -0.1, 0.0, 0.1, 1.0)] * 9]
+    verdict = judge(pd.DataFrame(rows))
+    assert (len(verdict.sentences), len(verdict.folded)) == (1, 9)
+    assert "by more than chance explains" in verdict.sentences[0]
+    root = tmp_path / "study"
+    shutil.copytree(study.root, root)
+    write_tsv(root / "comparisons.tsv", pd.DataFrame(rows))
+    page = Page(write_report(Study.open(root)).read_text())
+    assert "9 further comparisons that show no difference" in page.text
+    assert "mostly go unseen" in page.text  # the cautions stay
+
+
 def test_cells_without_synthetic_images_do_not_answer_the_question():
     table = pd.DataFrame([comparison("train_baseline_4mm_real+classical", 0.02, 0.1, 0.2, 0.01)])
     assert judge(table).outcome == "unknown"
