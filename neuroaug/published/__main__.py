@@ -50,11 +50,17 @@ def table_names() -> list[str]:
     return [path.stem for path in page.configurations(shipped("pipelines") / "published")]
 
 
+def has_mode(workflow: Path, name: str, mode: str) -> bool:
+    """Whether a table has a ``smoke`` or ``full`` version."""
+    return mode in read_configuration(workflow / f"{name}.yaml")
+
+
 def _run(arguments: argparse.Namespace) -> int:
     workflow = shipped("pipelines") / "published"
-    names = arguments.tables or table_names()
+    mode = arguments.mode or ""
+    names = arguments.tables or [name for name in table_names() if not mode or has_mode(workflow, name, mode)]
     for name in names:
-        read_configuration(workflow / f"{name}.yaml")
+        read_configuration(workflow / f"{name}.yaml", mode)
     folder, out = arguments.folder.absolute(), arguments.out.absolute()
     if arguments.mode == "smoke" and arguments.out == OUT:
         out = folder / "smoke"

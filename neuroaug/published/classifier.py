@@ -31,7 +31,7 @@ from neuroaug.evaluation.model import (
     MeanCrossEntropy,
 )
 from neuroaug.evaluation.steps import derive_seed
-from neuroaug.evaluation.training import Settings, Task, fit
+from neuroaug.evaluation.training import Settings, Task, choose_device, fit
 from neuroaug.published import networks
 from neuroaug.published.images import LabelledImages
 
@@ -61,6 +61,8 @@ class Training:
         Images a step.
     learning_rate, weight_decay : float
         Of Adam.
+    device : str
+        ``cpu``; ``auto`` takes a GPU where there is one.
     """
 
     network: str = "small"
@@ -69,6 +71,7 @@ class Training:
     batch_size: int = 100
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
+    device: str = "cpu"
 
 
 class ManyClasses(Classifier):
@@ -250,7 +253,7 @@ def train(
         seed=seed,
         n_items=settings.validate_every * settings.batch_size,
         classical=False,
-        device=torch.device("cpu"),
+        device=choose_device(settings.device),
         bf16=False,
     )
     with tempfile.TemporaryDirectory(prefix="neuroaug-published-") as scratch:

@@ -20,6 +20,9 @@ LEVEL = 0.95
 LOWER_IS_BETTER = ("mmd", "kl")
 """How measures begin of which less is better."""
 
+NEITHER = ("gan-test",)
+"""How measures begin of which the nearest to a third figure is best (GAN-test: to the baseline's accuracy)."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -84,11 +87,16 @@ def student_interval(values: np.ndarray, further: int = 0) -> tuple[float, float
 
 
 def verdict(published: float, low: float, high: float, measure: str) -> str:
-    """``same`` where the interval holds the published figure, else ``better`` or ``worse``; ``n/a`` without either."""
+    """``same`` where the interval holds the published figure, else ``better`` or ``worse``; ``n/a`` without either.
+
+    For measures of which neither more nor less is better, ``higher`` or ``lower``.
+    """
     if any(math.isnan(x) for x in (published, low, high)):
         return "n/a"
     if low <= published <= high:
         return "same"
+    if measure.lower().startswith(NEITHER):
+        return "higher" if low > published else "lower"
     less_is_better = measure.lower().startswith(LOWER_IS_BETTER)
     return "better" if (low > published) != less_is_better else "worse"
 

@@ -54,6 +54,8 @@ def read_configuration(path: str | Path, mode: str = "") -> dict[str, Any]:
     missing = [name for name in ("table", "experiment", "runs", "datasets") if name not in (content or {})]
     if missing:
         raise InputError(f"{path}: {', '.join(missing)} missing; see the other tables' files")
+    if mode and mode not in content:
+        raise InputError(f"{path}: the table has no {mode} version; make it without --{mode}")
     if mode:
         content = overlaid(content, content.get(mode, {}))
         content["table"] = f"{content['table']}-{mode}"

@@ -58,6 +58,8 @@ def test_intervals_hold_what_they_promise():
         (90, 89, 91, "accuracy", "same"),
         (88, 89, 91, "accuracy", "better"),
         (92, 89, 91, "accuracy", "worse"),
+        (67, 80, 90, "GAN-test", "higher"),
+        (95, 80, 90, "GAN-test", "lower"),
         (7, 3, 5, "KL(q || p(z|x))", "better"),
         (1, 3, 5, "mmd", "worse"),
         (-93, -90, -88, "log p(x)", "better"),
