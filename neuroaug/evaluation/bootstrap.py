@@ -12,7 +12,8 @@ Percentiles of a bootstrap are too narrow with few participants: its variance is
 estimates and its tails are normal instead of Student's. Both are mended by reading further percentiles
 (Hesterberg 2015, "expanded percentile"), n being the number of participants of the smaller label. Where
 every participant of a label was classified alike in every run, resampling shows no spread at all; that
-label's accuracy is then drawn from its Jeffreys posterior.
+label's accuracy is then drawn from its Jeffreys posterior; so is balanced accuracy where every run says one
+label throughout.
 """
 
 from __future__ import annotations
@@ -117,17 +118,25 @@ class Resampling:
             return np.full(self.n_replicates, np.nan)
         correct = outcomes.correct[:, self.images[label]]
         if correct.min() == correct.max():
-            right, n = correct[0].sum(), correct.shape[1]
-            rng = generator(*self.key, "posterior", name, label)
-            return rng.beta(right + 0.5, n - right + 0.5, size=self.n_replicates)
+            return self._posterior(outcomes, name, label)
         return np.einsum("bn,bn->b", runs @ correct, weights)
+
+    def _posterior(self, outcomes: Outcomes, name: str, label: bool) -> np.ndarray:
+        """Draws from the Jeffreys posterior of the accuracy on one label, mean over runs; shape (B,)."""
+        correct = outcomes.correct[:, self.images[label]].mean(axis=0)
+        rng = generator(*self.key, "posterior", name, label)
+        return rng.beta(correct.sum() + 0.5, len(correct) - correct.sum() + 0.5, size=self.n_replicates)
 
     def replicates(self, outcomes: Outcomes, name: str) -> dict[str, np.ndarray]:
         """Replicates of balanced accuracy, sensitivity and specificity of a cell."""
         runs = self.runs(outcomes, name)
         sensitivity, specificity = (self._accuracy(outcomes, name, label, runs) for label in (True, False))
+        balanced = (sensitivity + specificity) / 2
+        if self.n_replicates > 1 and np.ptp(balanced) < 1e-12:
+            # Runs that say one label throughout, some AD and some CN: each scores 1/2 whoever is tested.
+            balanced = (self._posterior(outcomes, name, True) + self._posterior(outcomes, name, False)) / 2
         return {
-            "balanced_accuracy": (sensitivity + specificity) / 2,
+            "balanced_accuracy": balanced,
             "sensitivity": sensitivity,
             "specificity": specificity,
         }

@@ -93,17 +93,20 @@ def comparisons(study: Study, section: Section, phantom: bool) -> None:
         "An interval that contains zero means that the study cannot tell which is better. p (Holm) is corrected "
         "for the number of cells."
     )
-    rows = []
+    rows: dict[bool, list[list[object]]] = {True: [], False: []}
     for row in table.to_dict("records"):
         interval = f"[{percent(row['ci_low'], sign=True)}, {percent(row['ci_high'], sign=True)}]"
-        rows.append(
+        rows[row["metric"] == "balanced_accuracy"].append(
             [row["cell"], row["reference_cell"], row["test_set"], str(row["metric"]).replace("_", " "),
              percent(row["difference"], sign=True), interval, p_text(row["p"]), p_text(row["p_holm"])]
         )  # fmt: skip
     head = ("cell", "compared with", "test set", "measure", "difference, points", "95 % interval", "p", "p (Holm)")
-    if rows:
-        section.tables.append(make_table("Differences", head, rows, numeric=range(4, 8)))
-    else:
+    if rows[True]:
+        section.tables.append(make_table("Differences in balanced accuracy", head, rows[True], numeric=range(4, 8)))
+    if rows[False]:
+        caption = "Differences in sensitivity and specificity"
+        section.tables.append(make_table(caption, head, rows[False], numeric=range(4, 8), folded=True))
+    if table.empty:
         section.paragraphs.append("No cell has a real-only cell to be compared with.")
 
 
@@ -125,9 +128,11 @@ def cautions(study: Study) -> list[str]:
         table = read_tsv(path, ("cell", "test_set", "detectable"))
         sizes = [number for value in table["detectable"] if (number := to_number(value)) is not None]
         if sizes:
+            low, high = (f"{100 * size:.0f}" for size in (min(sizes), max(sizes)))
+            least = low if low == high else f"{low} to {high}"
             found.append(
-                f"With these participants and runs, a true difference smaller than {100 * min(sizes):.0f} points would "
-                "mostly go unseen (80 % power)."
+                f"With these participants and runs, a true difference smaller than {least} points"
+                f"{'' if low == high else ' (by the cell)'} would mostly go unseen (80 % power)."
             )
     return found
 

@@ -25,13 +25,14 @@ def print_results(study: Study) -> None:
     if study.config.phantom:
         title = f"{study.root.name} (phantom, not patients): mean over runs [95 % interval]"
     table = Table(title=title)
-    for name in ("training set", "test set", "runs", "n per label"):
+    for name in ("training set", "classifier", "test set", "runs", "n per label"):
         table.add_column(name)
     for measure in MEASURES:
         table.add_column(measure.replace("_", " "), justify="right")
     for row in results.itertuples():
         table.add_row(
-            f"{row.training_split} {row.data}",
+            f"{row.training_split} {row.data}" + (", equal steps" if row.steps == "matched" else ""),
+            f"{row.network} {row.resolution}",
             str(row.test_set),
             str(row.n_runs),
             f"{row.n_real_per_label} real, {row.n_synthetic_per_label} synthetic",

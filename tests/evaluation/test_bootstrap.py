@@ -94,6 +94,17 @@ def test_a_label_without_any_variation_still_has_an_interval():
     assert high == 1.0
 
 
+def test_runs_that_say_one_label_throughout_are_not_certain_to_score_one_half():
+    positive = np.arange(16) < 8
+    correct = np.array([positive, ~positive], dtype=float)  # one run says AD of everybody, the other CN
+    outcomes = Outcomes(tuple(map(str, range(16))), positive, correct, correct, np.zeros(2, dtype=int))
+    replicates = Resampling(positive, 0).replicates(outcomes, "cell")["balanced_accuracy"]
+    low, high = interval(replicates, 0.5, 8)
+    assert low < 0.4
+    assert high > 0.6
+    assert detectable(replicates, 8) > 0.1
+
+
 def test_auc_replicates_centre_on_the_auc_and_brier_on_the_score():
     rng = np.random.default_rng(1)
     score = np.clip(rng.normal(0.5, 0.2, (3, 60)) + 0.15 * (np.arange(60) < 25), 0, 1)
