@@ -217,7 +217,8 @@ class Loop:
         self._n_batch = 0
         # The metric of a step is that of the whole batch, wherever its images are.
         model.gather = lambda rows: processes.gather(rows, self._n_batch)
-        self.stopping = EarlyStopping(plan.config.patience)
+        # Between two evaluations of the ELBO there is nothing that could have become better.
+        self.stopping = EarlyStopping(max(plan.config.patience, plan.config.validate_every))
         self.best: dict[str, Tensor] = {}
         self._written = time.monotonic()
         self._write_cost = 0.0

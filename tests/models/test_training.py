@@ -206,6 +206,11 @@ def test_training_stops_by_patience_and_keeps_the_best_weights(tmp_path):
     assert list(history["epoch"]) == [1, 2, 3, 4]
 
 
+def test_patience_is_not_used_up_between_two_evaluations(tmp_path):
+    model = run(tmp_path / "m", config=TINY.model_copy(update={"max_epochs": 12, "patience": 1, "validate_every": 4}))
+    assert model.training_record["epochs"] > 4
+
+
 def test_max_minutes_ends_training_with_a_model(tmp_path):
     model = run(tmp_path / "m", config=TINY.model_copy(update={"max_epochs": 100_000}), max_minutes=0.1 / 60)
     assert model.training_record["stopped_by"] == "max_minutes"
