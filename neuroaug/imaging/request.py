@@ -99,10 +99,8 @@ def resolve(
 def _require_usable(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: not a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / layout.DESCRIPTION).exists():
-        if {path.name for path in folder.iterdir()} != {hidden(folder).name}:
-            layout.require_caps(folder)
-    elif (folder / layout.DESCRIPTION).exists():
+    # Another process may be making this very CAPS: its hidden folder and temporary names come before the description.
+    if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
         layout.require_caps(folder)
 
 
