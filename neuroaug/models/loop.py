@@ -212,7 +212,7 @@ class Loop:
         rate = plan.config.learning_rate
         if rate is None:
             raise ValueError("the plan's configuration must have a learning rate")
-        self.optimizer = torch.optim.Adam(self.parameters, lr=rate)
+        self.optimizer = torch.optim.Adam(self.parameters, lr=rate, fused=True)
         self.position = Position()
         self._n_batch = 0
         # The metric of a step is that of the whole batch, wherever its images are.
