@@ -92,6 +92,8 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise InputError(f"{path}: a folder, where a JSON file is expected") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from None
+    except RecursionError:
+        raise InputError(f"{path}: not readable as JSON (too deeply nested)") from None
 
 
 def write_tsv(path: str | os.PathLike[str], table: pd.DataFrame) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +18,7 @@ from neuroaug.files import read_json, read_tsv
 from neuroaug.imaging.bids_filter import passes
 from neuroaug.imaging.caps import Visit, normalize_participant, normalize_session
 
+MAX_STEM = 170  # a file name has 255 characters
 _IMAGE = re.compile(r"(?P<entities>.+)_T1w\.nii(?:\.gz)?", re.IGNORECASE)
 
 
@@ -178,11 +181,13 @@ def find_scans(
         try:
             normalize_participant(folder.name)
             _inside(folder, root)
+            own: list[Scan | Refusal] = [*_visits_of(folder, root, query or {}), *_session_table(folder)]
         except InputError as error:
             refusals.append(Refusal(_plain(folder.name), "n/a", "select", str(error)))
             continue
-        own: list[Scan | Refusal] = list(_visits_of(folder, root, query or {}))
-        own += _session_table(folder)
+        except OSError as error:
+            refusals.append(Refusal(folder.name, "n/a", "select", f"{folder.name}: cannot be read ({error.strerror})"))
+            continue
         seen |= {visit for s in own if (visit := _visit_seen(s)) is not None}
         if not own:
             own = [Refusal(folder.name, "n/a", "select", "no session folder in the BIDS folder, so no T1w image")]
@@ -229,7 +234,10 @@ def _participant_folders(bids: Path) -> list[Path]:
         raise InputError(f"{bids}: {'not a folder' if bids.exists() else 'no such folder'}; check --bids")
     if (bids / "subjects").is_dir():
         raise InputError(f"{bids}: looks like a CAPS (it has a folder 'subjects'), where a BIDS folder is expected")
-    folders = sorted(path for path in bids.iterdir() if path.name.startswith("sub-") and path.is_dir())
+    try:
+        folders = sorted(path for path in bids.iterdir() if path.name.startswith("sub-") and path.is_dir())
+    except OSError as error:
+        raise InputError(f"{bids}: cannot be read ({error.strerror}); check --bids") from None
     if not folders:
         raise InputError(f"{bids}: not a BIDS folder (no sub-<label> folder in it); check --bids")
     return folders
@@ -309,7 +317,7 @@ def _visits_of(folder: Path, root: Path, query: Mapping[str, Any]) -> Iterator[S
         except InputError as error:
             yield Refusal(folder.name, _plain(session.name), "select", str(error))
         except OSError as error:
-            reason = f"{session}: cannot be read ({error.strerror})"
+            reason = f"{error.filename or session}: cannot be read ({error.strerror})"
             yield Refusal(folder.name, _plain(session.name), "select", reason)
 
 
@@ -333,6 +341,8 @@ def _natural(path: Path) -> tuple[Any, ...]:
 
 
 def _choose(visit: Visit, session: Path, root: Path, query: Mapping[str, Any]) -> Scan:
+    if len(visit.stem) > MAX_STEM:
+        raise InputError(f"{visit.stem[:40]}...: too long for the names of files; shorten the ids")
     images = _images(session / "anat")
     if not images:
         raise InputError(f"no T1w image in {visit.participant_id}/{visit.session_id}/anat")
@@ -344,13 +354,17 @@ def _choose(visit: Visit, session: Path, root: Path, query: Mapping[str, Any]) -
         raise InputError(f"none of {len(images)} T1w image(s) passes the BIDS filter: {_some(i.name for i in images)}")
     image = chosen[0]
     _inside(image, root)
+    place = Path(os.path.realpath(image)).relative_to(root).parts
+    if place[0].startswith("sub-") and place[:2] != (visit.participant_id, visit.session_id):
+        raise InputError(f"{image.name}: a link to the scan of another visit, {'/'.join(place[:2])}; put its own there")
+    _regular(image)
     sidecar = image.with_name(image.name.split(".")[0] + ".json")
     # Its content is not used, but where it is torn, who says that the image is whole? An empty one says nothing.
     if sidecar.exists() and sidecar.stat().st_size:
         read_json(sidecar)
     others = [path.name for path in chosen[1:]]
     note = f"{len(chosen)} T1w images; took the first, {image.name}, and not {_some(others)}" if others else ""
-    return Scan(visit, image, note)
+    return Scan(visit, image, _plain(note) if note else "")
 
 
 def _entities(image: Path) -> dict[str, str]:
@@ -365,10 +379,18 @@ def _inside(path: Path, root: Path) -> None:
         raise InputError(f"{path.name}: a link that leads out of the BIDS folder; put the file itself there")
 
 
+def _regular(path: Path) -> None:
+    """Refuse a pipe, a socket or a device: reading one may never end. What else is wrong is told by its reader."""
+    with suppress(OSError):
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise InputError(f"{path.name}: a pipe, socket or device, where a file is expected")
+
+
 def _plain(value: object) -> str:
-    """Make a table's cell fit for another table: no tabs or line ends, ``n/a`` for missing."""
+    """Make a table's cell fit for another table: no tabs or line ends, UTF-8, ``n/a`` for missing."""
     text = "n/a" if value is None or value != value else " ".join(str(value).split())
-    return text or "n/a"
+    return text.encode(errors="surrogateescape").decode(errors="replace") or "n/a"
 
 
 def _some(names: Iterable[str], at_most: int = 5) -> str:

@@ -24,6 +24,7 @@ MIN_VOXELS = 8
 VOXEL_MM = (0.3, 6.0)
 MAX_SHEAR = 0.02  # cosine between two axes
 MAX_BYTES = 8 * 1024**3  # of the voxels, as stored
+MAX_ORIGIN_MM = 1e5  # of the first voxel; beyond some 1e20, ITK crashes
 COMPRESSION = 3
 _GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK = 1 << 17  # what ISA-L decompresses into the processor's cache
@@ -158,10 +159,13 @@ def check_affine(path: Path, affine: NDArray[np.float64]) -> None:
     Raises
     ------
     InputError
-        Non-finite, singular, sheared, or a voxel size outside 0.3-6 mm.
+        Non-finite, singular, sheared, more than 100 m away, or a voxel size outside 0.3-6 mm.
     """
     if not np.isfinite(affine).all():
         raise InputError(f"{path}: the affine holds non-finite values; the header's orientation is broken")
+    if np.abs(affine[:3, 3]).max() > MAX_ORIGIN_MM:
+        place = ", ".join(f"{x:.3g}" for x in affine[:3, 3])
+        raise InputError(f"{path}: the first voxel lies at ({place}) mm; the header's orientation is broken")
     size = np.linalg.norm(affine[:3, :3], axis=0)
     shown = " x ".join(f"{s:.3g}" for s in size)
     # The volume of the voxel relative to a box of the same edges: 0 where axes are parallel.
@@ -235,6 +239,8 @@ def _read_checked(path: Path) -> _Stored:
         head = stream.read(_HEADER_BYTES)
         kind, header = _read_header(path, head)
         shape = _check_shape(path, header)
+        if not -1 < float(header["vox_offset"]) < MAX_BYTES:
+            raise InputError(f"{path}: its header says that the voxels begin at byte {float(header['vox_offset']):g}")
         offset = max(int(header["vox_offset"]), kind.header_class.sizeof_hdr)
         needed = offset + int(np.prod(shape)) * header.get_data_dtype().itemsize
         content = bytearray(head)

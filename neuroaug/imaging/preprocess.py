@@ -24,6 +24,7 @@ from neuroaug.imaging.limits import available_mb, interruptible
 from neuroaug.imaging.plan import Job, Plan
 from neuroaug.imaging.pool import Outcome, Pool, Task
 from neuroaug.imaging.records import (
+    FAILURES,
     Record,
     prepare_caps,
     read_record,
@@ -39,6 +40,7 @@ log = logging.getLogger("neuroaug")
 
 TARGET = "neuroaug.imaging.visit:work"
 _TABLES_EVERY_S = 10.0
+_REFUSALS_SHOWN = 100
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,10 @@ class _Run:
     def go(self, pool: Pool) -> None:
         for note in self._plan.notes:
             log.info("%s", note)
+        for row in self._plan.refusals[:_REFUSALS_SHOWN]:
+            log.warning("%s %s: %s: %s", row.participant_id, row.session_id, row.stage, row.reason)
+        if (more := len(self._plan.refusals) - _REFUSALS_SHOWN) > 0:
+            log.warning("and %d more refused: see %s", more, self._request.target / FAILURES)
         target = self._request.target
         update_tables(
             target, {**self._plan.done, **self._plan.failed}, self._plan.refusals, planned=self._plan.concerns

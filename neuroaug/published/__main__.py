@@ -88,7 +88,7 @@ def main(words: list[str] | None = None) -> int:
             return 0
         settings = read_configuration(arguments.config, "" if arguments.mode == "none" else arguments.mode)
         if arguments.verb == "job":
-            run_job(settings, arguments.dataset, arguments.run, arguments.folder)
+            print(run_job(settings, arguments.dataset, arguments.run, arguments.folder))
         else:
             from neuroaug.published import figures
 

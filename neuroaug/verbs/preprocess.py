@@ -59,6 +59,8 @@ def preprocess(
         dry_run=dry_run,
         part=parse_shard(part),
     )
+    if dry_run:
+        return 0
     log.info(
         "%s: %d visits done, %d failed, %d were done before",
         out or caps,
