@@ -2,7 +2,8 @@
 
 Every generator's folder, and every synthetic CAPS drawn from it, holds ``lineage.tsv``. Participant ids
 alone prove little: a copy of a test image under another name is still the test image, so the checksums of
-the images' voxels are compared as well.
+the images' voxels are compared as well, and so is what they look like: a copy that was saved with fewer
+bits, or mirrored, has another checksum.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neuroaug.cohort.near_copies import near_copies
 from neuroaug.errors import InputError, LeakageError
 from neuroaug.files import read_tsv, write_tsv
 
@@ -95,6 +97,7 @@ def check_cell(
     generators: Sequence[str | Path],
     split_hash: str,
     image_sha256: Mapping[Visit, str],
+    thumbprints: Mapping[Visit, str] | None = None,
 ) -> pd.DataFrame:
     """Prove that nothing in a cell was learned from anyone whom the cell is tested or validated on.
 
@@ -110,6 +113,9 @@ def check_cell(
         `SplitFolder.hash` of the split that the sets come from.
     image_sha256 : mapping of (participant_id, session_id) to str
         Checksum of the voxels of every visit of the sets (`neuroaug.imaging.cache.voxel_sha256`).
+    thumbprints : mapping of (participant_id, session_id) to str, optional
+        `near_copies.thumbprint` of the same images. Training images that look like one of a set up to rounding
+        are then refused too. It is enough to look at these: a generator learned from them, by checksum.
 
     Returns
     -------
@@ -134,6 +140,13 @@ def check_cell(
         raise InputError(f"lineage: no checksum of the image of {' '.join(unknown[0])}; nothing can be proved without")
     for name, visits in sets.items():
         found = _overlaps(own, visits, name, image_sha256, image_sha256)
+        if thumbprints is not None:
+            pairs = near_copies(own, visits, thumbprints)
+            distinct = [(a, b) for a, b in pairs if a[0] != b[0] and image_sha256[a] != image_sha256[b]]
+            found["no image nearly the same"] = [
+                f"{a[0]} is nearly the image of {b[0]} (saved again, or mirrored), who is in {name}"
+                for a, b in distinct
+            ]
         _record(rows, faults, TRAINING_SET, own, found, name, len(visits))
     for folder in map(Path, generators):
         table = read_lineage(folder)

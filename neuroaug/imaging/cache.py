@@ -46,7 +46,8 @@ _AFFINE_TOLERANCE_MM = 1e-3
 CacheDtype = Literal["float16", "uint8", "float32"]
 
 
-def _digest(data: NDArray[np.float32]) -> str:
+def digest(data: NDArray[np.float32]) -> str:
+    """`voxel_sha256` of voxels that were read already."""
     return hashlib.sha256(np.ascontiguousarray(data, dtype="<f4").data).hexdigest()
 
 
@@ -60,7 +61,7 @@ def voxel_sha256(path: str | Path) -> str:
     InputError
         If the file is not a readable scan.
     """
-    return _digest(read_volume(path).data)
+    return digest(read_volume(path).data)
 
 
 def _stored(image: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -137,7 +138,7 @@ def _fill(task: _Task) -> tuple[str, _Source]:
     except InputError as error:
         raise InputError(f"{task.path}: {error}") from None
     array.flush()
-    return _digest(volume.data), _Source.of(task.path)
+    return digest(volume.data), _Source.of(task.path)
 
 
 def _run(tasks: list[_Task], n_procs: int) -> Iterator[tuple[str, _Source]]:

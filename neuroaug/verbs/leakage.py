@@ -10,11 +10,13 @@ from pathlib import Path
 import pandas as pd
 
 from neuroaug.cohort import lineage
+from neuroaug.cohort.near_copies import thumbprint
 from neuroaug.config import Cell
 from neuroaug.errors import InputError
 from neuroaug.files import write_json, write_tsv
 from neuroaug.imaging import caps as caps_names
-from neuroaug.imaging.cache import voxel_sha256
+from neuroaug.imaging.cache import digest
+from neuroaug.imaging.nifti import read_volume
 from neuroaug.study import Study
 from neuroaug.synthesis.synthetic_caps import SetRecord, parse_index
 
@@ -22,7 +24,7 @@ log = logging.getLogger("neuroaug")
 
 
 class VoxelChecksums:
-    """Checksums of the voxels of real images, remembered as long as a file's size and time stay."""
+    """Checksums and thumbprints of the voxels of real images, remembered as long as a file's size and time stay."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -32,16 +34,17 @@ class VoxelChecksums:
             self._known = {}  # a memory of what can be computed again
         self._changed = False
 
-    def of(self, path: Path) -> str:
-        """Checksum of one image."""
+    def of(self, path: Path) -> tuple[str, str]:
+        """Checksum (`voxel_sha256`) and `thumbprint` of one image."""
         status = path.stat()
         stamp = [status.st_size, status.st_mtime_ns]
         entry = self._known.get(str(path))
-        if entry is None or entry[1:] != stamp:
-            entry = [voxel_sha256(path), *stamp]
+        if entry is None or entry[2:] != stamp:
+            data = read_volume(path).data
+            entry = [digest(data), thumbprint(data), *stamp]
             self._known[str(path)] = entry
             self._changed = True
-        return str(entry[0])
+        return str(entry[0]), str(entry[1])
 
     def save(self) -> None:
         """Keep what was computed."""
@@ -117,14 +120,15 @@ def prove(
     """
     checksums = VoxelChecksums(study.cache / "voxel-checksums.json")
     tables = [(study.caps, train), *forbidden.values()]
-    images = {}
+    images, prints = {}, {}
     for caps, table in [*tables, *([(study.caps, searched[1])] if searched else [])]:
         for row in table.itertuples():
             visit = caps_names.Visit(str(row.participant_id), str(row.session_id))
             path = caps_names.t1_linear_image(caps, visit, resolution=cell.resolution)
             if not path.is_file():
                 raise InputError(f"{path}: no {cell.resolution} image for {visit}; preprocess it first")
-            images[visit.participant_id, visit.session_id] = checksums.of(path)
+            key = (visit.participant_id, visit.session_id)
+            images[key], prints[key] = checksums.of(path)
     checksums.save()
     generators: list[Path] = []
     for seed, by_label in sets.items():
@@ -138,7 +142,12 @@ def prove(
     def check(own: pd.DataFrame, learned: Sequence[Path]) -> pd.DataFrame:
         names = {name: table for name, (_, table) in forbidden.items()}
         return lineage.check_cell(
-            cell_train=own, forbidden=names, generators=learned, split_hash=split_hash, image_sha256=images
+            cell_train=own,
+            forbidden=names,
+            generators=learned,
+            split_hash=split_hash,
+            image_sha256=images,
+            thumbprints=prints,
         )
 
     path = study.cell(cell) / "leakage.tsv"
