@@ -81,7 +81,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     Raises
     ------
     InputError
-        If the file is absent or not JSON.
+        If the file is absent, not JSON, or not to be read.
     """
     path = Path(path)
     try:
@@ -90,6 +90,8 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise InputError(f"{path}: a folder, where a JSON file is expected") from None
+    except PermissionError:
+        raise InputError(f"{path}: no permission to read it") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from None
     except RecursionError:
@@ -125,6 +127,8 @@ def read_tsv(path: str | os.PathLike[str], required: Iterable[str] = ()) -> pd.D
         raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise InputError(f"{path}: a folder, where a TSV file is expected") from None
+    except PermissionError:
+        raise InputError(f"{path}: no permission to read it") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
         raise InputError(f"{path}: not readable as a tab-separated table ({str(error).strip()})") from None
     missing = [name for name in required if name not in table.columns]

@@ -126,7 +126,7 @@ def select(
             try:
                 found.append(Visit(participant, session))
             except InputError as error:
-                refusals.append(Refusal(_plain(participant), _plain(session), "tables", f"visits table: {error}"))
+                refusals.append(Refusal(plain(participant), plain(session), "tables", f"visits table: {error}"))
         for visit, times in Counter(found).items():
             if times > 1:
                 reason = f"visits table: {times} rows for this visit; it was taken once, keep one row"
@@ -183,7 +183,7 @@ def find_scans(
             _inside(folder, root)
             own: list[Scan | Refusal] = [*_visits_of(folder, root, query or {}), *_session_table(folder)]
         except InputError as error:
-            refusals.append(Refusal(_plain(folder.name), "n/a", "select", str(error)))
+            refusals.append(Refusal(plain(folder.name), "n/a", "select", str(error)))
             continue
         except OSError as error:
             refusals.append(Refusal(folder.name, "n/a", "select", f"{folder.name}: cannot be read ({error.strerror})"))
@@ -255,7 +255,7 @@ def _listed_participants(bids: Path) -> tuple[set[str], list[Refusal]]:
     except OSError as error:
         return set(), [Refusal("n/a", "n/a", "tables", f"{path}: cannot be read ({error.strerror})")]
     listed, refusals = set(), []
-    for participant, times in Counter(map(_plain, rows)).items():
+    for participant, times in Counter(map(plain, rows)).items():
         try:
             if not participant.startswith("sub-"):
                 raise InputError(
@@ -294,7 +294,7 @@ def _session_table(folder: Path) -> list[Scan | Refusal]:
     except OSError as error:
         return [Refusal(folder.name, "n/a", "tables", f"{path}: cannot be read ({error.strerror})")]
     refusals: list[Scan | Refusal] = []
-    for session, times in Counter(map(_plain, rows)).items():
+    for session, times in Counter(map(plain, rows)).items():
         if not _is_session(session):
             reason = f"{path.name}: {session!r} is not a session; expected ses-<label> with letters and digits only"
             refusals.append(Refusal(folder.name, session, "tables", reason))
@@ -315,10 +315,10 @@ def _visits_of(folder: Path, root: Path, query: Mapping[str, Any]) -> Iterator[S
             _inside(session, root)
             yield _choose(visit, session, root, query)
         except InputError as error:
-            yield Refusal(folder.name, _plain(session.name), "select", str(error))
+            yield Refusal(folder.name, plain(session.name), "select", str(error))
         except OSError as error:
             reason = f"{error.filename or session}: cannot be read ({error.strerror})"
-            yield Refusal(folder.name, _plain(session.name), "select", reason)
+            yield Refusal(folder.name, plain(session.name), "select", reason)
 
 
 def is_image(path: Path) -> bool:
@@ -364,7 +364,7 @@ def _choose(visit: Visit, session: Path, root: Path, query: Mapping[str, Any]) -
         read_json(sidecar)
     others = [path.name for path in chosen[1:]]
     note = f"{len(chosen)} T1w images; took the first, {image.name}, and not {_some(others)}" if others else ""
-    return Scan(visit, image, _plain(note) if note else "")
+    return Scan(visit, image, plain(note) if note else "")
 
 
 def _entities(image: Path) -> dict[str, str]:
@@ -387,7 +387,7 @@ def _regular(path: Path) -> None:
             raise InputError(f"{path.name}: a pipe, socket or device, where a file is expected")
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
     """Make a table's cell fit for another table: no tabs or line ends, UTF-8, ``n/a`` for missing."""
     text = "n/a" if value is None or value != value else " ".join(str(value).split())
     return text.encode(errors="surrogateescape").decode(errors="replace") or "n/a"

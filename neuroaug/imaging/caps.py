@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,7 @@ def list_visits(caps: str | Path, resolution: str | None = None) -> list[Visit]:
     Parameters
     ----------
     caps : path-like
-        The CAPS; folders with names that are not participants or sessions are passed over.
+        The CAPS; folders that may not be read, or whose names are not participants or sessions, are passed over.
     resolution : {"1mm", "2mm", "4mm"}, optional
         Only visits with an image of this voxel size; by default any.
     """
@@ -176,8 +177,9 @@ def list_visits(caps: str | Path, resolution: str | None = None) -> list[Visit]:
         if not (_PARTICIPANT.fullmatch(participant) and _SESSION.fullmatch(session)):
             continue
         visit = Visit(participant, session)
-        if any(t1_linear_image(caps, visit, r).is_file() for r in wanted):
-            found.append(visit)
+        with suppress(PermissionError):
+            if any(t1_linear_image(caps, visit, r).is_file() for r in wanted):
+                found.append(visit)
     return sorted(found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,12 +14,13 @@ import numpy as np
 from neuroaug.errors import InputError
 from neuroaug.files import TEMPORARY_PREFIX, read_json, read_tsv, sha256_file
 from neuroaug.imaging import caps as layout
-from neuroaug.imaging.bids import find_scans, is_image
+from neuroaug.imaging.bids import find_scans, is_image, plain
 from neuroaug.imaging.caps import Visit
 from neuroaug.imaging.check_tables import check_participants, check_sessions
 from neuroaug.imaging.claims import hidden
 from neuroaug.imaging.grid import GRIDS, UNCROPPED, Grid
 from neuroaug.imaging.nifti import inspect_volume
+from neuroaug.imaging.plan import visit_folders
 from neuroaug.imaging.pool import Pool, Task
 from neuroaug.imaging.records import DECISIONS, FAILURES, QC, read_decisions, read_failures, read_record
 from neuroaug.study import CONFIG_NAME, Study
@@ -100,7 +102,7 @@ def check(dataset: str | Path, *, n_procs: int = 1) -> list[Finding]:
         else:
             raise InputError(f"{root}: neither BIDS (no sub-* folder) nor CAPS (no subjects folder) nor a study")
         own += _check_images(folder, kind, visits, n_procs)
-        found += [Finding(f"{prefix}{f.path}", f.severity, f.message, f.fix) for f in own]
+        found += [Finding(plain(f"{prefix}{f.path}"), f.severity, plain(f.message), f.fix) for f in own]
     return sorted(set(found))
 
 
@@ -241,16 +243,19 @@ def _check_bids(root: Path, visits: list[tuple[str, list[str]]]) -> Iterator[Fin
             place = "/".join(part for part in (row.participant_id, row.session_id) if part != "n/a") or file
             yield Finding(place, "error", row.reason, "correct it, or leave the visit out")
     yield from check_participants(root, Finding)
-    for participant in sorted(path for path in root.glob("sub-*") if path.is_dir()):
-        yield from check_sessions(root, participant, Finding)
-        for folder in sorted(participant.glob("**/anat")):
+    folders = (path for path in root.glob("sub-*") if path.is_dir())
+    for participant in sorted(path for path in folders if path.resolve().is_relative_to(root.resolve())):
+        with suppress(OSError):  # of folders that cannot be read, find_scans has told
+            yield from check_sessions(root, participant, Finding)
+        for folder in sorted(path for path in participant.glob("**/anat") if path.is_dir()):
             place = folder.relative_to(root).as_posix()
-            yield from _leftovers(root, folder)
-            images = sorted(path.name for path in folder.iterdir() if is_image(path))
-            if images:
-                visits.append((place, images))
-            for sidecar in sorted(folder.glob("*_T1w.json")):
-                yield from _json(root, sidecar)
+            with suppress(OSError):
+                images = sorted(path.name for path in folder.iterdir() if is_image(path))
+                yield from _leftovers(root, folder)
+                if images:
+                    visits.append((place, images))
+                for sidecar in sorted(folder.glob("*_T1w.json")):
+                    yield from _json(root, sidecar)
 
 
 # CAPS
@@ -262,20 +267,28 @@ def _check_caps(root: Path, visits: list[tuple[str, list[str]]]) -> Iterator[Fin
         yield from check_participants(root, Finding)
     kept = (hidden(root) / "visits").is_dir()
     known: set[Visit] = set()
-    for participant in sorted(root.glob("subjects/*")):
-        for session in sorted(path for path in participant.iterdir() if path.is_dir()) if participant.is_dir() else ():
-            place = session.relative_to(root).as_posix()
-            try:
-                visit = Visit(participant.name, session.name)
-            except InputError as error:
-                yield Finding(place, "error", str(error), "rename the folder and its files")
+    folders, unreadable = visit_folders(root)
+    for row in unreadable:
+        yield Finding(f"subjects/{row.participant_id}", "error", row.reason, "ask for the right to read it")
+    for session in folders:
+        participant = session.parent
+        place = session.relative_to(root).as_posix()
+        try:
+            visit = Visit(participant.name, session.name)
+        except InputError as error:
+            yield Finding(place, "error", str(error), "rename the folder and its files")
+            continue
+        folder = layout.t1_linear_folder(root, visit)
+        try:
+            if not folder.is_dir():
                 continue
-            folder = layout.t1_linear_folder(root, visit)
-            if folder.is_dir():
-                known.add(visit)
-                images = yield from _check_visit(root, visit, folder, kept)
-                if images:
-                    visits.append((folder.relative_to(root).as_posix(), images))
+            known.add(visit)
+            images = yield from _check_visit(root, visit, folder, kept)
+        except OSError as error:
+            yield Finding(place, "error", f"cannot be read ({error.strerror})", "ask for the right to read it")
+            continue
+        if images:
+            visits.append((folder.relative_to(root).as_posix(), images))
     yield from _tables(root, known)
     yield from _distances(root, known)
     yield from _leftovers(root, root)

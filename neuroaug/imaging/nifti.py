@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,6 +82,8 @@ class _Stored:
 def _stream(path: Path) -> Iterator[IO[bytes]]:
     """Open the file decompressed; every way of being unreadable becomes one line."""
     try:
+        if stat.S_ISFIFO(path.stat().st_mode):  # opening it would wait for a writer
+            raise InputError(f"{path}: a pipe, where a NIfTI file is expected")
         with open(path, "rb") as raw:
             packed = raw.peek(2)[:2] == _GZIP_MAGIC
             if not packed and path.suffix == ".gz":

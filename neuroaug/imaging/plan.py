@@ -78,6 +78,12 @@ class Plan:
         seconds = sum(SECONDS[profile] if job.kind == "process" else COMPLETE_SECONDS for job in self.jobs)
         return seconds / max(1, n_workers) / 3600
 
+    def refused(self, at_most: int = 100) -> list[str]:
+        """Tell of each refused visit or row in one line; of many, the first, and where the others stand."""
+        lines = [f"{row.participant_id} {row.session_id}: {row.stage}: {row.reason}" for row in self.refusals]
+        more = len(lines) - at_most
+        return [*lines[:at_most], *([f"and {more} more refused: see failures.tsv"] if more > 0 else [])]
+
     def lines(self, request: Request, n_workers: int) -> list[str]:
         """Tell what would be done, for a dry run."""
         config, new = request.config, sum(job.kind == "process" for job in self.jobs)
@@ -88,7 +94,7 @@ class Plan:
             f"resolutions {' '.join(config.resolutions)}",
             f"about {self.hours(config.profile, n_workers):.1f} hours with {n_workers} visits at a time",
             *(f"  {job.visit}: {job.kind}" + (f" ({job.note})" if job.note else "") for job in self.jobs),
-            *(f"  {row.participant_id} {row.session_id}: {row.stage}: {row.reason}" for row in self.refusals),
+            *(f"  {line}" for line in self.refused(len(self.refusals))),
             "dry run: nothing was written",
         ]
 
@@ -251,31 +257,46 @@ def written_by_neuroaug(caps: Path) -> bool:
     return any(isinstance(tool, Mapping) and tool.get("Name") == "neuroaug" for tool in made_by or [])
 
 
+def visit_folders(caps: Path) -> tuple[list[Path], list[Refusal]]:
+    """List ``subjects/*/*``, and the participants whose folder cannot be read."""
+    folders: list[Path] = []
+    refusals: list[Refusal] = []
+    for participant in sorted(path for path in caps.glob("subjects/*") if path.is_dir()):
+        try:
+            folders += sorted(path for path in participant.iterdir() if path.is_dir())
+        except OSError as error:
+            reason = f"{participant.name}: cannot be read ({error.strerror})"
+            refusals.append(Refusal(raw.plain(participant.name), "n/a", "select", reason))
+    return folders, refusals
+
+
 def _images(request: Request, selection: Selection) -> tuple[list[Job], list[Refusal]]:
     """Find the visits of a CAPS that have an image."""
-    jobs, refusals, known = [], [], set()
-    for folder in sorted(request.caps.glob("subjects/*/*/t1_linear")):
-        participant, session = folder.parts[-3:-1]
+    jobs, known = [], set()
+    folders, refusals = visit_folders(request.caps)
+    for folder in folders:
+        participant, session = folder.parts[-2:]
         try:
+            if not (folder / "t1_linear").is_dir():
+                continue
             visit = Visit(participant, session)
-            if not folder.resolve().is_relative_to(request.caps.resolve()):
+            if not (folder / "t1_linear").resolve().is_relative_to(request.caps.resolve()):
                 raise InputError(f"{participant}/{session}: a link that leads out of the CAPS")
-        except InputError as error:
-            refusals.append(Refusal(participant, session, "select", str(error)))
-            continue
-        known.add(visit)
-        if visit not in selection:
-            continue
-        record = read_record(request.target, visit)
-        if record is not None and record.status == "started" and written_by_neuroaug(request.caps):
-            reason = "left unfinished by a run that was cut off; give --bids to do it again"
-            refusals.append(Refusal(participant, session, "select", reason))
-            continue
-        image = _image_of(request.caps, visit)
-        if image.is_file():
+            known.add(visit)
+            if visit not in selection:
+                continue
+            record = read_record(request.target, visit)
+            if record is not None and record.status == "started" and written_by_neuroaug(request.caps):
+                raise InputError("left unfinished by a run that was cut off; give --bids to do it again")
+            image = _image_of(request.caps, visit)
+            if not image.is_file():
+                raise InputError("no t1-linear image of 1 mm in its folder")
             jobs.append(Job(visit, "complete", image))
-        else:
-            refusals.append(Refusal(participant, session, "select", "no t1-linear image of 1 mm in its folder"))
+        except InputError as error:
+            refusals.append(Refusal(raw.plain(participant), raw.plain(session), "select", str(error)))
+        except OSError as error:
+            reason = f"{participant}/{session}: cannot be read ({error.strerror})"
+            refusals.append(Refusal(raw.plain(participant), raw.plain(session), "select", reason))
     selection.require_known(known, (), request.caps)
     for visit in sorted((selection.visits or frozenset()) - known):
         refusals.append(Refusal(visit.participant_id, visit.session_id, "select", "no such visit in the CAPS"))

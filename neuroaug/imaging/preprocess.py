@@ -24,7 +24,6 @@ from neuroaug.imaging.limits import available_mb, interruptible
 from neuroaug.imaging.plan import Job, Plan
 from neuroaug.imaging.pool import Outcome, Pool, Task
 from neuroaug.imaging.records import (
-    FAILURES,
     Record,
     prepare_caps,
     read_record,
@@ -40,7 +39,6 @@ log = logging.getLogger("neuroaug")
 
 TARGET = "neuroaug.imaging.visit:work"
 _TABLES_EVERY_S = 10.0
-_REFUSALS_SHOWN = 100
 
 
 @dataclass(frozen=True)
@@ -171,12 +169,9 @@ class _Run:
         self._skipped = set(plan.done)
 
     def go(self, pool: Pool) -> None:
-        for note in self._plan.notes:
-            log.info("%s", note)
-        for row in self._plan.refusals[:_REFUSALS_SHOWN]:
-            log.warning("%s %s: %s: %s", row.participant_id, row.session_id, row.stage, row.reason)
-        if (more := len(self._plan.refusals) - _REFUSALS_SHOWN) > 0:
-            log.warning("and %d more refused: see %s", more, self._request.target / FAILURES)
+        for level, lines in ((logging.INFO, self._plan.notes), (logging.WARNING, self._plan.refused())):
+            for line in lines:
+                log.log(level, "%s", line)
         target = self._request.target
         update_tables(
             target, {**self._plan.done, **self._plan.failed}, self._plan.refusals, planned=self._plan.concerns

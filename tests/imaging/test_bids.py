@@ -1,6 +1,7 @@
 """Which T1w stands for each visit, and what cannot be used."""
 
 import json
+import os
 
 import pytest
 
@@ -196,3 +197,44 @@ def test_folders_that_are_no_bids(tmp_path):
     for name, message in (("absent", "no such folder"), ("empty", "not a BIDS folder"), ("caps", "looks like a CAPS")):
         with pytest.raises(InputError, match=message):
             find_scans(tmp_path / name)
+
+
+def test_what_is_no_file_or_another_visits_scan_or_too_long_is_refused(bids):
+    add(bids, "sub-03", "ses-M000", "T1w.json")
+    os.mkfifo(bids / "sub-03" / "ses-M000" / "anat" / "sub-03_ses-M000_T1w.nii.gz")
+    (bids / "sub-04" / "ses-M000" / "anat").mkdir(parents=True)
+    other = "../../../sub-01/ses-M000/anat/sub-01_ses-M000_T1w.nii.gz"
+    (bids / "sub-04" / "ses-M000" / "anat" / "sub-04_ses-M000_T1w.nii.gz").symlink_to(other)
+    long = "sub-" + "5" * 190
+    add(bids, long, "ses-M000")
+    scans, refusals = find_scans(bids)
+    assert len(scans) == 3
+    found = reasons(refusals)
+    assert "a pipe" in found["sub-03", "ses-M000"]
+    assert "scan of another visit, sub-01/ses-M000" in found["sub-04", "ses-M000"]
+    assert "shorten the ids" in found[long, "ses-M000"]
+
+
+def test_a_link_within_the_data_set_is_followed_as_those_of_git_annex_are(bids):
+    (bids / ".git" / "annex").mkdir(parents=True)
+    image = bids / "sub-01" / "ses-M000" / "anat" / "sub-01_ses-M000_T1w.nii.gz"
+    image.rename(bids / ".git" / "annex" / "MD5E-s0")
+    image.symlink_to("../../../.git/annex/MD5E-s0")
+    scans, refusals = find_scans(bids)
+    assert len(scans) == 3
+    assert refusals == []
+
+
+def test_names_of_any_bytes_and_json_of_any_depth_are_told_in_one_line_of_utf8(bids):
+    for name in (b"sub-\xff", b"sub-a\nb", b"sub-a\tb"):
+        os.makedirs(os.path.join(os.fsencode(bids), name, b"ses-M000"))
+    sidecar = bids / "sub-02" / "ses-M000" / "anat" / "sub-02_ses-M000_T1w.json"
+    sidecar.write_text("[" * 100_000)
+    scans, refusals = find_scans(bids)
+    assert len(scans) == 2
+    assert len(refusals) == 4
+    assert "too deeply nested" in reasons(refusals)["sub-02", "ses-M000"]
+    for row in refusals:
+        text = f"{row.participant_id} {row.session_id} {row.reason}"
+        assert not set(text) & {"\n", "\t"}
+        text.encode()

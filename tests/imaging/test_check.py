@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 
 import nibabel as nib
 import numpy as np
@@ -262,3 +263,23 @@ def test_where_there_is_nothing_to_look_at(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             check(folder)
+
+
+def test_odd_places_are_findings_and_links_that_lead_out_are_not_followed(bids, tmp_path):
+    raw(tmp_path / "elsewhere" / "deeper", "sub-9").write_bytes(b"broken")
+    (bids / "sub-5").symlink_to(tmp_path / "elsewhere")
+    (bids / "sub-6" / "ses-M000").mkdir(parents=True)
+    (bids / "sub-6" / "ses-M000" / "anat").write_text("a file")
+    os.makedirs(os.path.join(os.fsencode(bids), b"sub-a\nb\xff"))
+    (bids / "sub-7" / "ses-M000" / "anat").mkdir(parents=True)
+    os.mkfifo(bids / "sub-7" / "ses-M000" / "anat" / "sub-7_ses-M000_T1w.nii.gz")
+    found = check(bids)
+    assert not [f for f in found if "deeper" in f.path]
+    errors = {f.path: f.message for f in found if f.severity == "error"}
+    assert "leads out" in errors["sub-5"]
+    assert "no T1w" in errors["sub-6/ses-M000"]
+    assert "a pipe" in errors["sub-7/ses-M000/anat/sub-7_ses-M000_T1w.nii.gz"]
+    for finding in found:
+        text = f"{finding.path} {finding.message}"
+        assert "\n" not in text
+        text.encode()

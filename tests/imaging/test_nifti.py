@@ -261,6 +261,20 @@ def test_sheared_affine(tmp_path, data):
     assert is_refused(path, "sheared")
 
 
+@pytest.mark.parametrize(("field", "value"), [(108, np.nan), (108, 1e30), (292, 1e30)])  # vox_offset; srow_x[3]
+def test_a_header_with_impossible_numbers(tmp_path, data, field, value):
+    path = save(tmp_path / "scan.nii", data)
+    raw = bytearray(path.read_bytes())
+    raw[field : field + 4] = np.array(value, "<f4").tobytes()
+    path.write_bytes(raw)
+    assert is_refused(path, "voxels begin at byte" if field == 108 else "first voxel lies at")
+
+
+def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path):
+    os.mkfifo(tmp_path / "scan.nii.gz")
+    assert is_refused(tmp_path / "scan.nii.gz", "a pipe")
+
+
 def test_a_header_that_promises_too_much_is_refused_without_reading_it(tmp_path, data):
     path = save(tmp_path / "scan.nii", data)
     raw = bytearray(path.read_bytes())

@@ -1,6 +1,5 @@
 """A CAPS that Clinica wrote is completed and never changed."""
 
-import ctypes
 import hashlib
 import json
 import shutil
@@ -11,7 +10,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
-from visits import FAST, clinica_caps, tree
+from visits import FAST, clinica_caps, obey_modes, tree
 
 from neuroaug.files import sha256_file
 from neuroaug.imaging import caps as layout
@@ -73,11 +72,6 @@ def test_a_resolution_asked_for_later_is_added_to_what_went_elsewhere(tmp_path):
     there = {path.name: sha256_file(path) for path in layout.t1_linear_folder(out, visit).glob("*.nii.gz")}
     assert listed == there
     assert {layout.t1_linear_image(out, visit, r).name for r in ("2mm", "4mm")} == set(there)
-
-
-def obey_modes():
-    """Give up root's right to write what is read-only (CAP_DAC_OVERRIDE), where the tests run as root."""
-    ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)  # PR_CAPBSET_DROP, for what is executed next
 
 
 @pytest.fixture
