@@ -12,8 +12,8 @@ import pandas as pd
 from neuroaug.cohort import lineage
 from neuroaug.cohort.near_copies import thumbprint
 from neuroaug.config import Cell
-from neuroaug.errors import InputError
-from neuroaug.files import write_json, write_tsv
+from neuroaug.errors import InputError, LeakageError
+from neuroaug.files import read_json, sha256_file, write_json, write_tsv
 from neuroaug.imaging import caps as caps_names
 from neuroaug.imaging.cache import digest
 from neuroaug.imaging.nifti import read_volume
@@ -58,8 +58,7 @@ def synthetic_sets(study: Study, cell: Cell, seeds: Sequence[int]) -> dict[int, 
     Raises
     ------
     InputError
-        If one is absent, holds fewer images than the cell uses, or was drawn from another model than
-        the one that lies in the study now.
+        If one is absent, or holds images of another label or resolution.
     """
     found: dict[int, dict[str, Path]] = {}
     if not cell.n_synthetic:
@@ -135,6 +134,7 @@ def prove(
         for label, folder in by_label.items():
             generators.append(folder)
             model = study.model(cell.split, label, seed)
+            refuse_edited_lineage(folder, model)
             if (model / lineage.FILE_NAME).is_file():
                 generators.append(model)  # trained again since the draws? then both must be clean
     _refuse_synthetic_in_sets(tables)
@@ -165,6 +165,29 @@ def prove(
         raise
     write_tsv(path, proof)
     return proof
+
+
+def refuse_edited_lineage(drawn: Path, model: Path) -> None:
+    """Refuse a lineage that is not the one written when the generator was trained.
+
+    The generator's ``config.json`` holds the checksum of its lineage, and the record of a synthetic set that of
+    the ``config.json``.
+    """
+    config = model / "config.json"
+    if not config.is_file():
+        return
+    path = model / lineage.FILE_NAME
+    recorded = read_json(config).get("checksums", {}).get(lineage.FILE_NAME)
+    if recorded is not None and not path.is_file():
+        raise LeakageError(f"{path}: gone since the generator was trained; restore it, or train the generator again")
+    if recorded is not None and sha256_file(path) != recorded:
+        raise LeakageError(f"{path}: edited since the generator was trained; restore it, or train the generator again")
+    if recorded is None or SetRecord.read(drawn).model_sha256 != sha256_file(config):
+        return
+    order = ["participant_id", "session_id"]
+    own, given = (lineage.read_lineage(folder).sort_values(order, ignore_index=True) for folder in (drawn, model))
+    if not own.equals(given):
+        raise LeakageError(f"{drawn / lineage.FILE_NAME}: not that of its generator, {path}; draw the images again")
 
 
 def _refuse_synthetic_in_sets(tables: Sequence[tuple[Path, pd.DataFrame]]) -> None:
