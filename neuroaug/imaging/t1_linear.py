@@ -117,6 +117,8 @@ def process_visit(
         reference = load_template(template)
     with _stage("read"):
         volume = read_volume(scan)
+        if volume.data.max() <= 0:  # N4 works on logarithms
+            raise InputError(f"{scan}: no positive intensity (at most {volume.data.max():g}); not a magnitude image")
     with _stage("n4"):
         corrected = bias.correct_bias(volume.data, volume.affine, profile=profile, n4_distance=n4_distance)
         _require_contrast(corrected, f"{scan}: nothing is left of it after bias correction")

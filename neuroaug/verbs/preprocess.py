@@ -61,11 +61,12 @@ def preprocess(
     )
     if dry_run:
         return 0
+    target = out or caps
     log.info(
-        "%s: %d visits done, %d failed, %d were done before",
-        out or caps,
-        summary.n_ok,
-        summary.n_failed,
-        summary.n_skipped,
+        "%s: %d visits done, %d failed, %d were done before", target, summary.n_ok, summary.n_failed, summary.n_skipped
     )
+    if summary.n_failed:
+        log.info("why they failed: %s", target / "failures.tsv")
+    if summary.n_rejected:
+        log.info("%d did not pass the quality check: look at %s", summary.n_rejected, target / "qc.html")
     return 1 if summary.n_failed else 0

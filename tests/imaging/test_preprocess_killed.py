@@ -65,24 +65,35 @@ def test_an_interrupt_leaves_whole_visits_only(tmp_path, stand_in, monkeypatch, 
 
 
 def test_two_hundred_visits_are_all_accounted_for_though_workers_crash_at_random(tmp_path, stand_in):
-    """A visit whose worker crashes is one row of failures.tsv, and nothing of it stays; all others are done."""
+    """A visit whose worker crashes, hangs or is killed is one row, and nothing of it stays; all others are done."""
     bids, caps, chance = tmp_path / "bids", tmp_path / "caps", random.Random(7)
-    content = {f"sub-{i:03d}": b"crash" if chance.random() < 0.08 else f"scan {i}".encode() for i in range(200)}
-    for participant, data in content.items():
-        scan(bids, participant, content=data)
-    crashed = {participant for participant, data in content.items() if data == b"crash"}
-    assert 8 < len(crashed) < 30
-    summary = preprocess(caps, bids=bids, n_procs=3, **stand_in)
-    assert (summary.n_ok, summary.n_failed) == (200 - len(crashed), len(crashed))
+    ends = {
+        "crash": ("crash", "SIGSEGV"),
+        "killed": ("crash", "probably out of memory"),
+        "hungry": ("preprocess", "out of memory"),
+        "stuck": ("timeout", "time limit of 8 s"),
+        "broken": ("", "broken"),
+    }
+    bad = {f"sub-{i:03d}": chance.choice(list(ends)) for i in range(200) if chance.random() < 0.08}
+    assert set(bad.values()) == set(ends)
+    for i in range(200):
+        scan(bids, f"sub-{i:03d}", content=bad.get(f"sub-{i:03d}", f"scan {i}").encode())
+    config = stand_in["config"].model_copy(update={"timeout_s": 8})
+    summary = preprocess(caps, bids=bids, n_procs=3, **{**stand_in, "config": config})
+    assert (summary.n_ok, summary.n_failed) == (200 - len(bad), len(bad))
     rows = failures(caps)
-    assert {participant for participant, _ in rows} == crashed
-    assert all(stage == "crash" and "SIGSEGV" in reason for stage, reason in rows.values())
+    assert {participant for participant, _ in rows} == set(bad)
+    for (participant, _), (stage, reason) in rows.items():
+        expected_stage, expected = ends[bad[participant]]
+        assert expected in reason
+        assert stage == expected_stage or not expected_stage
     there = {path.name for path in (caps / "subjects").iterdir()}
-    assert there == set(content) - crashed
+    assert there == {f"sub-{i:03d}" for i in range(200)} - set(bad)
     assert {visit.participant_id for visit in records.passed_visits(caps)} == there
     assert not list(caps.rglob(".tmp-*"))
-    again = preprocess(caps, bids=bids, n_procs=3, **stand_in)
-    assert (again.n_ok, again.n_failed, again.n_skipped) == (0, len(crashed), len(there))
+    assert not list((caps / ".neuroaug" / "work").iterdir())
+    again = preprocess(caps, bids=bids, n_procs=3, **{**stand_in, "config": config})
+    assert (again.n_ok, again.n_failed, again.n_skipped) == (0, len(bad), len(there))
 
 
 def test_the_claim_of_a_process_killed_after_its_visit_was_recorded_is_swept(tmp_path, bids, stand_in):

@@ -203,6 +203,10 @@ def test_a_broken_scan_leaves_nothing(quick, tmp_path):
     with pytest.raises(InputError) as error:
         process_visit(bad, caps, VISIT, profile="fast")
     assert error.value.stage == "read"
+    negative = tmp_path / "negative.nii.gz"
+    write_volume(negative, -np.arange(1.0, 1729).reshape(12, 12, 12), np.diag([2.0, 2, 2, 1]))
+    with pytest.raises(InputError, match="no positive intensity"):
+        process_visit(negative, caps, VISIT, profile="fast")
     assert not (caps / "subjects").exists()
 
 

@@ -46,6 +46,12 @@ def work(payload):
         time.sleep(float(os.environ.get("STAND_IN_SECONDS", "0")) / len(paths))
         if b"crash" in content and i == 1:
             os.kill(os.getpid(), signal.SIGSEGV)
+        if b"killed" in content and i == 2:  # as the kernel does when memory runs out
+            os.kill(os.getpid(), signal.SIGKILL)
+        if b"hungry" in content and i == 2:
+            bytearray(1 << 62)
+        if b"stuck" in content and i == 2:
+            time.sleep(600)
         (path.parent / ".tmp-1-torn").unlink()
     write_bytes(caps.t1_linear_sidecar(target, visit), b"{}")
     quality = {"score": 1.2, "pass_probability": 0.9, "pass": True, "calibration": calibration()}
