@@ -89,11 +89,15 @@ class Images:
     def sha256(self) -> str:
         """Checksum of who is in it, with which label and which voxels; names of folders do not enter."""
         digest = hashlib.sha256()
-        checksums = [cache.image_sha256 for cache in self.caches]
-        rows = zip(*(self.table[name] for name in REQUIRED), self.cache_of, self.row_of, strict=True)
-        for participant, session, diagnosis, cache, row in rows:
-            digest.update(f"{participant}\t{session}\t{diagnosis}\t{checksums[cache][row]}\n".encode())
+        rows = zip(*(self.table[name] for name in REQUIRED), self.image_sha256(), strict=True)
+        for participant, session, diagnosis, image in rows:
+            digest.update(f"{participant}\t{session}\t{diagnosis}\t{image}\n".encode())
         return digest.hexdigest()
+
+    def image_sha256(self) -> list[str]:
+        """Checksum of the voxels of each image, before any scaling."""
+        checksums = [cache.image_sha256 for cache in self.caches]
+        return [checksums[cache][row] for cache, row in zip(self.cache_of, self.row_of, strict=True)]
 
     def take(self, positions: Sequence[int] | NDArray[np.integer]) -> Images:
         """Some of the images, in the order asked."""
@@ -143,9 +147,10 @@ def require_one_grid(parts: Sequence[Images]) -> None:
 
 
 def require_disjoint(sets: Mapping[str, Images]) -> None:
-    """Refuse a participant in two sets, before anything is trained.
+    """Refuse a participant, or an image whatever its name, in two sets, before anything is trained.
 
-    ClinicaDL looks at test sets after the training only.
+    ClinicaDL looks at the participants of test sets, and after the training only. A real image among the
+    synthetic ones has no other check.
 
     Raises
     ------
@@ -153,11 +158,25 @@ def require_disjoint(sets: Mapping[str, Images]) -> None:
         Naming the participants.
     """
     seen: dict[str, str] = {}
+    owners: dict[str, tuple[str, str]] = {}
     for name, images in sets.items():
         people = set(images.table["participant_id"])
         if both := sorted(people & seen.keys()):
             raise LeakageError(f"{', '.join(both)}: in {seen[both[0]]} and in {name}; nobody may be in two sets")
         seen |= dict.fromkeys(people, name)
+        found = images.image_sha256()
+        copies = [
+            f"{participant} of {name} is the image of {owners[image][0]} of {owners[image][1]}"
+            for participant, image in zip(images.table["participant_id"], found, strict=True)
+            if image in owners
+        ]
+        if copies:
+            more = f", and {len(copies) - 10} more" if len(copies) > 10 else ""
+            raise LeakageError(f"{', '.join(copies[:10])}{more}; no image may be in two sets")
+        owners |= {
+            image: (str(participant), name)
+            for participant, image in zip(images.table["participant_id"], found, strict=True)
+        }
 
 
 def _size(cache: CohortCache) -> str:

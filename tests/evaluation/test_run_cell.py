@@ -18,6 +18,7 @@ from neuroaug.evaluation import checkpoint, training
 from neuroaug.evaluation.clinicadl import LabelledFolder, run_cell, run_cells
 from neuroaug.evaluation.run_folder import is_complete
 from neuroaug.files import read_json, read_tsv
+from neuroaug.imaging import caps
 
 
 @pytest.fixture(scope="module")
@@ -246,6 +247,16 @@ def test_a_participant_in_two_sets_is_refused_before_training(cohort, tmp_path, 
     test = pd.concat([cohort.test, cohort.train[2:4]])
     run = dataclasses.replace(cohort.run(tmp_path / "run-0"), tests={"test": LabelledFolder(cohort.caps, test)})
     refused(cohort, run, "sub-T002, sub-T003: in the training set and in test set 'test'", LeakageError)
+
+
+def test_a_tested_image_among_the_synthetic_ones_is_refused_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "fit", None)
+    cohort = Cohort(tmp_path / "cohort")
+    tested = caps.t1_linear_image(cohort.caps, caps.Visit("sub-T022", "ses-M000"), "4mm")
+    planted = caps.t1_linear_image(cohort.synthetic[0].folder, caps.Visit("sub-synCN00003", "ses-M000"), "4mm")
+    shutil.copy(tested, planted)
+    with pytest.raises(LeakageError, match="sub-T022 of test set 'test' is the image of sub-synCN00003 of"):
+        do(cohort, cohort.run(tmp_path / "run-0", "synthetic-5"))
 
 
 def test_images_of_two_grids_in_one_cell_are_refused(cohort, tmp_path):
