@@ -14,7 +14,7 @@ from neuroaug.config import Cell
 from neuroaug.errors import InputError
 from neuroaug.evaluation.bootstrap import Outcomes
 from neuroaug.evaluation.scores import POSITIVE, aligned, measures, read_scores
-from neuroaug.files import read_json
+from neuroaug.files import read_json, sha256_file
 
 VALIDATION = "validation"
 _RUN = re.compile(r"run-(\d+)")
@@ -72,7 +72,7 @@ def gather(evaluation_folder: Path, cell: Cell, n_generators: int = 1) -> CellSc
     Raises
     ------
     InputError
-        A table is not as it should be, or the runs were tested on different images.
+        A table is not as it should be or was edited, or the runs were tested on different images.
     """
     folders = run_folders(evaluation_folder / cell.name)
     if not folders:
@@ -80,6 +80,7 @@ def gather(evaluation_folder: Path, cell: Cell, n_generators: int = 1) -> CellSc
     by_set: dict[str, dict[int, pd.DataFrame]] = {}
     rows = []
     for k, folder in folders.items():
+        _refuse_edited(folder)
         tables = [read_scores(folder / "scores.tsv")]
         if (folder / "validation-scores.tsv").is_file():
             tables.append(read_scores(folder / "validation-scores.tsv"))
@@ -93,6 +94,17 @@ def gather(evaluation_folder: Path, cell: Cell, n_generators: int = 1) -> CellSc
         if name != VALIDATION
     }
     return CellScores(cell, outcomes, pd.DataFrame(rows), _recorded_real(folders))
+
+
+def _refuse_edited(folder: Path) -> None:
+    """Refuse scores that are not those that the run wrote, where it left its record."""
+    if not (folder / "run.json").is_file():
+        return
+    recorded = read_json(folder / "run.json").get("files", {})
+    for name in ("scores.tsv", "validation-scores.tsv"):
+        path = folder / name
+        if name in recorded and path.is_file() and sha256_file(path) != recorded[name]:
+            raise InputError(f"{path}: not as the run wrote it; `neuroaug evaluate` makes it again")
 
 
 def _outcomes(runs: Mapping[int, pd.DataFrame], what: str, n_generators: int) -> Outcomes:

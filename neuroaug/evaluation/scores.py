@@ -16,6 +16,7 @@ from neuroaug.files import read_tsv
 
 COLUMNS = ("participant_id", "session_id", "test_set", "label", "score", "prediction")
 POSITIVE, NEGATIVE = "AD", "CN"
+ROUNDING = 1e-6  # of a score as written, against the one that was compared with 0.5
 MEASURES = ("balanced_accuracy", "sensitivity", "specificity")
 
 
@@ -36,7 +37,7 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     ------
     InputError
         A column is missing; a score is missing, not a number or outside [0, 1]; a label or prediction is unknown;
-        an image stands twice in a test set. The file and the participant are named.
+        a prediction contradicts its score; an image stands twice in a test set. The file and the participant are named.
     """
     table = read_tsv(path, COLUMNS)[list(COLUMNS)]
     if table.empty:
@@ -53,6 +54,9 @@ def read_scores(path: str | Path) -> pd.DataFrame:
         refuse(~table[column].isin([POSITIVE, NEGATIVE]), column, f"{POSITIVE} or {NEGATIVE}")
     scores = pd.to_numeric(table["score"], errors="coerce").astype(float)
     refuse(~scores.between(0, 1), "score", "a probability of AD in [0, 1]")
+    says_ad = table["prediction"] == POSITIVE
+    refuse(says_ad & (scores < 0.5 - ROUNDING), "prediction", "CN, since the score is below 0.5")
+    refuse(~says_ad & (scores > 0.5 + ROUNDING), "prediction", "AD, since the score is above 0.5")
     key = ["participant_id", "session_id", "test_set"]
     repeated = table[table.duplicated(key)]
     if len(repeated):

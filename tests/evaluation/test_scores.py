@@ -81,6 +81,8 @@ def test_scores_read_back(tmp_path):
         ("score", "high", "sub-1: score 'high'; expected a probability"),
         ("label", "MCI", "sub-1: label 'MCI'; expected AD or CN"),
         ("prediction", "1", "sub-1: prediction '1'; expected AD or CN"),
+        ("prediction", "AD", "sub-1: prediction 'AD'; expected CN, since the score is below 0.5"),
+        ("score", 0.75, "sub-1: prediction 'CN'; expected AD, since the score is above 0.5"),
         ("participant_id", "sub-0", "sub-0 ses-M000 test stands twice"),
     ],
 )

@@ -20,7 +20,7 @@ from neuroaug.evaluation.summary import (
     summarise_study,
     write_summary,
 )
-from neuroaug.files import read_tsv, write_tsv
+from neuroaug.files import read_tsv, sha256_file, write_json, write_tsv
 from neuroaug.study import Study
 
 REAL = "train_baseline_2mm_real"
@@ -208,6 +208,17 @@ def test_a_nan_score_is_refused_naming_file_and_participant(tmp_path):
     write_run(tmp_path, REAL, 0, {"test": (np.arange(8) < 4, scores)})
     with pytest.raises(InputError, match=r"run-0/scores.tsv: sub-test3: score"):
         summarise(tmp_path, [Cell.parse(REAL)])
+
+
+def test_scores_edited_after_the_run_are_refused(tmp_path):
+    cells = study(tmp_path, {REAL: 0.0}, n=20)
+    scores = tmp_path / REAL / "run-0" / "scores.tsv"
+    write_json(scores.parent / "run.json", {"files": {"scores.tsv": sha256_file(scores)}})
+    summarise(tmp_path, cells, **FAST)
+    table = read_tsv(scores)
+    write_tsv(scores, table.assign(label=["AD", "CN"] * (len(table) // 2)))
+    with pytest.raises(InputError, match=r"run-0/scores\.tsv: not as the run wrote it"):
+        summarise(tmp_path, cells, **FAST)
 
 
 def test_runs_record_how_many_real_images_they_saw(tmp_path):
