@@ -369,6 +369,12 @@ def _age_from_dates(birth: str | None, examination: str | None) -> float | None:
 
 
 def _refuse_duplicates(table: pd.DataFrame) -> None:
+    names: dict[str, str] = {}
+    for name in table["participant_id"]:
+        other = names.setdefault(name.lower(), name)
+        if other != name:
+            file = table.loc[table["participant_id"] == name, "file"].iloc[0]
+            raise InputError(f"{file}: {other} and {name} differ by upper and lower case only; one person has one name")
     # M00 and M000 are one session: compare months, not names.
     repeated = table[table.duplicated(["participant_id", "months"], keep="first")]
     if len(repeated):

@@ -221,6 +221,19 @@ def test_a_participant_twice_is_refused(adni):
         read_visits(adni)
 
 
+def test_one_person_under_two_spellings_is_refused(tmp_path):
+    write(
+        tmp_path / "merged.tsv",
+        """
+        participant_id session_id sex age diagnosis
+        sub-ADNI002S0295 ses-M000 F 70 CN
+        sub-adni002s0295 ses-M000 F 70 CN
+        """,
+    )
+    with pytest.raises(InputError, match="sub-ADNI002S0295 and sub-adni002s0295 differ by upper and lower case only"):
+        read_visits(tmp_path / "merged.tsv", "adni")
+
+
 def test_empty_or_absent_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"neither participants\.tsv nor a table"):
         read_visits(tmp_path)
