@@ -134,6 +134,8 @@ def learning_curves(cells: Mapping[str, Sequence[Mapping[str, NDArray]]], phanto
         panel.tick_params(labelsize=7)
         panel.spines[["top", "right"]].set_visible(False)
         panel.xaxis.get_major_locator().set_params(integer=True)
+        if np.ptp(panel.get_xlim()) < 0.5:  # a single epoch
+            panel.set_xticks([1])
         if not panel.lines:
             panel.set_visible(False)
     return _png(figure, phantom, dpi=90)
