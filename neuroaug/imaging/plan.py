@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,13 +15,16 @@ from neuroaug.imaging import bids as raw
 from neuroaug.imaging import caps as layout
 from neuroaug.imaging.bids import Refusal, Selection
 from neuroaug.imaging.caps import Visit
+from neuroaug.imaging.limits import available_mb
 from neuroaug.imaging.quality import calibration
 from neuroaug.imaging.records import Record, read_record, sidecar_record
 from neuroaug.imaging.request import Request
 
-# A visit at 1 mm on one thread, as docs/preprocessing.md has it.
+log = logging.getLogger("neuroaug")
+
+# A visit of .9 to 1.2 mm on a core of its own, as docs/preprocessing.md has it.
 SECONDS = {"exact": 130.0, "default": 90.0, "fast": 65.0}
-COMPLETE_SECONDS = 4.0
+COMPLETE_SECONDS = 2.0
 MEMORY_MB = {"exact": 2500.0, "default": 2200.0, "fast": 2000.0}  # peak of a worker; 1.9 GB at 0.9 mm was the most
 CLINICAS = {"made_by": "clinica"}  # the parameters of a visit that was only completed
 
@@ -74,9 +79,17 @@ class Plan:
     concerns: Callable[[Refusal], bool]
 
     def hours(self, profile: str, n_workers: int) -> float:
-        """Estimate the time that the jobs take."""
+        """Estimate the time that the jobs take on this machine: more visits at a time than cores gain nothing."""
         seconds = sum(SECONDS[profile] if job.kind == "process" else COMPLETE_SECONDS for job in self.jobs)
-        return seconds / max(1, n_workers) / 3600
+        return seconds / max(1, min(n_workers, _cores())) / 3600
+
+    def width(self, profile: str, n_procs: int, room: float) -> int:
+        """How many visits to do at a time within the memory (MB)."""
+        need = MEMORY_MB[profile]
+        width = max(1, min(n_procs, int(room // need), len(self.jobs)))
+        if width < min(n_procs, len(self.jobs)):
+            log.info("%d visits at a time instead of %d: %.0f MB for about %.0f MB each", width, n_procs, room, need)
+        return width
 
     def refused(self, at_most: int = 100) -> list[str]:
         """Tell of each refused visit or row in one line; of many, the first, and where the others stand."""
@@ -87,16 +100,27 @@ class Plan:
     def lines(self, request: Request, n_workers: int) -> list[str]:
         """Tell what would be done, for a dry run."""
         config, new = request.config, sum(job.kind == "process" for job in self.jobs)
+        hours = self.hours(config.profile, n_workers)
+        shown = f"{hours:.{1 if hours >= 1 else 2}f}"
         return [
             f"{request.target}: {new} visits to preprocess, {len(self.jobs) - new} to complete, {len(self.done)} done, "
             f"{len(self.failed)} failed before (--rerun-failed tries again), {len(self.refusals)} refused",
             f"profile {config.profile}, N4 distance {config.n4_distance} mm, "
             f"resolutions {' '.join(config.resolutions)}",
-            f"about {self.hours(config.profile, n_workers):.1f} hours with {n_workers} visits at a time",
+            f"about {shown} hours for scans of 1 mm, {n_workers} at a time on {_cores()} cores",
             *(f"  {job.visit}: {job.kind}" + (f" ({job.note})" if job.note else "") for job in self.jobs),
             *(f"  {line}" for line in self.refused(len(self.refusals))),
             "dry run: nothing was written",
         ]
+
+
+def memory_room(profile: str, mem_mb: float | None) -> float:
+    """Memory for all visits together, in MB: what was typed, or what the machine has, but enough to try one."""
+    return max(0.9 * available_mb(), MEMORY_MB[profile]) if mem_mb is None else mem_mb
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_plan(

@@ -200,7 +200,11 @@ class Pool:
                 stderr=subprocess.STDOUT,
                 pass_fds=(write,),
                 cwd=scratch,
-                env={**self._environment, "TMPDIR": str(scratch)},
+                env={
+                    **self._environment,
+                    "TMPDIR": str(scratch),
+                    "MPLCONFIGDIR": str(scratch),
+                },  # ANTs loads matplotlib
                 start_new_session=True,  # an interrupt at the keyboard reaches the pool alone
             )
         os.close(write)

@@ -20,7 +20,7 @@ from neuroaug.imaging.bids import Refusal, select
 from neuroaug.imaging.bids_filter import read_filter
 from neuroaug.imaging.caps import Visit
 from neuroaug.imaging.claims import Claim, claim_visit, hidden, scratch_folder, sweep_claims, tables_lock
-from neuroaug.imaging.limits import available_mb, interruptible
+from neuroaug.imaging.limits import interruptible
 from neuroaug.imaging.plan import Job, Plan
 from neuroaug.imaging.pool import Outcome, Pool, Task
 from neuroaug.imaging.records import (
@@ -136,7 +136,8 @@ def preprocess(
     request = resolve(caps, bids=bids, out=out, config=config, rerun_failed=rerun_failed)
     selection, refusals = select(participants, sessions, visits_tsv)
     plan = planning.make_plan(request, selection, read_filter(bids_filter) if bids_filter else {}, part, refusals)
-    n_workers = _width(plan, config.profile, n_procs, mem_mb)
+    room = planning.memory_room(config.profile, mem_mb)
+    n_workers = plan.width(config.profile, n_procs, room)
     if dry_run:
         return _tell(request, plan, n_workers)
     run = _Run(request, plan)
@@ -150,7 +151,7 @@ def preprocess(
             scratch=scratch,
             n_threads=omp_nthreads,
             timeout_s=config.timeout_s,
-            memory_mb=mem_mb,
+            memory_mb=room,
         )
         with interruptible(pool):
             run.go(pool)
@@ -356,16 +357,6 @@ def _require_writable(target: Path) -> None:
         hidden(target).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{target}: cannot be written to ({error.strerror}); choose another folder") from None
-
-
-def _width(plan: Plan, profile: str, n_procs: int, mem_mb: float | None) -> int:
-    """How many visits to do at a time within the memory."""
-    need = planning.MEMORY_MB[profile]
-    room = 0.9 * available_mb() if mem_mb is None else mem_mb
-    width = max(1, min(n_procs, int(room // need), len(plan.jobs)))
-    if width < min(n_procs, len(plan.jobs)):
-        log.info("%d visits at a time instead of %d: %.0f MB for about %.0f MB each", width, n_procs, room, need)
-    return width
 
 
 def _scratch_parent(request: Request, work_dir: str | Path | None) -> Path:

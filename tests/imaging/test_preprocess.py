@@ -3,9 +3,11 @@
 import json
 import os
 
+import pytest
 from visits import SMALL, failures, scan, tree
 
 from neuroaug.imaging import caps as layout
+from neuroaug.imaging import plan as planning
 from neuroaug.imaging import records
 from neuroaug.imaging.caps import Visit
 from neuroaug.imaging.preprocess import preprocess
@@ -141,11 +143,28 @@ def test_a_dry_run_tells_and_writes_nothing(tmp_path, bids, stand_in, capsys):
     summary = preprocess(tmp_path / "caps", bids=bids, dry_run=True, **stand_in)
     assert tree(tmp_path) == before
     assert not (tmp_path / "caps").exists()
-    assert summary.hours > 0
+    assert summary.hours * 3600 == pytest.approx(4 * planning.SECONDS["fast"])
     output = capsys.readouterr().out
     assert "4 visits to preprocess" in output
     assert "hours" in output
     assert "took the first" in output
+
+
+def test_more_visits_at_a_time_than_cores_promise_no_shorter_time(tmp_path, bids, stand_in, monkeypatch):
+    monkeypatch.setattr(planning, "_cores", lambda: 2)
+    hours = [preprocess(tmp_path / "c", bids=bids, dry_run=True, n_procs=n, **stand_in).hours for n in (1, 2, 4)]
+    assert hours[0] == 2 * hours[1] == 2 * hours[2]
+
+
+def test_without_a_budget_the_machines_memory_is_the_budget(tmp_path, bids, stand_in, monkeypatch):
+    monkeypatch.setattr(planning, "available_mb", lambda: 500.0)
+    monkeypatch.setattr(planning, "MEMORY_MB", {"fast": 100.0})
+    scan(bids, "sub-B", content=b"large")
+    summary = preprocess(tmp_path / "caps", bids=bids, n_procs=2, **stand_in)
+    assert (summary.n_ok, summary.n_failed) == (3, 1)
+    stage, reason = failures(tmp_path / "caps")["sub-B", "ses-M000"]
+    assert stage == "memory"
+    assert "450 MB are allowed" in reason
 
 
 def test_a_time_limit_costs_one_visit(tmp_path, bids, stand_in):

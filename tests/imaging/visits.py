@@ -50,6 +50,9 @@ def work(payload):
             os.kill(os.getpid(), signal.SIGKILL)
         if b"hungry" in content and i == 2:
             bytearray(1 << 62)
+        if b"large" in content and i == 2:
+            block = bytearray(600 * 10**6)
+            time.sleep(2)
         if b"stuck" in content and i == 2:
             time.sleep(600)
         (path.parent / ".tmp-1-torn").unlink()
