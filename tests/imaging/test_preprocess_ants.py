@@ -163,6 +163,25 @@ def test_killed_at_random_moments_ants_ends_with_the_same_bytes(tmp_path, raw_he
     assert tree(caps) == tree(tmp_path / "alone")
 
 
+NO_NETWORK = ["unshare", "--map-root-user", "--net"]
+
+
+def _can_leave_the_network():
+    return shutil.which("unshare") is not None and subprocess.run([*NO_NETWORK, "true"], check=False).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not _can_leave_the_network(), reason="no rights to make a namespace without network")
+def test_a_visit_is_done_without_a_network(tmp_path, raw_head):
+    bids, caps = tmp_path / "bids", tmp_path / "caps"
+    scan(bids, "sub-good", content=raw_head.read_bytes())
+    verb = ["preprocess", str(caps), "--bids", str(bids), "--profile", "fast"]
+    command = [*NO_NETWORK, sys.executable, "-c", "from neuroaug.cli import main; main()", *verb]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert layout.list_visits(caps, "2mm") == records.passed_visits(caps) == [Visit("sub-good", "ses-M000")]
+
+
 VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")
 
 
