@@ -120,8 +120,10 @@ def markdown_table(scores: pd.DataFrame, summary: pd.DataFrame) -> str:
         interval = "" if math.isnan(row["ci_low"]) else f" [{number(row['ci_low'])}, {number(row['ci_high'])}]"
         further = "" if math.isnan(low) else f"{number(low)} to {number(high)}"
         verdict = "" if row["verdict"] == "n/a" else row["verdict"]
+        # A bar is a column's edge: KL(q || p).
+        cell, column, measure = (str(row[name]).replace("|", "\\|") for name in ("row", "column", "measure"))
         lines.append(
-            f"| {row['row']} | {row['column']} | {row['measure']} | {number(row['published'])} | "
+            f"| {cell} | {column} | {measure} | {number(row['published'])} | "
             f"{number(row['ours'])}{interval} | {further} | {row['n_runs']} | {verdict} |"
         )
     return "\n".join(lines) + "\n"

@@ -1,4 +1,5 @@
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -7,7 +8,8 @@ import pytest
 from neuroaug.errors import InputError
 from neuroaug.published import measures, results
 from neuroaug.published.clustering import k_medoids
-from neuroaug.published.results import Score
+from neuroaug.published.page import markdown_table
+from neuroaug.published.results import RUN_COLUMNS, Score, summarise
 
 
 def scores(values, measure="accuracy", row="a"):
@@ -79,6 +81,21 @@ def test_summary_has_the_published_figure_beside_ours(tmp_path):
     first, second = summary.to_dict("records")
     assert (first["published"], first["ours"], first["n_runs"], first["verdict"]) == (90, 82, 3, "worse")
     assert (second["row"], second["verdict"]) == ("b", "n/a")
+
+
+def test_every_row_of_a_table_has_eight_columns():
+    scores = pd.DataFrame(
+        [
+            ("t", "VAE", "MNIST", run, 0, measure, 1.0 + run)
+            for measure in ("KL(q || p(z|x))", "ELBO")
+            for run in (0, 1)
+        ],
+        columns=list(RUN_COLUMNS),
+    )
+    published = pd.DataFrame(columns=["table", "row", "column", "measure", "value"])
+    lines = markdown_table(scores, summarise(scores, published)).splitlines()
+    assert len(lines) == 4
+    assert [len(re.findall(r"(?<!\\)\|", line)) for line in lines] == [9] * 4
 
 
 def test_differences_are_paired_by_run():
