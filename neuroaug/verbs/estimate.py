@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from neuroaug.config import OPTIMISED, Cell
 from neuroaug.errors import InputError
 from neuroaug.imaging.grid import GRIDS
+from neuroaug.imaging.plan import SECONDS
 from neuroaug.study import Study
 
 if TYPE_CHECKING:
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 
 # Sizes of the papers' ADNI sets, per label, for a split that is not drawn yet (TPAMI 5.4).
 PUBLISHED_SIZE = {"train": 226}
-PREPROCESSING_S = {"exact": 230.0, "default": 130.0, "fast": 80.0}  # one visit, one core
-PHANTOM_SHARE = 0.25  # of that, for a visit of the embedded cohort, whose voxels are larger
+PHANTOM_SHARE = 0.25  # of the seconds of a real head, for a visit of the embedded cohort, whose voxels are larger
 TIMED_DRAWS = 6  # of a search, whose networks differ a hundredfold
 
 
@@ -38,7 +38,7 @@ def print_estimate(study: Study, n_jobs: int | None = None) -> None:
     lines: list[tuple[str, int | str, str]] = []
     if config.bids or config.phantom:
         n = _n_raw(study)
-        hours = n * PREPROCESSING_S[config.preprocessing.profile] / 3600 * (PHANTOM_SHARE if config.phantom else 1)
+        hours = n * SECONDS[config.preprocessing.profile] / 3600 * (PHANTOM_SHARE if config.phantom else 1)
         lines.append(("visits to preprocess", n, f"about {hours:.1f} core hours"))
     device_hours = 0.0
     if generators:
