@@ -130,11 +130,12 @@ def prove(
             images[key], prints[key] = checksums.of(path)
     checksums.save()
     generators: list[Path] = []
+    pairs: list[tuple[Path, Path]] = []
     for seed, by_label in sets.items():
         for label, folder in by_label.items():
             generators.append(folder)
             model = study.model(cell.split, label, seed)
-            refuse_edited_lineage(folder, model)
+            pairs.append((folder, model))
             if (model / lineage.FILE_NAME).is_file():
                 generators.append(model)  # trained again since the draws? then both must be clean
     _refuse_synthetic_in_sets(tables)
@@ -152,7 +153,9 @@ def prove(
 
     path = study.cell(cell) / "leakage.tsv"
     try:
-        proof = check(train, generators)
+        proof = check(train, generators)  # first, since it names the participants
+        for folder, model in pairs:
+            refuse_edited_lineage(folder, model)
         if searched is not None:
             folder, own = searched
             if (folder / lineage.FILE_NAME).is_file():
@@ -162,6 +165,9 @@ def prove(
                 log.warning("%s: no %s; on whom this network was chosen is not proved", folder, lineage.FILE_NAME)
     except lineage.LineageError as error:
         write_tsv(path, error.proof)  # an earlier proof holds no longer, and the report says so
+        raise
+    except LeakageError:
+        path.unlink(missing_ok=True)
         raise
     write_tsv(path, proof)
     return proof

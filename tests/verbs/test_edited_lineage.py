@@ -1,4 +1,4 @@
-"""A lineage that is not the one its generator was trained with is refused, before any check of what it says."""
+"""A lineage that is not the one its generator was trained with is refused, even where it names nobody who is tested."""
 
 import pandas as pd
 import pytest
