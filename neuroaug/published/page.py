@@ -90,6 +90,8 @@ def _section(settings: dict[str, Any], mode: str, scores: pd.DataFrame, summary:
     name = settings["table"] + (f"-{mode}" if mode else "")
     parts = [f"## {about.get('title', name)}{f' ({mode})' if mode else ''}\n", about.get("text", "").strip() + "\n"]
     parts.append(f"Per-run results: [`{name}.tsv`]({out.name}/{name}.tsv), {scores['run'].nunique()} runs.\n")
+    if not mode:
+        parts.append(unfinished(settings, scores))
     parts.append(markdown_table(scores, summary))
     parts += [_comparison(scores, name, comparison) for comparison in about.get("compare", ())]
     if (out / f"{name}.png").is_file():
@@ -97,6 +99,15 @@ def _section(settings: dict[str, Any], mode: str, scores: pd.DataFrame, summary:
     if about.get("why"):
         parts.append(f"**What came out.** {about['why'].strip()}\n")
     return "\n".join(parts)
+
+
+def unfinished(settings: dict[str, Any], scores: pd.DataFrame) -> str:
+    """A line that names the runs of a table that are still to be made; nothing where all are."""
+    done = scores.groupby("column")["run"].nunique()
+    titles = [spec.get("title", name) for name, spec in settings["datasets"].items()]
+    missing = {title: settings["runs"] - int(done.get(title, 0)) for title in titles}
+    named = ", ".join(f"{title} ({n} of {settings['runs']})" for title, n in missing.items() if n > 0)
+    return f"**Unfinished.** Runs still to be made: {named}.\n" if named else ""
 
 
 def number(value: float) -> str:

@@ -8,7 +8,7 @@ import pytest
 from neuroaug.errors import InputError
 from neuroaug.published import measures, results
 from neuroaug.published.clustering import k_medoids
-from neuroaug.published.page import markdown_table
+from neuroaug.published.page import markdown_table, unfinished
 from neuroaug.published.results import RUN_COLUMNS, Score, summarise
 
 
@@ -96,6 +96,13 @@ def test_every_row_of_a_table_has_eight_columns():
     lines = markdown_table(scores, summarise(scores, published)).splitlines()
     assert len(lines) == 4
     assert [len(re.findall(r"(?<!\\)\|", line)) for line in lines] == [9] * 4
+
+
+def test_runs_still_to_be_made_are_named():
+    settings = {"runs": 3, "datasets": {"a": {"title": "A"}, "b": {}}}
+    whole = pd.DataFrame({"column": ["A"] * 3 + ["b"] * 3, "run": [0, 1, 2] * 2})
+    assert unfinished(settings, whole) == ""
+    assert "A (1 of 3), b (3 of 3)" in unfinished(settings, whole[:2])
 
 
 def test_differences_are_paired_by_run():
