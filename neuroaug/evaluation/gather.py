@@ -12,9 +12,10 @@ import pandas as pd
 
 from neuroaug.config import Cell
 from neuroaug.errors import InputError
+from neuroaug.evaluation import run_folder
 from neuroaug.evaluation.bootstrap import Outcomes
 from neuroaug.evaluation.scores import POSITIVE, aligned, measures, read_scores
-from neuroaug.files import read_json, sha256_file
+from neuroaug.files import read_json
 
 VALIDATION = "validation"
 _RUN = re.compile(r"run-(\d+)")
@@ -98,13 +99,13 @@ def gather(evaluation_folder: Path, cell: Cell, n_generators: int = 1) -> CellSc
 
 def _refuse_edited(folder: Path) -> None:
     """Refuse scores that are not those that the run wrote, where it left its record."""
-    if not (folder / "run.json").is_file():
+    if not (folder / run_folder.RECORD).is_file():
         return
-    recorded = read_json(folder / "run.json").get("files", {})
-    for name in ("scores.tsv", "validation-scores.tsv"):
-        path = folder / name
-        if name in recorded and path.is_file() and sha256_file(path) != recorded[name]:
-            raise InputError(f"{path}: not as the run wrote it; `neuroaug evaluate` makes it again")
+    record = read_json(folder / run_folder.RECORD)
+    for name in (run_folder.SCORES, run_folder.VALIDATION_SCORES):
+        known = name in record.get("files", {}) and (folder / name).is_file()
+        if known and not run_folder.intact(folder, record, [name]):
+            raise InputError(f"{folder / name}: not as the run wrote it; `neuroaug evaluate` makes it again")
 
 
 def _outcomes(runs: Mapping[int, pd.DataFrame], what: str, n_generators: int) -> Outcomes:

@@ -35,10 +35,11 @@ def is_complete(out: Path, inputs: str | None = None) -> bool:
     record = read_json(out / RECORD)
     if inputs is not None and record.get("inputs") != inputs:
         return False
-    return _intact(out, record, (SCORES, VALIDATION_SCORES, HISTORY))
+    return intact(out, record, (SCORES, VALIDATION_SCORES, HISTORY))
 
 
-def _intact(out: Path, record: dict[str, Any], names: Sequence[str]) -> bool:
+def intact(out: Path, record: dict[str, Any], names: Sequence[str]) -> bool:
+    """Whether files of a run are there, and as the run wrote them."""
     files = record.get("files", {})
     return all(name in files and (out / name).is_file() and sha256_file(out / name) == files[name] for name in names)
 
@@ -51,7 +52,7 @@ def trained(out: Path, training_inputs: str) -> dict[str, Any] | None:
     if record.get("training_inputs") != training_inputs:
         return None
     names = [name for name in record["files"] if name != SCORES]  # history, validation scores, weights
-    return record if _intact(out, record, names) else None
+    return record if intact(out, record, names) else None
 
 
 def clear(out: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from neuroaug.imaging.limits import available_mb
 from neuroaug.imaging.quality import calibration
 from neuroaug.imaging.records import Record, read_record, sidecar_record
 from neuroaug.imaging.request import Request
+from neuroaug.machine import n_cores
 
 log = logging.getLogger("neuroaug")
 
@@ -81,7 +81,7 @@ class Plan:
     def hours(self, profile: str, n_workers: int) -> float:
         """Estimate the time that the jobs take on this machine: more visits at a time than cores gain nothing."""
         seconds = sum(SECONDS[profile] if job.kind == "process" else COMPLETE_SECONDS for job in self.jobs)
-        return seconds / max(1, min(n_workers, _cores())) / 3600
+        return seconds / max(1, min(n_workers, n_cores())) / 3600
 
     def width(self, profile: str, n_procs: int, room: float) -> int:
         """How many visits to do at a time within the memory (MB)."""
@@ -107,7 +107,7 @@ class Plan:
             f"{len(self.failed)} failed before (--rerun-failed tries again), {len(self.refusals)} refused",
             f"profile {config.profile}, N4 distance {config.n4_distance} mm, "
             f"resolutions {' '.join(config.resolutions)}",
-            f"about {shown} hours for scans of 1 mm, {n_workers} at a time on {_cores()} cores",
+            f"about {shown} hours for scans of 1 mm, {n_workers} at a time on {n_cores()} cores",
             *(f"  {job.visit}: {job.kind}" + (f" ({job.note})" if job.note else "") for job in self.jobs),
             *(f"  {line}" for line in self.refused(len(self.refusals))),
             "dry run: nothing was written",
@@ -117,10 +117,6 @@ class Plan:
 def memory_room(profile: str, mem_mb: float | None) -> float:
     """Memory for all visits together, in MB: what was typed, or what the machine has, but enough to try one."""
     return max(0.9 * available_mb(), MEMORY_MB[profile]) if mem_mb is None else mem_mb
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_plan(

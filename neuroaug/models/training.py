@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from neuroaug.cohort.lineage import LINEAGE_COLUMNS
 from neuroaug.config import GeneratorConfig
 from neuroaug.errors import InputError
 from neuroaug.files import read_json, sha256_json, write_text, write_tsv
@@ -21,9 +22,10 @@ from neuroaug.models.checkpoint import STATE
 from neuroaug.models.devices import Hardware, find_hardware, launch
 from neuroaug.models.feed import Feed, check_images
 from neuroaug.models.interruption import stop_requests
-from neuroaug.models.loop import HISTORY_COLUMNS, Loop, Outcome, Plan
+from neuroaug.models.loop import Loop
 from neuroaug.models.processes import Processes
 from neuroaug.models.rhvae import RHVAE
+from neuroaug.models.run_state import HISTORY_COLUMNS, Outcome, Plan
 from neuroaug.models.storage import CONFIG, load_model, read_model_config
 from neuroaug.models.vae import VAE
 from neuroaug.progress import progress
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from neuroaug.imaging.cache import CohortCache
 
 MIN_PARTICIPANTS = 5
-LINEAGE_COLUMNS = ("participant_id", "session_id", "diagnosis", "image_sha256", "split", "split_hash")
 CHECKPOINTS = "checkpoints"
 
 LEARNING_RATES = {"conv3d": 1e-3, "mlp": 1e-5, "mlp-toy": 1e-3}
@@ -109,7 +110,7 @@ def train(
     out : path-like
         The model folder.
     lineage : DataFrame
-        The training participants (`LINEAGE_COLUMNS`), in the order of the images.
+        The training participants (`neuroaug.cohort.lineage.LINEAGE_COLUMNS`), in the order of the images.
     split_hash : str
         Of the split they come from.
     grid : str, optional

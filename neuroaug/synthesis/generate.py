@@ -8,7 +8,6 @@ number asked for, nor a shard, nor an interruption changes a byte.
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from neuroaug.errors import InputError, ResourceError
 from neuroaug.files import free_bytes, human_bytes, remove_leftovers, sha256_file, write_tsv
 from neuroaug.imaging.grid import GRIDS
 from neuroaug.imaging.nifti import write_volume
+from neuroaug.machine import n_cores
 from neuroaug.progress import Progress, progress
 from neuroaug.synthesis import synthetic_caps as layout
 
@@ -209,7 +209,7 @@ def generate(
     rates: list[np.ndarray] = []
     moved: list[np.ndarray] = []
     warning: str | None = None
-    n_writers = n_writers or min(8, max(2, os.cpu_count() or 2))
+    n_writers = n_writers or min(8, max(2, n_cores()))
     with (
         progress(len(present) + len(missing), f"draw {model.label}", "images", done=len(present)) as bar,
         _Writer(n_writers) as writer,

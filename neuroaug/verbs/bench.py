@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import platform
 from pathlib import Path
 from typing import Any
 
 from neuroaug.errors import InputError
 from neuroaug.files import write_json
+from neuroaug.machine import n_cores
 from neuroaug.provenance import versions
 
 log = logging.getLogger("neuroaug")
@@ -48,7 +48,7 @@ def bench(name: str | None, *, json_file: Path | None = None, full: bool = False
         rows += [{"bench": one, **row} for row in found]
         if json_file is not None:
             # After each, so that a long night that is cut short leaves what it measured.
-            machine = {"cores": os.cpu_count(), "processor": platform.machine()}
+            machine = {"cores": n_cores(), "processor": platform.machine()}
             record = {"bench": name, "full": full, "machine": machine, "versions": versions(), "rows": rows}
             write_json(json_file, record)
     if json_file is not None:

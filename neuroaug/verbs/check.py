@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from pathlib import Path
 
 import typer
 
 from neuroaug.imaging.check import check as check_dataset
+from neuroaug.machine import n_cores
 
 log = logging.getLogger("neuroaug")
 
 
 def check(dataset: Path, *, as_json: bool = False, n_procs: int | None = None) -> int:
     """Print every finding; 0 on a clean data set, 1 where faults were found. Writes nothing."""
-    findings = check_dataset(dataset, n_procs=n_procs or os.cpu_count() or 1)
+    findings = check_dataset(dataset, n_procs=n_procs or n_cores())
     if as_json:
         typer.echo(json.dumps([finding.as_dict() for finding in findings], indent=2))
     else:

@@ -20,6 +20,7 @@ from pathlib import Path
 from neuroaug.config import StudyConfig, read_config, write_config
 from neuroaug.errors import InputError, StageError
 from neuroaug.files import read_tsv
+from neuroaug.machine import n_cores
 from neuroaug.resources import shipped
 from neuroaug.study import CONFIG_NAME, Study
 from neuroaug.verbs.options import override
@@ -188,7 +189,7 @@ def _command(folder: Path, cores: int | None, profile: str | None) -> list[str]:
         if cores is not None:
             command += ["--cores", str(cores)]
     else:
-        command += ["--cores", str(cores or os.cpu_count() or 1), "--resources", f"gpu={_n_gpu_slots()}"]
+        command += ["--cores", str(cores or n_cores()), "--resources", f"gpu={_n_gpu_slots()}"]
     return command
 
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 from neuroaug.cohort import splits
 from neuroaug.cohort.balance import compare_age, compare_sex, compare_site
-from neuroaug.cohort.split_folder import SPLIT_COLUMNS, SplitFolder
+from neuroaug.cohort.split_folder import SPLIT_COLUMNS, SplitFolder, content_hash
 from neuroaug.config import SplitConfig
 from neuroaug.errors import InputError
 
@@ -248,8 +248,11 @@ def test_other_edits_are_refused_too(tmp_path):
 def test_the_order_of_rows_and_the_line_ends_are_not_an_edit(tmp_path):
     made = split(tmp_path)
     header, *rows = made.path("test").read_text().splitlines()
+    before = made.path("test").read_bytes()
     made.path("test").write_bytes("\r\n".join([header, *rows[::-1]]).encode())
     made.verify()
+    assert made.path("test").read_bytes() != before
+    assert content_hash(made.folder) == made.recorded_hash
 
 
 def test_unknown_set_names_those_there(tmp_path):

@@ -228,7 +228,7 @@ def test_a_large_planted_effect_is_learned(tmp_path):
 # --- bad input -------------------------------------------------------------------------------
 
 
-def refused(cohort, run, message, error=InputError):
+def assert_refused(cohort, run, message, error=InputError):
     with pytest.raises(error, match=message) as caught:
         do(cohort, run)
     assert "\n" not in str(caught.value)
@@ -239,14 +239,16 @@ def test_empty_validation_class_is_refused_before_training(cohort, tmp_path):
     run = cohort.run(tmp_path / "run-0")
     only = cohort.validation[cohort.validation["diagnosis"] == "CN"]
     run = dataclasses.replace(run, validation=LabelledFolder(cohort.caps, only))
-    refused(cohort, run, "the validation set: no participant with label AD; balanced accuracy needs both classes")
+    assert_refused(
+        cohort, run, "the validation set: no participant with label AD; balanced accuracy needs both classes"
+    )
 
 
 def test_a_participant_in_two_sets_is_refused_before_training(cohort, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "fit", lambda *args, **kwargs: pytest.fail("trained"))
     test = pd.concat([cohort.test, cohort.train[2:4]])
     run = dataclasses.replace(cohort.run(tmp_path / "run-0"), tests={"test": LabelledFolder(cohort.caps, test)})
-    refused(cohort, run, "sub-T002, sub-T003: in the training set and in test set 'test'", LeakageError)
+    assert_refused(cohort, run, "sub-T002, sub-T003: in the training set and in test set 'test'", LeakageError)
 
 
 def test_a_tested_image_among_the_synthetic_ones_is_refused_before_training(tmp_path, monkeypatch):
@@ -262,7 +264,7 @@ def test_a_tested_image_among_the_synthetic_ones_is_refused_before_training(tmp_
 def test_images_of_two_grids_in_one_cell_are_refused(cohort, tmp_path):
     table = write_caps(tmp_path / "caps", people(4, first=50), shape=(16, 20, 19))
     run = dataclasses.replace(cohort.run(tmp_path / "run-0"), tests={"aibl": LabelledFolder(tmp_path / "caps", table)})
-    refused(cohort, run, "sub-T050 ses-M000: image of 16x20x19 voxels, while sub-T000 .* images of one grid")
+    assert_refused(cohort, run, "sub-T050 ses-M000: image of 16x20x19 voxels, while sub-T000 .* images of one grid")
 
 
 def test_images_of_two_grids_in_one_table_are_refused(cohort, tmp_path):
@@ -270,7 +272,7 @@ def test_images_of_two_grids_in_one_table_are_refused(cohort, tmp_path):
     second = write_caps(tmp_path / "caps", people(2, first=62), shape=(16, 20, 19))
     table = pd.concat([first, second])
     run = dataclasses.replace(cohort.run(tmp_path / "run-0"), train=LabelledFolder(tmp_path / "caps", table))
-    refused(cohort, run, "give images of one grid")
+    assert_refused(cohort, run, "give images of one grid")
 
 
 def test_unknown_diagnosis_duplicate_visit_missing_column_and_empty_table(cohort, tmp_path):
@@ -280,29 +282,37 @@ def test_unknown_diagnosis_duplicate_visit_missing_column_and_empty_table(cohort
         return dataclasses.replace(run, train=LabelledFolder(cohort.caps, table))
 
     strange = cohort.train.assign(diagnosis=["MCI", *cohort.train["diagnosis"][1:]])
-    refused(cohort, with_train(strange), "the training set: unknown diagnosis 'MCI'; expected AD, CN")
+    assert_refused(cohort, with_train(strange), "the training set: unknown diagnosis 'MCI'; expected AD, CN")
     twice = pd.concat([cohort.train, cohort.train[:1]])
-    refused(cohort, with_train(twice), "the training set: sub-T000 ses-M000 is in it twice")
+    assert_refused(cohort, with_train(twice), "the training set: sub-T000 ses-M000 is in it twice")
     renamed = cohort.train.rename(columns={"session_id": "session"})
-    refused(cohort, with_train(renamed), r"column\(s\) session_id missing; found participant_id, session, diagnosis")
-    refused(cohort, with_train(cohort.train[:0]), "the training set: no visit in it")
+    assert_refused(
+        cohort, with_train(renamed), r"column\(s\) session_id missing; found participant_id, session, diagnosis"
+    )
+    assert_refused(cohort, with_train(cohort.train[:0]), "the training set: no visit in it")
 
 
 def test_too_few_synthetic_images_are_refused(cohort, tmp_path):
     run = cohort.run(tmp_path / "run-0", "synthetic-11")
-    refused(cohort, run, "images 1 to 11 of CN are needed, 10 of them are listed; draw them with 'neuroaug augment")
-    refused(cohort, dataclasses.replace(run, synthetic=run.synthetic[:1]), "11 synthetic images of AD are needed, 0")
+    assert_refused(
+        cohort, run, "images 1 to 11 of CN are needed, 10 of them are listed; draw them with 'neuroaug augment"
+    )
+    assert_refused(
+        cohort, dataclasses.replace(run, synthetic=run.synthetic[:1]), "11 synthetic images of AD are needed, 0"
+    )
 
 
 def test_synthetic_images_of_another_label_are_refused(cohort, tmp_path):
     run = cohort.run(tmp_path / "run-0", "synthetic-4")
     cn, ad = run.synthetic
     swapped = [dataclasses.replace(cn, folder=ad.folder), dataclasses.replace(ad, folder=cn.folder)]
-    refused(cohort, dataclasses.replace(run, synthetic=swapped), "images of AD, where CN is expected")
+    assert_refused(cohort, dataclasses.replace(run, synthetic=swapped), "images of AD, where CN is expected")
 
 
 def test_a_run_that_diverges_is_said_in_one_line(cohort, tmp_path):
-    refused(cohort, cohort.run(tmp_path / "run-0", learning_rate=1e30), "not finite|not a number", DivergenceError)
+    assert_refused(
+        cohort, cohort.run(tmp_path / "run-0", learning_rate=1e30), "not finite|not a number", DivergenceError
+    )
 
 
 def test_a_gpu_that_is_not_there_is_said_in_one_line(cohort, tmp_path, monkeypatch):

@@ -21,7 +21,8 @@ from neuroaug.errors import InputError
 from neuroaug.models import checkpoint as checkpoints
 from neuroaug.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from neuroaug.models.interruption import TrainingInterrupted, stop_requests
-from neuroaug.models.loop import TIMING_COLUMNS, Loop
+from neuroaug.models.loop import Loop
+from neuroaug.models.run_state import TIMING_COLUMNS
 from neuroaug.models.training import train
 
 SHAPE = (8, 9, 10)
