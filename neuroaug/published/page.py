@@ -118,6 +118,11 @@ def number(value: float) -> str:
     return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3g}"
 
 
+def signed(value: float) -> str:
+    """As `number`, with its sign."""
+    return f"{'+' if value >= 0 else ''}{number(value)}"
+
+
 def markdown_table(scores: pd.DataFrame, summary: pd.DataFrame) -> str:
     """Rows of the summary beside the range of a further run."""
     lines = [
@@ -149,6 +154,6 @@ def _comparison(scores: pd.DataFrame, table: str, comparison: dict[str, str]) ->
         difference = paired_difference(scores, first, second)
         if len(difference):
             low, high = student_interval(difference)
-            interval = "" if math.isnan(low) else f" [{low:+.1f}, {high:+.1f}]"
-            parts.append(f"{column} {np.mean(difference):+.1f}{interval}")
+            interval = "" if math.isnan(low) else f" [{signed(low)}, {signed(high)}]"
+            parts.append(f"{column} {signed(float(np.mean(difference)))}{interval}")
     return f"- {comparison['first']} minus {comparison['second']} ({measure}, run by run): {'; '.join(parts)}.\n"
