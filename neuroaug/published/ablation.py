@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from neuroaug.errors import DivergenceError
 from neuroaug.geometry.metric import LearnedMetric
 from neuroaug.models.base import Generator
 from neuroaug.models.samplers import draw_latents
@@ -19,6 +20,8 @@ from neuroaug.published.reference_gradient import with_reference_gradient
 from neuroaug.published.results import Score
 
 PERCENT = 100.0
+DIVERGED = "training diverged"
+"""Percentage of runs in which a generator's did; those have no other measure."""
 
 
 def table(bench: Bench) -> list[Score]:
@@ -41,12 +44,17 @@ def table(bench: Bench) -> list[Score]:
             "seed": bench.seed,
         }
         found = bench.memo.value(key, lambda settings=settings, key=key: _measured(bench, settings, key))  # type: ignore[misc]
+        scores.append(bench.score(variant["name"], DIVERGED, 0.0 if found else PERCENT))
         scores += [bench.score(variant["name"], measure, value) for measure, value in found.items()]
     return scores
 
 
 def _measured(bench: Bench, settings: dict[str, Any], key: dict[str, Any]) -> dict[str, float]:
-    models = generators.each_class(bench.memo, bench.subset.train, settings, seed=bench.seed)
+    """Measures of one variant; none where a generator's training diverged."""
+    try:
+        models = generators.each_class(bench.memo, bench.subset.train, settings, seed=bench.seed)
+    except DivergenceError:
+        return {}
     if key["gradient"] == "reference":
         models = {label: _with_reference_gradient(model) for label, model in models.items()}
     images, acceptance, displacement = [], [], []

@@ -89,13 +89,14 @@ def geometric(bench: Bench) -> Any:
 
 
 def paths(bench: Bench) -> Any:
-    """Images along both ways between pairs of training images."""
+    """Images along both ways between the two training images of every class that are farthest apart."""
     model = interpolation.trained(bench)
     rows = {}
-    for i, (first, second) in enumerate(interpolation.pairs(bench)[:4]):
+    for first, second in interpolation.farthest_pairs(bench, model)[:: bench.settings["n_farthest"]]:
+        label = bench.subset.train.labels[first]
         for name, path in interpolation.paths(model, first, second).items():
             steps = np.linspace(0, len(path) - 1, SHOWN).round().astype(int)
-            rows[f"{name}, pair {i + 1}"] = interpolation.decoded(model, path[steps])
+            rows[f"{name}, class {label}"] = interpolation.decoded(model, path[steps])
     return grid(rows)
 
 

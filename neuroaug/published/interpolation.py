@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from neuroaug.evaluation.steps import derive_seed
@@ -29,6 +30,7 @@ def table(bench: Bench) -> list[Score]:
         "classifier": asdict(bench.classifier()),
         "train": subset.train.sha256(),
         "n_pairs": settings["n_pairs"],
+        "n_farthest": settings["n_farthest"],
         "seed": bench.seed,
     }
     found = bench.memo.value(key, lambda: _compute(bench))
@@ -42,7 +44,7 @@ def trained(bench: Bench) -> Generator:
     )
 
 
-def pairs(bench: Bench) -> list[tuple[int, int]]:
+def random_pairs(bench: Bench) -> list[tuple[int, int]]:
     """Pairs of training images of one class, drawn at random."""
     rng = np.random.default_rng(derive_seed(bench.seed, "pairs"))
     labels = bench.subset.train.labels
@@ -51,6 +53,19 @@ def pairs(bench: Bench) -> list[tuple[int, int]]:
         members = np.flatnonzero(labels == i % bench.subset.n_classes)
         first, second = rng.choice(members, 2, replace=False)
         chosen.append((int(first), int(second)))
+    return chosen
+
+
+def farthest_pairs(bench: Bench, model: Generator) -> list[tuple[int, int]]:
+    """Of every class, the pairs of training images whose codes are farthest apart by Euclidean distance."""
+    chosen = []
+    for label in range(bench.subset.n_classes):
+        members = np.flatnonzero(bench.subset.train.labels == label)
+        codes = model.centroids[members].double()
+        distance = np.triu(torch.cdist(codes, codes).numpy())
+        largest = np.argsort(-distance, axis=None, kind="stable")[: bench.settings["n_farthest"]]
+        first, second = np.unravel_index(largest, distance.shape)
+        chosen += [(int(members[i]), int(members[j])) for i, j in zip(first, second, strict=True)]
     return chosen
 
 
@@ -69,12 +84,13 @@ def decoded(model: Generator, path: Tensor) -> np.ndarray:
 def _compute(bench: Bench) -> dict[str, Any]:
     subset, model = bench.subset, trained(bench)
     judge = bench.train(subset.train, {"test": subset.test}, bench.classifier(), "judge")
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in PATHS}
-    for first, second in pairs(bench):
+    groups = {"": random_pairs(bench), ", farthest pairs": farthest_pairs(bench, model)}
+    found: dict[str, list[dict[str, float]]] = {name + group: [] for group in groups for name in PATHS}
+    for group, first, second in [(group, *pair) for group, chosen in groups.items() for pair in chosen]:
         label = int(subset.train.labels[first])
         for name, path in paths(model, first, second).items():
             probability = judge.probabilities(decoded(model, path))
-            found[name].append(
+            found[name + group].append(
                 {
                     "confidence, mean": PERCENT * float(probability.max(1).mean()),
                     "confidence, least": PERCENT * float(probability.max(1).min()),
