@@ -1,5 +1,6 @@
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,11 +8,11 @@ import torch
 import yaml
 from digits import write_digits
 
-from neuroaug.errors import InputError
+from neuroaug.errors import DivergenceError, InputError
 from neuroaug.files import read_tsv
 from neuroaug.geometry import LearnedMetric, geodesic, hmc
 from neuroaug.published import __main__ as commands
-from neuroaug.published import page, tables
+from neuroaug.published import ablation, generators, interpolation, page, tables
 from neuroaug.published.clustering import geodesic_distances
 from neuroaug.published.images import FASHION_FOLDER
 from neuroaug.published.memo import Memo
@@ -189,6 +190,42 @@ def test_reference_gradient_is_accepted_less_often():
         for chosen in (metric, with_reference_gradient(metric))
     ]
     assert accepted[0] > accepted[1] + 0.1
+
+
+def test_farthest_pairs_span_their_class():
+    codes = torch.tensor([[0.0, 0.0], [1.0, 0.0], [5.0, 0.0], [9.0, 0.0], [9.0, 2.0], [9.0, 1.0]])
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    bench = SimpleNamespace(
+        subset=SimpleNamespace(n_classes=2, train=SimpleNamespace(labels=labels)), settings={"n_farthest": 2}
+    )
+    found = interpolation.farthest_pairs(bench, SimpleNamespace(centroids=codes))
+    assert found[:3] == [(0, 2), (1, 2), (3, 4)]
+    assert set(found[3]) in ({3, 5}, {4, 5})
+
+
+def test_a_variant_that_diverges_is_counted_and_the_others_go_on(tmp_path, monkeypatch):
+    path = next(path for path in CONFIGURATIONS if path.stem == "ablation")
+    settings = tables.read_configuration(path, "smoke")
+    settings |= {"paths": {"mnist": str(write_digits(tmp_path / "digits.npz"))}}
+    settings["variants"] = [{"name": "good"}, {"name": "bad", "settings": {"latent_dim": 3}}]
+
+    whole = ablation._measured
+
+    def diverging(*_, **__):
+        raise DivergenceError("training diverged at epoch 1")
+
+    def measured(bench, model, key):
+        return whole(bench, model, key) if model["latent_dim"] == 3 else {"accuracy": 50.0}
+
+    monkeypatch.setattr(generators, "each_class", diverging)
+    monkeypatch.setattr(ablation, "_measured", measured)
+    scores = read_scores(tables.run_job(settings, "mnist", 0, tmp_path / "work"))
+    found = {(row.row, row.measure): row.value for row in scores.itertuples()}
+    assert found == {
+        ("good", "training diverged"): 0.0,
+        ("good", "accuracy"): 50.0,
+        ("bad", "training diverged"): 100.0,
+    }
 
 
 @pytest.mark.slow
