@@ -24,11 +24,13 @@ class ReferenceEvaluator(LearnedEvaluator):
         """The force at z, (d, n); `log_density` then answers for z."""
         super().gradient(z)
         centroids, matrices, temperature, regularization = self._tensors
-        away = centroids - z.T.double()[:, None]
-        weights = torch.exp(-away.square().sum(-1) / temperature**2)
-        cometric = torch.einsum("nk,kij->nij", weights, matrices)
-        cometric = cometric + regularization * torch.eye(cometric.shape[-1], dtype=cometric.dtype)
-        pulled = torch.einsum("nk,kij,nkj->ni", weights, matrices, away)
+        points = z.T.double()
+        weights = torch.exp(-(centroids - points[:, None]).square().sum(-1) / temperature**2)
+        summed = (weights @ matrices.flatten(1)).unflatten(1, matrices.shape[1:])
+        # sum_i w_i M_i (c_i - z), without a tensor of all chains times all centroids
+        pulled = weights @ torch.einsum("kij,kj->ki", matrices, centroids)
+        pulled -= torch.einsum("nij,nj->ni", summed, points)
+        cometric = summed + regularization * torch.eye(summed.shape[-1], dtype=summed.dtype)
         return (torch.linalg.solve(cometric, pulled) / temperature**2).T.to(z.dtype)
 
 

@@ -171,6 +171,21 @@ def test_reference_gradient_is_the_true_one_only_in_one_dimension():
         assert torch.allclose(true, other, rtol=1e-3, atol=1e-4) == (d == 1)
 
 
+def test_reference_gradient_is_the_released_codes_formula():
+    generator = torch.Generator().manual_seed(3)
+    factors = torch.tril(torch.randn(15, 4, 4, generator=generator)) + torch.eye(4)
+    metric = LearnedMetric(torch.randn(15, 4, generator=generator), factors, temperature=1.3, regularization=0.05)
+    z = torch.randn(6, 4, generator=generator)
+    found = with_reference_gradient(metric).evaluator(6, torch.float64).gradient(z.double().T).T
+    for point, force in zip(z.double(), found, strict=True):
+        cometric, pulled = 0.05 * torch.eye(4).double(), torch.zeros(4).double()
+        for centroid, factor in zip(metric.centroids.double(), factors.double(), strict=True):
+            weight = torch.exp(-(centroid - point).square().sum() / 1.3**2)
+            cometric += weight * factor @ factor.T
+            pulled += weight * factor @ factor.T @ (centroid - point)
+        torch.testing.assert_close(force, torch.linalg.inv(cometric) @ pulled / 1.3**2, rtol=1e-5, atol=1e-6)
+
+
 def test_reference_gradient_is_accepted_less_often():
     generator = torch.Generator().manual_seed(2)
     factors = torch.tril(torch.randn(20, 4, 4, generator=generator)) + torch.eye(4)
