@@ -151,7 +151,7 @@ def test_a_dry_run_tells_and_writes_nothing(tmp_path, bids, stand_in, capsys):
 
 
 def test_more_visits_at_a_time_than_cores_promise_no_shorter_time(tmp_path, bids, stand_in, monkeypatch):
-    monkeypatch.setattr(planning, "_cores", lambda: 2)
+    monkeypatch.setattr(planning, "n_cores", lambda: 2)
     hours = [preprocess(tmp_path / "c", bids=bids, dry_run=True, n_procs=n, **stand_in).hours for n in (1, 2, 4)]
     assert hours[0] == 2 * hours[1] == 2 * hours[2]
 
