@@ -37,8 +37,8 @@ seeds and images of its own, and prints where its scores are.
   images. The papers repeat only the classifier, so that their spread leaves the rest out.
 - **Numbers.** "ours" is the mean over runs, with Student's 95 % interval of that mean; "a further run" is where a
   single run with another seed should fall, 95 times in 100. The verdict compares the published figure with the
-  interval of the mean: *same* inside it, else *better* or *worse*. Intervals of few runs are wide, and
-  "same" then says little.
+  interval of the mean: *same* inside it, else *better* or *worse*. Intervals of few runs are wide (they
+  may reach beyond 100 %, which Student's know nothing of), and "same" then says little.
 - **Choices.** Epochs of classifiers by the validation images of each run; settings of generators are the papers',
   but for those that a table names, chosen on validation images of other runs. No choice saw a test image.
 - n synthetic images are always **per class**.
