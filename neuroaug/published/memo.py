@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 from filelock import FileLock
 
 from neuroaug.errors import InputError
-from neuroaug.files import read_json, sha256_json, write_json
+from neuroaug.files import read_json, sha256_json, write_text
 
 PROTOCOL = 1
 """Raised when the meaning of a key changes; older results are then done anew."""
@@ -46,7 +47,8 @@ class Memo:
                 except (InputError, KeyError, TypeError):
                     path.unlink(missing_ok=True)
             value = compute()
-            write_json(path, {"key": digest(key), "settings": key, "value": value})
+            # In the value's own order (keys are not sorted), so that a result read back gives the same table.
+            write_text(path, json.dumps({"key": digest(key), "settings": key, "value": value}, indent=2, allow_nan=False) + "\n")
             return value
 
     @contextmanager

@@ -1,4 +1,5 @@
 import importlib.util
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -241,6 +242,13 @@ def test_a_variant_that_diverges_is_counted_and_the_others_go_on(tmp_path, monke
         ("good", "accuracy"): 50.0,
         ("bad", "training diverged"): 100.0,
     }
+
+
+def test_a_kept_value_comes_back_in_its_own_order(tmp_path):
+    memo, value = Memo(tmp_path), {"straight line": {"length": 2.0, "accuracy": 1 / 3}, "geodesic": {}}
+    first = memo.value({"what": "x"}, lambda: value)
+    again = memo.value({"what": "x"}, lambda: pytest.fail("computed again"))
+    assert json.dumps(first) == json.dumps(again) == json.dumps(value)
 
 
 @pytest.mark.slow
