@@ -48,7 +48,8 @@ class Memo:
                     path.unlink(missing_ok=True)
             value = compute()
             # In the value's own order (keys are not sorted), so that a result read back gives the same table.
-            write_text(path, json.dumps({"key": digest(key), "settings": key, "value": value}, indent=2, allow_nan=False) + "\n")
+            content = {"key": digest(key), "settings": key, "value": value}
+            write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
             return value
 
     @contextmanager
