@@ -17,11 +17,9 @@ from neuroaug.published.augmentation import same_class_distances
 from neuroaug.published.images import LabelledImages
 from neuroaug.published.protocol import Bench
 from neuroaug.published.reference_gradient import with_reference_gradient
-from neuroaug.published.results import Score
+from neuroaug.published.results import DIVERGED, Score
 
 PERCENT = 100.0
-DIVERGED = "training diverged"
-"""Percentage of runs in which a generator's did; those have no other measure."""
 
 
 def table(bench: Bench) -> list[Score]:

@@ -12,9 +12,10 @@ import pandas as pd
 from neuroaug.errors import InputError
 from neuroaug.files import read_tsv, write_text
 from neuroaug.published.results import (
+    YES_OR_NO,
+    interval,
     paired_difference,
     read_scores,
-    student_interval,
     summarise,
     write_summary,
 )
@@ -22,6 +23,8 @@ from neuroaug.published.tables import read_configuration
 
 REFERENCE = "reference.tsv"
 SUMMARY = "summary.tsv"
+LONG = 24
+"""Rows of a table above which every data set gets its own."""
 
 HEAD = """# The published results, again, on real images
 
@@ -89,11 +92,14 @@ def _section(settings: dict[str, Any], mode: str, scores: pd.DataFrame, summary:
     about = settings.get("about", {})
     name = settings["table"] + (f"-{mode}" if mode else "")
     parts = [f"## {about.get('title', name)}{f' ({mode})' if mode else ''}\n", about.get("text", "").strip() + "\n"]
-    parts.append(f"Per-run results: [`{name}.tsv`]({out.name}/{name}.tsv), {scores['run'].nunique()} runs.\n")
-    if not mode:
-        parts.append(unfinished(settings, scores))
-    parts.append(markdown_table(scores, summary))
-    parts += [_comparison(scores, name, comparison) for comparison in about.get("compare", ())]
+    n_runs = scores["run"].nunique()
+    parts.append(f"Per-run results: [`{name}.tsv`]({out.name}/{name}.tsv), {n_runs} run{'s' * (n_runs != 1)}.\n")
+    if not mode and (line := unfinished(settings, scores)):
+        parts.append(line)
+    parts.append(markdown_tables(scores, summary))
+    if about.get("compare"):
+        lines = [_comparison(scores, name, comparison) for comparison in about["compare"]]
+        parts.append("Differences, run by run:\n\n" + "\n".join(lines) + "\n")
     if (out / f"{name}.png").is_file():
         parts.append(f"![{about.get('figure', name)}]({out.name}/{name}.png)\n\n{about.get('figure', '')}\n")
     if about.get("why"):
@@ -123,26 +129,41 @@ def signed(value: float) -> str:
     return f"{'+' if value >= 0 else ''}{number(value)}"
 
 
-def markdown_table(scores: pd.DataFrame, summary: pd.DataFrame) -> str:
-    """Rows of the summary beside the range of a further run."""
-    lines = [
-        "| | data | measure | published | ours [95 %] | a further run | runs | verdict |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+def markdown_tables(scores: pd.DataFrame, summary: pd.DataFrame) -> str:
+    """One table a measure, shares of runs last; one a measure and data set where that would be long."""
+    lengths = summary["measure"].value_counts()
+    parts = []
+    for measure in sorted(summary["measure"].unique(), key=YES_OR_NO.__contains__):
+        rows = summary[summary["measure"] == measure]
+        columns = rows["column"].unique()
+        groups = [rows[rows["column"] == c] for c in columns] if lengths[measure] > LONG else [rows]
+        for group in groups:
+            alone = len(set(group["column"])) == 1
+            title = f"{group['column'].iloc[0]}, {measure}" if alone else measure
+            parts.append(f"**{title}**\n\n{_table(scores, group, with_data=not alone)}")
+    return "\n".join(parts)
+
+
+def _table(scores: pd.DataFrame, summary: pd.DataFrame, *, with_data: bool) -> str:
+    """Rows of the summary beside the range of a further run; published figures where there is one."""
+    compared = bool(summary["published"].notna().any())
+    names = ["", *(["data"] * with_data), *(["published"] * compared), "ours [95 %]", "a further run", "runs"]
+    lines = [_line(names + ["verdict"] * compared), "|---" * (len(names) + compared) + "|"]
     key = ["table", "row", "column", "measure"]
     groups = {cell: group["value"].to_numpy() for cell, group in scores.groupby(key, sort=False)}
     for row in summary.to_dict("records"):
-        low, high = student_interval(groups[tuple(row[k] for k in key)], further=1)
-        interval = "" if math.isnan(row["ci_low"]) else f" [{number(row['ci_low'])}, {number(row['ci_high'])}]"
-        further = "" if math.isnan(low) else f"{number(low)} to {number(high)}"
-        verdict = "" if row["verdict"] == "n/a" else row["verdict"]
-        # A bar is a column's edge: KL(q || p).
-        cell, column, measure = (str(row[name]).replace("|", "\\|") for name in ("row", "column", "measure"))
-        lines.append(
-            f"| {cell} | {column} | {measure} | {number(row['published'])} | "
-            f"{number(row['ours'])}{interval} | {further} | {row['n_runs']} | {verdict} |"
-        )
+        low, high = interval(groups[tuple(row[k] for k in key)], row["measure"], further=1)
+        mean = "" if math.isnan(row["ci_low"]) else f" [{number(row['ci_low'])}, {number(row['ci_high'])}]"
+        cells = [row["row"], *([row["column"]] * with_data), *([number(row["published"])] * compared)]
+        cells += [number(row["ours"]) + mean, "" if math.isnan(low) else f"{number(low)} to {number(high)}"]
+        cells += [row["n_runs"], *(["" if row["verdict"] == "n/a" else row["verdict"]] * compared)]
+        lines.append(_line(cells))
     return "\n".join(lines) + "\n"
+
+
+def _line(cells: list[Any]) -> str:
+    # A bar is a column's edge: KL(q || p).
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
 def _comparison(scores: pd.DataFrame, table: str, comparison: dict[str, str]) -> str:
@@ -153,7 +174,7 @@ def _comparison(scores: pd.DataFrame, table: str, comparison: dict[str, str]) ->
         first, second = ((table, comparison[name], column, measure) for name in ("first", "second"))
         difference = paired_difference(scores, first, second)
         if len(difference):
-            low, high = student_interval(difference)
-            interval = "" if math.isnan(low) else f" [{signed(low)}, {signed(high)}]"
-            parts.append(f"{column} {signed(float(np.mean(difference)))}{interval}")
-    return f"- {comparison['first']} minus {comparison['second']} ({measure}, run by run): {'; '.join(parts)}.\n"
+            low, high = interval(difference, measure)
+            shown = "" if math.isnan(low) else f" [{signed(low)}, {signed(high)}]"
+            parts.append(f"{column} {signed(float(np.mean(difference)))}{shown}")
+    return f"- {comparison['first']} minus {comparison['second']} ({measure}): {'; '.join(parts)}."

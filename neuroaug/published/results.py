@@ -23,6 +23,12 @@ LOWER_IS_BETTER = ("mmd", "kl")
 NEITHER = ("gan-test",)
 """How measures begin of which the nearest to a third figure is best (GAN-test: to the baseline's accuracy)."""
 
+DIVERGED = "training diverged"
+"""Percentage of runs in which a generator's training did; those have no other measure."""
+
+YES_OR_NO = (DIVERGED,)
+"""Measures of which every run is 0 or 100: Student's interval does not hold for those."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -86,6 +92,11 @@ def student_interval(values: np.ndarray, further: int = 0) -> tuple[float, float
     return float(values.mean() - half), float(values.mean() + half)
 
 
+def interval(values: np.ndarray, measure: str, further: int = 0) -> tuple[float, float]:
+    """`student_interval` of a measure's values; NaN for measures that have none."""
+    return (math.nan, math.nan) if measure in YES_OR_NO else student_interval(values, further)
+
+
 def verdict(published: float, low: float, high: float, measure: str) -> str:
     """``same`` where the interval holds the published figure, else ``better`` or ``worse``; ``n/a`` without either.
 
@@ -122,7 +133,7 @@ def summarise(scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     for name, group in scores.groupby(key, sort=False):
         cell = tuple(map(str, cast("tuple[str, ...]", name)))
         values = group["value"].to_numpy()
-        low, high = student_interval(values)
+        low, high = interval(values, cell[3])
         figure = known.get(cell, math.nan)
         rows.append((*cell, figure, float(values.mean()), low, high, len(values), verdict(figure, low, high, cell[3])))
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))

@@ -8,7 +8,7 @@ import pytest
 from neuroaug.errors import InputError
 from neuroaug.published import measures, results
 from neuroaug.published.clustering import k_medoids
-from neuroaug.published.page import markdown_table, unfinished
+from neuroaug.published.page import LONG, markdown_tables, unfinished
 from neuroaug.published.results import RUN_COLUMNS, Score, summarise
 
 
@@ -83,19 +83,39 @@ def test_summary_has_the_published_figure_beside_ours(tmp_path):
     assert (second["row"], second["verdict"]) == ("b", "n/a")
 
 
-def test_every_row_of_a_table_has_eight_columns():
-    scores = pd.DataFrame(
-        [
-            ("t", "VAE", "MNIST", run, 0, measure, 1.0 + run)
-            for measure in ("KL(q || p(z|x))", "ELBO")
-            for run in (0, 1)
-        ],
+def cells(measures, columns=("MNIST",), rows=("VAE",), n_runs=2):
+    return pd.DataFrame(
+        [("t", r, c, run, 0, m, 1.0 + run) for m in measures for c in columns for r in rows for run in range(n_runs)],
         columns=list(RUN_COLUMNS),
     )
-    published = pd.DataFrame(columns=["table", "row", "column", "measure", "value"])
-    lines = markdown_table(scores, summarise(scores, published)).splitlines()
-    assert len(lines) == 4
-    assert [len(re.findall(r"(?<!\\)\|", line)) for line in lines] == [9] * 4
+
+
+NOTHING_PUBLISHED = pd.DataFrame(columns=["table", "row", "column", "measure", "value"])
+
+
+def test_every_row_of_a_table_has_as_many_columns():
+    scores = cells(("KL(q || p(z|x))", "ELBO"))
+    lines = markdown_tables(scores, summarise(scores, NOTHING_PUBLISHED)).splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == 6
+    assert [len(re.findall(r"(?<!\\)\|", line)) for line in table] == [5] * 6
+
+
+def test_tables_are_one_a_measure_and_long_ones_one_a_data_set():
+    scores = cells(("ELBO",), columns=("a", "b"), rows=("x", "y"))
+    page = markdown_tables(scores, summarise(scores, NOTHING_PUBLISHED))
+    assert page.count("**ELBO**") == 1
+    assert "| x | a |" in page
+    scores = cells(("ELBO",), columns=("a", "b"), rows=tuple(map(str, range(LONG))))
+    page = markdown_tables(scores, summarise(scores, NOTHING_PUBLISHED))
+    assert [line for line in page.splitlines() if line.startswith("**")] == ["**a, ELBO**", "**b, ELBO**"]
+
+
+def test_shares_of_runs_have_no_students_interval():
+    scores = cells(results.YES_OR_NO)
+    summary = summarise(scores, NOTHING_PUBLISHED)
+    assert summary["ci_low"].isna().all()
+    assert "| VAE | 1.50 |  | 2 |" in markdown_tables(scores, summary)
 
 
 def test_runs_still_to_be_made_are_named():

@@ -94,7 +94,7 @@ def test_page_and_summary_are_made_of_the_runs(tmp_path, settings, calls):
     assert summary["verdict"].tolist()[0] == "same"
     text = (out.parent / "published.md").read_text()
     assert "## A table" in text
-    assert "| x | a | accuracy | 80.5 | 80.5 [" in text
+    assert "| x | a | 80.5 | 80.5 [" in text
     assert "a +10.5" in text
 
 
