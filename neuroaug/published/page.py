@@ -23,6 +23,7 @@ from neuroaug.published.tables import read_configuration
 
 REFERENCE = "reference.tsv"
 SUMMARY = "summary.tsv"
+ROUNDING = 1e-9
 LONG = 24
 """Rows of a table above which every data set gets its own."""
 
@@ -118,16 +119,18 @@ def unfinished(settings: dict[str, Any], scores: pd.DataFrame) -> str:
 
 
 def number(value: float) -> str:
-    """Three or four significant digits; nothing for NaN."""
+    """Three or four significant digits; nothing for NaN, 0 for what is left of a sum by rounding."""
     if math.isnan(value):
         return ""
     size = abs(value)
+    if size < ROUNDING:
+        return "0"
     return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3g}"
 
 
 def signed(value: float) -> str:
     """As `number`, with its sign."""
-    return f"{'+' if value >= 0 else ''}{number(value)}"
+    return f"{'+' if value >= ROUNDING else ''}{number(value)}"
 
 
 def markdown_tables(scores: pd.DataFrame, summary: pd.DataFrame) -> str:

@@ -8,7 +8,7 @@ import pytest
 from neuroaug.errors import InputError
 from neuroaug.published import measures, results
 from neuroaug.published.clustering import k_medoids
-from neuroaug.published.page import LONG, markdown_tables, unfinished
+from neuroaug.published.page import LONG, markdown_tables, signed, unfinished
 from neuroaug.published.results import RUN_COLUMNS, Score, summarise
 
 
@@ -116,6 +116,14 @@ def test_shares_of_runs_have_no_students_interval():
     summary = summarise(scores, NOTHING_PUBLISHED)
     assert summary["ci_low"].isna().all()
     assert "| VAE | 1.50 |  | 2 |" in markdown_tables(scores, summary)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(2.84e-15, "0"), (-1e-15, "0"), (0.0, "0"), (0.123456, "+0.123"), (-12.34, "-12.3"), (3.0, "+3.00")],
+)
+def test_differences_carry_their_sign_and_no_rounding_error(value, shown):
+    assert signed(value) == shown
 
 
 def test_runs_still_to_be_made_are_named():
