@@ -17,6 +17,8 @@ from neuroaug.published.tables import collected
 
 SHOWN = 12
 DPI = 110
+ASIDE = 1.03
+"""Factor between the places of two rows' points on a logarithmic axis."""
 
 
 def draw(settings: dict[str, Any], folder: Path, out: Path) -> None:
@@ -108,14 +110,17 @@ def curve(settings: dict[str, Any], folder: Path) -> Any:
     figure = Figure(figsize=(6, 4))
     axis = figure.subplots()
     sizes = {spec.get("title", name): spec["n_real"] for name, spec in settings["datasets"].items()}
-    for row, group in scores.groupby("row", sort=False):
+    for place, (row, group) in enumerate(scores.groupby("row", sort=False)):
         points = []
         for column, values in group.groupby("column", sort=False)["value"]:
             low, high = student_interval(values.to_numpy())
             points.append((sizes[column], values.mean(), low, high))
         x, mean, low, high = np.array(sorted(points)).T
+        # Side by side, that intervals do not hide each other.
+        x = x * ASIDE**place
         axis.errorbar(x, mean, yerr=np.nan_to_num([mean - low, high - mean]), marker="o", capsize=2, label=row)
     axis.set_xscale("log")
+    axis.minorticks_off()
     axis.set_xticks(sorted(sizes.values()), [str(n) for n in sorted(sizes.values())])
     axis.set_xlabel("real training images a class")
     axis.set_ylabel("accuracy on real test images, %")
