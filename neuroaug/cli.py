@@ -12,7 +12,13 @@ from typing import Annotated, Any
 import typer
 
 from neuroaug import __version__
-from neuroaug.cli_support import NeuroaugGroup, VariadicCommand, start, start_in_study, typed_options
+from neuroaug.cli_support import (
+    NeuroaugGroup,
+    VariadicCommand,
+    start,
+    start_in_study,
+    typed_options,
+)
 
 app = typer.Typer(
     name="neuroaug",
@@ -29,7 +35,10 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 .
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed.")]
 Label = Annotated[str, typer.Option("--label", help="Diagnosis: CN or AD.")]
 SplitOption = Annotated[
-    str | None, typer.Option("--split", help="Training set: a name in a study (train, train-50), else a TSV's path.")
+    str | None,
+    typer.Option(
+        "--split", help="Training set: a name in a study (train, train-50), else a TSV's path."
+    ),
 ]
 OptionalPath = Path | None
 
@@ -42,11 +51,14 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
 ) -> None:
     """Synthetic 3D brain MRIs from small cohorts, and the proof whether they help.
 
-    A folder holding [bold]neuroaug.yaml[/bold] is a study; inside it, arguments default from that file.
+    A folder holding [bold]neuroaug.yaml[/bold] is a study; inside it, arguments default from that
+    file.
 
     Example: [bold]neuroaug demo[/bold] runs everything on an embedded cohort.
     """
@@ -72,30 +84,53 @@ def check(
     epilog="Example: neuroaug preprocess /data/adni_caps --bids /data/adni_bids --participant-label 01 02 --n-procs 8",
 )
 def preprocess(
-    caps: Annotated[OptionalPath, typer.Argument(help="CAPS folder (default: the study's).")] = None,
+    caps: Annotated[
+        OptionalPath, typer.Argument(help="CAPS folder (default: the study's).")
+    ] = None,
     bids: Annotated[OptionalPath, typer.Option("--bids", help="Raw images.")] = None,
     participant_label: Annotated[
-        list[str] | None, typer.Option("--participant-label", help="Only these, space separated; 'sub-' optional.")
+        list[str] | None,
+        typer.Option("--participant-label", help="Only these, space separated; 'sub-' optional."),
     ] = None,
     session_label: Annotated[
-        list[str] | None, typer.Option("--session-label", help="Only these, space separated; 'ses-' optional.")
+        list[str] | None,
+        typer.Option("--session-label", help="Only these, space separated; 'ses-' optional."),
     ] = None,
-    visits: Annotated[OptionalPath, typer.Option("--visits", help="TSV of participant_id and session_id.")] = None,
-    bids_filter_file: Annotated[OptionalPath, typer.Option("--bids-filter-file", help="JSON, as fMRIPrep's.")] = None,
-    profile: Annotated[str | None, typer.Option("--profile", help="exact, default or fast.")] = None,
-    n4_distance: Annotated[int | None, typer.Option("--n4-distance", help="N4 spline distance: 200 or 600 mm.")] = None,
-    template: Annotated[OptionalPath, typer.Option("--template", help="Full-head template on the MNI grid.")] = None,
+    visits: Annotated[
+        OptionalPath, typer.Option("--visits", help="TSV of participant_id and session_id.")
+    ] = None,
+    bids_filter_file: Annotated[
+        OptionalPath, typer.Option("--bids-filter-file", help="JSON, as fMRIPrep's.")
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option("--profile", help="exact, default or fast.")
+    ] = None,
+    n4_distance: Annotated[
+        int | None, typer.Option("--n4-distance", help="N4 spline distance: 200 or 600 mm.")
+    ] = None,
+    template: Annotated[
+        OptionalPath, typer.Option("--template", help="Full-head template on the MNI grid.")
+    ] = None,
     resolution: Annotated[
-        list[str] | None, typer.Option("--resolution", help="Grids to write: 1mm 2mm 4mm (1mm always).")
+        list[str] | None,
+        typer.Option("--resolution", help="Grids to write: 1mm 2mm 4mm (1mm always)."),
     ] = None,
     n_procs: Annotated[int | None, typer.Option("--n-procs", help="Visits at a time.")] = None,
     omp_nthreads: Annotated[int, typer.Option("--omp-nthreads", help="ANTs threads a visit.")] = 1,
     mem_mb: Annotated[int | None, typer.Option("--mem-mb", help="Memory budget.")] = None,
     work_dir: Annotated[OptionalPath, typer.Option("--work-dir", help="Scratch folder.")] = None,
-    out: Annotated[OptionalPath, typer.Option("--out", help="CAPS for added copies where CAPS is read-only.")] = None,
-    rerun_failed: Annotated[bool, typer.Option("--rerun-failed", help="Try failed visits again.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and the estimated hours.")] = False,
-    part: Annotated[str | None, typer.Option("--part", help="i/n: these participants only, for job arrays.")] = None,
+    out: Annotated[
+        OptionalPath, typer.Option("--out", help="CAPS for added copies where CAPS is read-only.")
+    ] = None,
+    rerun_failed: Annotated[
+        bool, typer.Option("--rerun-failed", help="Try failed visits again.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and the estimated hours.")
+    ] = False,
+    part: Annotated[
+        str | None, typer.Option("--part", help="i/n: these participants only, for job arrays.")
+    ] = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
@@ -136,18 +171,32 @@ def preprocess(
 )
 def split(
     ctx: typer.Context,
-    caps: Annotated[OptionalPath, typer.Argument(help="CAPS folder (default: the study's).")] = None,
+    caps: Annotated[
+        OptionalPath, typer.Argument(help="CAPS folder (default: the study's).")
+    ] = None,
     tables: Annotated[
-        OptionalPath, typer.Option("--tables", help="Folder with participants.tsv, or a merged TSV.")
+        OptionalPath,
+        typer.Option("--tables", help="Folder with participants.tsv, or a merged TSV."),
     ] = None,
-    out: Annotated[OptionalPath, typer.Option("--out", help="Folder to write (default: the study's splits).")] = None,
+    out: Annotated[
+        OptionalPath, typer.Option("--out", help="Folder to write (default: the study's splits).")
+    ] = None,
     n_test: Annotated[
-        str | None, typer.Option("--n-test", help="Test participants per label: a number or fraction.")
+        str | None,
+        typer.Option("--n-test", help="Test participants per label: a number or fraction."),
     ] = None,
-    validation: Annotated[float | None, typer.Option("--validation", help="Fraction of the rest.")] = None,
-    subset: Annotated[list[int] | None, typer.Option("--subset", help="Write train-K too; repeatable.")] = None,
-    cohort: Annotated[str | None, typer.Option("--cohort", help="auto, adni, aibl or oasis1.")] = None,
-    min_age: Annotated[float | None, typer.Option("--min-age", help="Years; OASIS-1 defaults to 62.")] = None,
+    validation: Annotated[
+        float | None, typer.Option("--validation", help="Fraction of the rest.")
+    ] = None,
+    subset: Annotated[
+        list[int] | None, typer.Option("--subset", help="Write train-K too; repeatable.")
+    ] = None,
+    cohort: Annotated[
+        str | None, typer.Option("--cohort", help="auto, adni, aibl or oasis1.")
+    ] = None,
+    min_age: Annotated[
+        float | None, typer.Option("--min-age", help="Years; OASIS-1 defaults to 62.")
+    ] = None,
     seed: Seed = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -164,13 +213,21 @@ def split(
 @app.command(cls=VariadicCommand, epilog="Example: neuroaug train --label AD --split train-50")
 def train(
     label: Label,
-    caps: Annotated[OptionalPath, typer.Argument(help="CAPS folder (default: the study's).")] = None,
+    caps: Annotated[
+        OptionalPath, typer.Argument(help="CAPS folder (default: the study's).")
+    ] = None,
     split: SplitOption = None,
-    out: Annotated[OptionalPath, typer.Option("--out", help="Model folder (default: the study's).")] = None,
+    out: Annotated[
+        OptionalPath, typer.Option("--out", help="Model folder (default: the study's).")
+    ] = None,
     resolution: Annotated[str | None, typer.Option("--resolution", help="1mm, 2mm or 4mm.")] = None,
-    network: Annotated[str | None, typer.Option("--network", help="conv3d, mlp or mlp-toy.")] = None,
+    network: Annotated[
+        str | None, typer.Option("--network", help="conv3d, mlp or mlp-toy.")
+    ] = None,
     model: Annotated[str | None, typer.Option("--model", help="rhvae or vae.")] = None,
-    latent_dim: Annotated[int | None, typer.Option("--latent-dim", help="Latent dimension.")] = None,
+    latent_dim: Annotated[
+        int | None, typer.Option("--latent-dim", help="Latent dimension.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images a step.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="At most so many epochs.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Adam's.")] = None,
@@ -207,23 +264,35 @@ def train(
 def augment(
     label: Label,
     n: Annotated[int, typer.Option("--n", help="Images the set is to hold.")],
-    caps: Annotated[OptionalPath, typer.Argument(help="CAPS folder (default: the study's).")] = None,
+    caps: Annotated[
+        OptionalPath, typer.Argument(help="CAPS folder (default: the study's).")
+    ] = None,
     split: SplitOption = None,
     model: Annotated[OptionalPath, typer.Option("--model", help="A trained model folder.")] = None,
-    out: Annotated[OptionalPath, typer.Option("--out", help="Synthetic CAPS (default: the study's).")] = None,
+    out: Annotated[
+        OptionalPath, typer.Option("--out", help="Synthetic CAPS (default: the study's).")
+    ] = None,
     sampler: Annotated[
         str | None, typer.Option("--sampler", help="hmc, random-walk, geometric, prior, mixture.")
     ] = None,
-    sampler_profile: Annotated[str | None, typer.Option("--sampler-profile", help="tuned or paper.")] = None,
+    sampler_profile: Annotated[
+        str | None, typer.Option("--sampler-profile", help="tuned or paper.")
+    ] = None,
     seed: Seed = None,
-    model_seed: Annotated[int | None, typer.Option("--model-seed", help="Which of the label's generators.")] = None,
+    model_seed: Annotated[
+        int | None, typer.Option("--model-seed", help="Which of the label's generators.")
+    ] = None,
     dtype: Annotated[str | None, typer.Option("--dtype", help="float32 or uint8 on disk.")] = None,
-    shard: Annotated[str | None, typer.Option("--shard", help="i/n: this part only, for job arrays.")] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="i/n: this part only, for job arrays.")
+    ] = None,
     device: Device = "auto",
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw synthetic images as a CAPS; trains the generator first if there is none. Resumes, extends."""
+    """Draw synthetic images as a CAPS; trains the generator first if there is none. Resumes,
+    extends.
+    """
     study = start("augment", verbose, quiet)
     from neuroaug.verbs.augment import augment as run
     from neuroaug.verbs.options import one_of
@@ -236,7 +305,9 @@ def augment(
         split=split,
         model=model,
         out=out,
-        sampler=one_of("--sampler", sampler, ("hmc", "random-walk", "geometric", "prior", "mixture")),
+        sampler=one_of(
+            "--sampler", sampler, ("hmc", "random-walk", "geometric", "prior", "mixture")
+        ),
         profile=one_of("--sampler-profile", sampler_profile, ("tuned", "paper")),
         seed=seed,
         model_seed=model_seed,
@@ -246,13 +317,24 @@ def augment(
     )
 
 
-@app.command(cls=VariadicCommand, epilog="Example: neuroaug evaluate --cell train-50_baseline_2mm_real+synthetic-5000")
+@app.command(
+    cls=VariadicCommand,
+    epilog="Example: neuroaug evaluate --cell train-50_baseline_2mm_real+synthetic-5000",
+)
 def evaluate(
-    study: Annotated[OptionalPath, typer.Argument(help="Study folder (default: the current one).")] = None,
-    cell: Annotated[list[str] | None, typer.Option("--cell", help="Only these cells, space separated.")] = None,
-    run: Annotated[list[int] | None, typer.Option("--run", help="Only these runs (from 0), space separated.")] = None,
+    study: Annotated[
+        OptionalPath, typer.Argument(help="Study folder (default: the current one).")
+    ] = None,
+    cell: Annotated[
+        list[str] | None, typer.Option("--cell", help="Only these cells, space separated.")
+    ] = None,
+    run: Annotated[
+        list[int] | None, typer.Option("--run", help="Only these runs (from 0), space separated.")
+    ] = None,
     n_procs: Annotated[int, typer.Option("--n-procs", help="Runs at a time.")] = 1,
-    omp_nthreads: Annotated[int | None, typer.Option("--omp-nthreads", help="CPU threads a run.")] = None,
+    omp_nthreads: Annotated[
+        int | None, typer.Option("--omp-nthreads", help="CPU threads a run.")
+    ] = None,
     device: Device = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Prove that nothing leaks, estimate the time, stop.")
@@ -263,7 +345,9 @@ def evaluate(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train and test ClinicaDL CNNs on real, synthetic and real + synthetic images; write the tables."""
+    """Train and test ClinicaDL CNNs on real, synthetic and real + synthetic images; write the
+    tables.
+    """
     opened = start_in_study("evaluate", verbose, quiet, study)
     from neuroaug.verbs.evaluate import evaluate as run_verb
 
@@ -281,7 +365,9 @@ def evaluate(
 
 @app.command(cls=VariadicCommand, epilog="Example: neuroaug search --trials 100")
 def search(
-    study: Annotated[OptionalPath, typer.Argument(help="Study folder (default: the current one).")] = None,
+    study: Annotated[
+        OptionalPath, typer.Argument(help="Study folder (default: the current one).")
+    ] = None,
     trials: Annotated[int | None, typer.Option("--trials", help="Random architectures.")] = None,
     folds: Annotated[int | None, typer.Option("--folds", help="Cross-validation folds.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs a fold.")] = None,
@@ -309,8 +395,12 @@ def search(
 
 @app.command(cls=VariadicCommand, epilog="Example: neuroaug report /studies/adni")
 def report(
-    study: Annotated[OptionalPath, typer.Argument(help="Study folder (default: the current one).")] = None,
-    out: Annotated[OptionalPath, typer.Option("--out", help="HTML file (default: the study's report.html).")] = None,
+    study: Annotated[
+        OptionalPath, typer.Argument(help="Study folder (default: the current one).")
+    ] = None,
+    out: Annotated[
+        OptionalPath, typer.Option("--out", help="HTML file (default: the study's report.html).")
+    ] = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
@@ -322,19 +412,34 @@ def report(
 
 
 @app.command(
-    cls=VariadicCommand, epilog="Example: neuroaug run configs/adni-train50.yaml --study /studies/adni --profile slurm"
+    cls=VariadicCommand,
+    epilog="Example: neuroaug run configs/adni-train50.yaml --study /studies/adni --profile slurm",
 )
 def run(
     config: Annotated[Path, typer.Argument(help="YAML with a study's keys, or a study folder.")],
-    study: Annotated[OptionalPath, typer.Option("--study", help="Study folder to make or continue.")] = None,
-    cores: Annotated[int | None, typer.Option("--cores", help="Cores of this machine to use.")] = None,
-    profile: Annotated[str | None, typer.Option("--profile", help="Snakemake profile: slurm, or a folder.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the jobs and the hours they may take.")] = False,
+    study: Annotated[
+        OptionalPath, typer.Option("--study", help="Study folder to make or continue.")
+    ] = None,
+    cores: Annotated[
+        int | None, typer.Option("--cores", help="Cores of this machine to use.")
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option("--profile", help="Snakemake profile: slurm, or a folder.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the jobs and the hours they may take.")
+    ] = False,
     rehearse: Annotated[
-        bool, typer.Option("--rehearse", help="Every cell on phantoms, sizes cut down: minutes, means nothing.")
+        bool,
+        typer.Option(
+            "--rehearse", help="Every cell on phantoms, sizes cut down: minutes, means nothing."
+        ),
     ] = False,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE over the YAML's, space separated: evaluation.runs=5.")
+        list[str] | None,
+        typer.Option(
+            "--set", help="KEY=VALUE over the YAML's, space separated: evaluation.runs=5."
+        ),
     ] = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -359,11 +464,15 @@ def run(
 @app.command(cls=VariadicCommand, epilog="Example: neuroaug demo /tmp/neuroaug-demo --cores 2")
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where the study goes.")] = Path("neuroaug-demo"),
-    cores: Annotated[int | None, typer.Option("--cores", help="Cores to use (default: all).")] = None,
+    cores: Annotated[
+        int | None, typer.Option("--cores", help="Cores to use (default: all).")
+    ] = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run the whole protocol on the embedded cohort of phantoms: minutes on a laptop, no data needed."""
+    """Run the whole protocol on the embedded cohort of phantoms: minutes on a laptop, no data
+    needed.
+    """
     start("demo", verbose, quiet, use_study=False)
     from neuroaug.verbs.run import demo as run_verb
 
@@ -372,8 +481,12 @@ def demo(
 
 @app.command(cls=VariadicCommand, epilog="Example: neuroaug bench sampler --json sampler.json")
 def bench(
-    name: Annotated[str | None, typer.Argument(help="Which benchmark (default: list them).")] = None,
-    json_file: Annotated[OptionalPath, typer.Option("--json", help="Write the figures here too.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Which benchmark (default: list them).")
+    ] = None,
+    json_file: Annotated[
+        OptionalPath, typer.Option("--json", help="Write the figures here too.")
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="Papers' sizes: long.")] = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -387,10 +500,14 @@ def bench(
 
 @app.command(cls=VariadicCommand, hidden=True)
 def phantom(
-    folder: Annotated[OptionalPath, typer.Argument(help="BIDS folder to make (default: the study's).")] = None,
+    folder: Annotated[
+        OptionalPath, typer.Argument(help="BIDS folder to make (default: the study's).")
+    ] = None,
     participants: Annotated[int | None, typer.Option("--participants", help="How many.")] = None,
     seed: Seed = None,
-    cohort: Annotated[str | None, typer.Option("--cohort", help="Whose tables: adni, aibl or oasis1.")] = None,
+    cohort: Annotated[
+        str | None, typer.Option("--cohort", help="Whose tables: adni, aibl or oasis1.")
+    ] = None,
     n_procs: Annotated[int, typer.Option("--n-procs", help="Processes.")] = 1,
     verbose: Verbose = False,
     quiet: Quiet = False,

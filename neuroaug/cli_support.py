@@ -20,7 +20,9 @@ log = logging.getLogger("neuroaug")
 
 
 class VariadicCommand(TyperCommand):
-    """A command whose list options take several values after one flag: ``--participant-label 01 02``."""
+    """A command whose list options take several values after one flag: ``--participant-label 01
+    02``.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Repeat the flag before each further value, which is the form click knows."""
@@ -64,7 +66,10 @@ class NeuroaugGroup(TyperGroup):
             _fail("neuroaug: interrupted; the same command goes on where this one stopped", 130)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                _fail(f"neuroaug: {error.filename or 'output'}: the disk is full; free some space and start again", 2)
+                _fail(
+                    f"neuroaug: {error.filename or 'output'}: the disk is full; free some space and start again",
+                    2,
+                )
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 why = (error.strerror or "not allowed").lower()
                 _fail(f"neuroaug: {error.filename}: {why}; choose a folder that you may write", 2)
@@ -80,7 +85,7 @@ def typed_options(ctx: typer.Context) -> frozenset[str]:
 
 def start(stage: str, verbose: bool, quiet: bool, *, use_study: bool = True) -> Study | None:
     """Set up messages, and the stage's log where the current folder is a study; returns that study."""
-    from neuroaug import progress
+    from neuroaug.system import progress
 
     progress.quiet = quiet
     configure_logging(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
@@ -107,7 +112,9 @@ def start_in_study(stage: str, verbose: bool, quiet: bool, folder: Path | None) 
 
     study = Study.open(folder) if folder is not None else Study.here()
     if study is None:
-        raise InputError(f"{Path.cwd()}: not a study (no neuroaug.yaml in it); give the study's folder")
+        raise InputError(
+            f"{Path.cwd()}: not a study (no neuroaug.yaml in it); give the study's folder"
+        )
     log_to(study.logs / f"{stage}.log")
     return study
 

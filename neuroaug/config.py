@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from neuroaug.errors import InputError
-from neuroaug.files import write_text
+from neuroaug.system.files import write_text
 
 Label = Literal["CN", "AD"]
 Resolution = Literal["1mm", "2mm", "4mm"]
@@ -95,11 +95,13 @@ class Cell(_Section):
 
 
 class PhantomConfig(_Section):
-    """The embedded cohort (`neuroaug.imaging.phantom`)."""
+    """The embedded cohort (`neuroaug.phantom.phantom_cohort`)."""
 
     n_participants: int = Field(48, ge=1)
     seed: int = 0
-    cohort: Literal["adni", "aibl", "oasis1"] = Field("adni", description="whose tables it imitates")
+    cohort: Literal["adni", "aibl", "oasis1"] = Field(
+        "adni", description="whose tables it imitates"
+    )
 
 
 class PreprocessingConfig(_Section):
@@ -130,7 +132,9 @@ class GeneratorConfig(_Section):
     network: Literal["conv3d", "mlp", "mlp-toy"] = "conv3d"
     model: Literal["rhvae", "vae"] = "rhvae"
     latent_dim: int = Field(10, ge=1)
-    width: int = Field(16, ge=1, description="channels of the first convolution; sizes the conv3d networks")
+    width: int = Field(
+        16, ge=1, description="channels of the first convolution; sizes the conv3d networks"
+    )
     n_leapfrog: int = Field(3, ge=1)
     step_size: float = Field(1e-3, gt=0)
     temperature: float = Field(1.5, gt=0)
@@ -140,14 +144,18 @@ class GeneratorConfig(_Section):
     objective: Literal["published", "elbo"] = "published"
     second_order: bool = False
     learning_rate: float | None = Field(
-        None, gt=0, description="null: 1e-5 for mlp (Table 12), 1e-3 for mlp-toy, the default of conv3d otherwise"
+        None,
+        gt=0,
+        description="null: 1e-5 for mlp (Table 12), 1e-3 for mlp-toy, the default of conv3d otherwise",
     )
     batch_size: int = Field(25, ge=1)
     accumulate: int = Field(1, ge=1)
     max_epochs: int = Field(1000, ge=1)
     patience: int = Field(50, ge=1)
     validate_every: int = Field(1, ge=1, description="epochs between evaluations of the ELBO")
-    held_out: float = Field(0.0, ge=0, lt=1, description="fraction of the training participants kept for the ELBO")
+    held_out: float = Field(
+        0.0, ge=0, lt=1, description="fraction of the training participants kept for the ELBO"
+    )
     precision: Literal["auto", "32", "bf16"] = "auto"
     scaling: Literal["min-max", "percentile"] = "min-max"
     seeds: tuple[int, ...] = (0,)
@@ -179,10 +187,14 @@ class EvaluationConfig(_Section):
 
     network: str = "baseline"
     runs: int = Field(20, ge=1)
-    runs_per_job: int = Field(1, ge=1, description="runs of a cell that one job of the workflow works off")
+    runs_per_job: int = Field(
+        1, ge=1, description="runs of a cell that one job of the workflow works off"
+    )
     epochs: int = Field(100, ge=1)
     optimised_epochs: int | None = Field(
-        None, ge=1, description="of the network that the search found; null: 50 (TPAMI 5.5), never more than epochs"
+        None,
+        ge=1,
+        description="of the network that the search found; null: 50 (TPAMI 5.5), never more than epochs",
     )
     batch_size: int = Field(8, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
@@ -195,7 +207,9 @@ class EvaluationConfig(_Section):
     precision: Literal["auto", "32", "bf16"] = Field(
         "auto", description="auto: bf16 convolutions on a GPU, 32 on a CPU"
     )
-    checkpoint_every_s: float = Field(60.0, ge=0, description="least seconds between two checkpoints of a run")
+    checkpoint_every_s: float = Field(
+        60.0, ge=0, description="least seconds between two checkpoints of a run"
+    )
     seed: int = 0
     cells: tuple[str, ...] = ("real", "synthetic-5000", "real+synthetic-5000")
 
@@ -213,7 +227,9 @@ class SearchConfig(_Section):
     folds: int = Field(5, ge=2)
     epochs: int = Field(50, ge=1)
     seed: int = 0
-    jobs: int = Field(1, ge=1, description="jobs of the workflow that share the draws of one search")
+    jobs: int = Field(
+        1, ge=1, description="jobs of the workflow that share the draws of one search"
+    )
 
 
 class ExternalConfig(_Section):
@@ -277,7 +293,9 @@ class StudyConfig(_Section):
         else:
             cell = Cell.parse(name)
         if cell.network.lower() not in CLASSIFIERS:
-            raise InputError(f"cell '{name}': no network '{cell.network}'; choose one of {', '.join(CLASSIFIERS)}")
+            raise InputError(
+                f"cell '{name}': no network '{cell.network}'; choose one of {', '.join(CLASSIFIERS)}"
+            )
         return cell
 
     def cells(self) -> tuple[Cell, ...]:
@@ -348,4 +366,6 @@ def write_config(path: str | Path, config: BaseModel) -> None:
     """Write a resolved configuration as YAML, every default spelled out."""
     import yaml
 
-    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    write_text(
+        path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    )

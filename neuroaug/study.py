@@ -80,7 +80,11 @@ class Study:
         return self.root / "synthetic" / split / self._member(label, seed)
 
     def _member(self, label: str, seed: int | None) -> str:
-        return label if seed is None or seed == self.config.generator.seeds[0] else f"{label}_seed-{seed}"
+        return (
+            label
+            if seed is None or seed == self.config.generator.seeds[0]
+            else f"{label}_seed-{seed}"
+        )
 
     def cell(self, cell: Cell) -> Path:
         """Folder of one cell of the evaluation."""

@@ -7,9 +7,7 @@ workflow that started it, so that a killed run leaves nobody behind writing into
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,18 +16,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from protocol import Protocol
 
-from neuroaug.files import write_json
-from neuroaug.provenance import versions
+from neuroaug.system.files import write_json
+from neuroaug.system.parent_death import die_with_parent
+from neuroaug.system.provenance import versions
 
 # A visit that failed is listed in failures.tsv and left out by later stages; it does not stop them.
 ALLOWED = {"preprocess": (0, 1)}
-PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent dies (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def clock(seconds: float) -> str:
@@ -52,7 +44,9 @@ def main() -> int:
     parser.add_argument("verb", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     die_with_parent()
-    verb = [a for a in arguments.verb if a != "--"] if arguments.verb[:1] == ["--"] else arguments.verb
+    verb = (
+        [a for a in arguments.verb if a != "--"] if arguments.verb[:1] == ["--"] else arguments.verb
+    )
     job = arguments.record.stem
     protocol = Protocol.open(str(arguments.study))
     key = protocol.keys()[job]
@@ -77,12 +71,21 @@ def main() -> int:
     seconds = time.monotonic() - start
     if code not in ALLOWED.get(verb[0], (0,)):
         print(f"{job:<56} FAILED after {clock(seconds)}: {last_line(log)}", flush=True)
-        write_json(failed, {"job": job, "exit": code, "message": last_line(log), "log": f"logs/jobs/{job}.log"})
+        write_json(
+            failed,
+            {"job": job, "exit": code, "message": last_line(log), "log": f"logs/jobs/{job}.log"},
+        )
         return code if code > 0 else 1
     print(f"{job:<56} done in {clock(seconds)}  {last_line(log)}", flush=True)
     write_json(
         arguments.record,
-        {"job": job, "key": key, "exit": code, "seconds": round(seconds, 1), "versions": versions()},
+        {
+            "job": job,
+            "key": key,
+            "exit": code,
+            "seconds": round(seconds, 1),
+            "versions": versions(),
+        },
     )
     return 0
 

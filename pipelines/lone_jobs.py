@@ -1,8 +1,9 @@
 """Make Snakemake count a job that is ready alone.
 
-Snakemake 9.10 to 9.15 starts such a job without taking its cores and GPU from what there is, and gives them back
-when it ends (snakemake issues 3815 and 3913). A workflow that begins with jobs one after the other then runs
-ever more jobs at a time: seven on two cores. Newer versions cannot be installed beside the rest of neuroaug.
+Snakemake 9.10 to 9.15 starts such a job without taking its cores and GPU from what there is, and
+gives them back when it ends (snakemake issues 3815 and 3913). A workflow that begins with jobs one
+after the other then runs ever more jobs at a time: seven on two cores. Newer versions cannot be
+installed beside the rest of neuroaug.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from snakemake.scheduling.job_scheduler import JobScheduler
 
 
 def count_lone_jobs() -> None:
-    """Subtract what a selected job takes where the scheduler did not; where it did, nothing changes."""
+    """Subtract what a selected job takes where the scheduler did not; where it did, nothing
+    changes.
+    """
     select = JobScheduler.job_selector
     if getattr(select, "counts_lone_jobs", False):
         return

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from neuroaug.config import OPTIMISED, Cell
-from neuroaug.files import sha256_json
 from neuroaug.study import Study
+from neuroaug.system.files import sha256_json
 
 RECORDS = ".neuroaug/records"
 
@@ -63,7 +63,9 @@ class Protocol:
         return groups
 
     def generators(self, cell: Cell, group: str | None = None) -> list[tuple[str, str, int]]:
-        """(split, label, seed) of the generators that a cell's runs draw from; run k uses seed k mod S."""
+        """(split, label, seed) of the generators that a cell's runs draw from; run k uses seed k
+        mod S.
+        """
         if not cell.n_synthetic:
             return []
         seeds = self.study.config.generator.seeds
@@ -79,13 +81,17 @@ class Protocol:
     def before_cell(self, cell_name: str, group: str) -> list[str]:
         """Records that must be there before runs of a cell."""
         cell = Cell.parse(cell_name)
-        augments = [f"augment_{s}_{label}_{seed}" for s, label, seed in self.generators(cell, group)]
+        augments = [
+            f"augment_{s}_{label}_{seed}" for s, label, seed in self.generators(cell, group)
+        ]
         searches = self.searches(cell.resolution) if cell.network == OPTIMISED else []
         return [self.record("split"), *(self.record(job) for job in (*augments, *searches))]
 
     def searches(self, resolution: str) -> list[str]:
         """Jobs that share the search of the classifier at one resolution."""
-        return [f"search_{resolution}_{part}" for part in range(1, self.study.config.search.jobs + 1)]
+        return [
+            f"search_{resolution}_{part}" for part in range(1, self.study.config.search.jobs + 1)
+        ]
 
     @property
     def searched_resolutions(self) -> list[str]:
@@ -99,7 +105,10 @@ class Protocol:
 
     def evaluations(self) -> list[str]:
         """Records of all runs."""
-        return [self.record(f"evaluate_{cell.name}_runs-{group}") for cell, group in self.evaluation_jobs()]
+        return [
+            self.record(f"evaluate_{cell.name}_runs-{group}")
+            for cell, group in self.evaluation_jobs()
+        ]
 
     def train_threads(self, available: int) -> int:
         """Threads of one training: the generators of one seed share what there is."""
@@ -107,7 +116,9 @@ class Protocol:
 
     def search_threads(self, available: int) -> int:
         """Threads of one job of a search: all searches share what there is."""
-        return max(1, available // max(1, self.study.config.search.jobs * len(self.searched_resolutions)))
+        return max(
+            1, available // max(1, self.study.config.search.jobs * len(self.searched_resolutions))
+        )
 
     # -- keys ------------------------------------------------------------------------------------
 
@@ -124,7 +135,9 @@ class Protocol:
         for job in self.preprocess_jobs:
             keys[job] = sha256_json([job, preprocess])
         tables = None if self.study.config.phantom else self._tables(self.study.tables)
-        keys["split"] = sha256_json(["split", config["split"], config["cohort"], config["labels"], tables, preprocess])
+        keys["split"] = sha256_json(
+            ["split", config["split"], config["cohort"], config["labels"], tables, preprocess]
+        )
         for resolution in self.searched_resolutions:
             for job in self.searches(resolution):
                 keys[job] = sha256_json([self._search_key(config, resolution, keys["split"]), job])
@@ -136,11 +149,17 @@ class Protocol:
         for cell, group in self.evaluation_jobs():
             draws = []
             for split, label, seed in self.generators(cell, group):
-                train = sha256_json(["train", generator, config["resolution"], split, label, seed, keys["split"]])
+                train = sha256_json(
+                    ["train", generator, config["resolution"], split, label, seed, keys["split"]]
+                )
                 drawn = sha256_json(["augment", config["synthesis"], train])
                 keys[f"train_{split}_{label}_{seed}"] = train
-                keys[f"augment_{split}_{label}_{seed}"] = sha256_json([drawn, self.n_synthetic(split)])
-                draws.append(drawn)  # without n: extending a set does not redo cells that use its first images
+                keys[f"augment_{split}_{label}_{seed}"] = sha256_json(
+                    [drawn, self.n_synthetic(split)]
+                )
+                draws.append(
+                    drawn
+                )  # without n: extending a set does not redo cells that use its first images
             if cell.network == OPTIMISED:
                 draws.append(self._search_key(config, cell.resolution, keys["split"]))
             passed_over = ("cells", "runs", "runs_per_job", "epochs", "optimised_epochs")
@@ -149,7 +168,9 @@ class Protocol:
             keys[f"evaluate_{cell.name}_runs-{group}"] = sha256_json(
                 [cell.name, evaluation, external, draws, keys["split"], group]
             )
-        keys["summarise"] = sha256_json([keys[job] for job in sorted(keys) if job.startswith("evaluate_")])
+        keys["summarise"] = sha256_json(
+            [keys[job] for job in sorted(keys) if job.startswith("evaluate_")]
+        )
         keys["report"] = sha256_json(["report", keys["summarise"]])
         return keys
 
@@ -157,7 +178,9 @@ class Protocol:
     def _search_key(config: dict[str, Any], resolution: str, split: str) -> str:
         asked = {k: v for k, v in config["search"].items() if k != "jobs"}
         shared = ("batch_size", "scaling", "storage", "precision")
-        return sha256_json(["search", resolution, asked, {k: config["evaluation"][k] for k in shared}, split])
+        return sha256_json(
+            ["search", resolution, asked, {k: config["evaluation"][k] for k in shared}, split]
+        )
 
     def _tables(self, path: Path) -> list[tuple[str, int]]:
         if path.is_file():
@@ -166,7 +189,8 @@ class Protocol:
 
     @staticmethod
     def _listing(folder: Path, pattern: str) -> list[tuple[str, int]]:
-        # Nothing where the folder is not there yet: a dry run may come before the data, a run is refused before.
+        # Nothing where the folder is not there yet: a dry run may come before the data, a run is
+        # refused before.
         return sorted((str(p.relative_to(folder)), p.stat().st_size) for p in folder.glob(pattern))
 
     def remove_stale_records(self) -> list[str]:

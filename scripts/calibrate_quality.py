@@ -1,13 +1,14 @@
 """Calibrate the registration score on deliberately wrong poses of real heads.
 
-    python scripts/calibrate_quality.py measure head-01.nii.gz out/head-01.json --seed 1
-    python scripts/calibrate_quality.py measure scan.nii.gz out/scan.json --scan
-    python scripts/calibrate_quality.py fit out/head-0[1-6].json --test out/head-0[7-9].json out/scan.json
+    python scripts/calibrate_quality.py measure head-01.nii.gz out/head-01.json --seed 1 python
+    scripts/calibrate_quality.py measure scan.nii.gz out/scan.json --scan python
+    scripts/calibrate_quality.py fit out/head-0[1-6].json --test out/head-0[7-9].json out/scan.json
 
-A head is a label map (FreeSurfer's numbers, 5xx for skull and soft tissue), from which a T1w-like image is drawn with
-random contrast, bias field and noise; or, with --scan, a real scan. It is registered once, which the labels check, and
-then looked at in good and in wrong poses. `fit` prints the constants of `neuroaug.imaging.quality` and what they catch
-on heads that were not used.
+A head is a label map (FreeSurfer's numbers, 5xx for skull and soft tissue), from which a T1w-like
+image is drawn with random contrast, bias field and noise; or, with --scan, a real scan. It is
+registered once, which the labels check, and then looked at in good and in wrong poses. `fit` prints
+the constants of `neuroaug.preprocessing.steps.quality` and what they catch on heads that were not
+used.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from head_scans import SOFT_TISSUE, T1W, read_labels
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from neuroaug.imaging import quality
 from neuroaug.imaging.grid import GRIDS, UNCROPPED, block_mean, crop
 from neuroaug.imaging.nifti import read_volume
-from neuroaug.imaging.registration import RECIPES, align, warp
 from neuroaug.imaging.template import load_regions, load_template
+from neuroaug.preprocessing.steps import quality
+from neuroaug.preprocessing.steps.registration import RECIPES, align, warp
 
 LIMIT_MM, LIMIT_DEG = 10.0, 10.0
 
@@ -44,7 +45,9 @@ class Head:
 
 
 def draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw a T1w-like head from labels at 1 mm, averaged to 2 mm: contrast, texture, bias field, noise."""
+    """Draw a T1w-like head from labels at 1 mm, averaged to 2 mm: contrast, texture, bias field,
+    noise.
+    """
     table = np.zeros(labels.max() + 1, np.float32)
     gamma = rng.uniform(0.7, 1.4)
     for label in np.unique(labels[labels > 0]):
@@ -54,9 +57,19 @@ def draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     texture = ndimage.gaussian_filter(rng.normal(size=image.shape), 2)
     soft = block_mean((labels == SOFT_TISSUE).astype(np.float32)) > 0.5
     image[soft] *= 1 + 0.3 * texture[soft] / texture.std()
-    x, y, z = (np.linspace(-1, 1, n).reshape(np.roll([n, 1, 1], axis)) for axis, n in enumerate(image.shape))
+    x, y, z = (
+        np.linspace(-1, 1, n).reshape(np.roll([n, 1, 1], axis))
+        for axis, n in enumerate(image.shape)
+    )
     linear = rng.normal(0, 0.15, 6)
-    field = linear[0] * x + linear[1] * y + linear[2] * z + linear[3] * x * x + linear[4] * y * y + linear[5] * z * z
+    field = (
+        linear[0] * x
+        + linear[1] * y
+        + linear[2] * z
+        + linear[3] * x * x
+        + linear[4] * y * y
+        + linear[5] * z * z
+    )
     image *= np.exp(field)
     noise = rng.normal(0, rng.uniform(1, 6), (2, *image.shape))
     return np.hypot(image + noise[0], noise[1]).astype(np.float32)
@@ -65,7 +78,8 @@ def draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def register(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """Lay a head on the template as the fast profile does with scans of 2 mm.
 
-    A start at 4 mm was not enough: it left one head 6 degrees off, and the score was right to refuse it.
+    A start at 4 mm was not enough: it left one head 6 degrees off, and the score was right to
+    refuse it.
     """
     RECIPES["fast"] = RECIPES["fast, coarse scan"]
     return align(data, affine, load_template(), profile="fast").template_to_scan
@@ -78,7 +92,9 @@ def head_from_labels(path: Path, rng: np.random.Generator) -> Head:
     affine[:3, 3] = fine[:3, 3] + fine[:3, :3] @ np.full(3, 0.5)
     data = draw(labels, rng)
     found = register(data, affine)
-    brain = block_mean(((labels > 0) & (labels < 500) & (labels != 24) & (labels != 16)).astype(np.float32))
+    brain = block_mean(
+        ((labels > 0) & (labels < 500) & (labels != 24) & (labels != 16)).astype(np.float32)
+    )
     warped = warp(brain, affine, found) > 0.5
     expected = load_regions()[1]
     dice = 2 * (warped & expected).sum() / (warped.sum() + expected.sum())
@@ -95,7 +111,10 @@ def head_from_scan(path: Path) -> Head:
 @lru_cache(maxsize=1)
 def brain_centre() -> np.ndarray:
     """World coordinates of the centre of the template's brain."""
-    return UNCROPPED.affine[:3, :3] @ np.argwhere(load_regions()[1]).mean(axis=0) + UNCROPPED.affine[:3, 3]
+    return (
+        UNCROPPED.affine[:3, :3] @ np.argwhere(load_regions()[1]).mean(axis=0)
+        + UNCROPPED.affine[:3, 3]
+    )
 
 
 def about_centre(rotation: np.ndarray, shift: np.ndarray) -> np.ndarray:
@@ -108,7 +127,9 @@ def about_centre(rotation: np.ndarray, shift: np.ndarray) -> np.ndarray:
 
 
 def error_of(motion: np.ndarray) -> tuple[float, float]:
-    """Residual of a motion: shift of the brain's centre in mm, rotation in degrees (a reflection counts as 180)."""
+    """Residual of a motion: shift of the brain's centre in mm, rotation in degrees (a reflection
+    counts as 180).
+    """
     centre = brain_centre()
     shift = float(np.linalg.norm(motion[:3, :3] @ centre + motion[:3, 3] - centre))
     u, _, vt = np.linalg.svd(motion[:3, :3])
@@ -120,14 +141,20 @@ def error_of(motion: np.ndarray) -> tuple[float, float]:
 def good_motion(rng: np.random.Generator) -> np.ndarray:
     """A residual of at most 2 mm and 2 degrees, 2 % of scale."""
     axis = rng.normal(size=3)
-    rotation = Rotation.from_rotvec(np.radians(rng.uniform(0, 2)) * axis / np.linalg.norm(axis)).as_matrix()
+    rotation = Rotation.from_rotvec(
+        np.radians(rng.uniform(0, 2)) * axis / np.linalg.norm(axis)
+    ).as_matrix()
     shift = rng.normal(size=3)
-    return about_centre(rotation * rng.uniform(0.98, 1.02), rng.uniform(0, 2) * shift / np.linalg.norm(shift))
+    return about_centre(
+        rotation * rng.uniform(0.98, 1.02), rng.uniform(0, 2) * shift / np.linalg.norm(shift)
+    )
 
 
 def wrong_motion(rng: np.random.Generator) -> tuple[str, np.ndarray]:
     """Draw a residual beyond the limits: shift, rotation, both, an axis turned or reflected."""
-    kind = rng.choice(["shift", "rotation", "both", "turned", "reflected"], p=[0.3, 0.3, 0.2, 0.1, 0.1])
+    kind = rng.choice(
+        ["shift", "rotation", "both", "turned", "reflected"], p=[0.3, 0.3, 0.2, 0.1, 0.1]
+    )
     axis, direction = rng.normal(size=3), rng.normal(size=3)
     axis, direction = axis / np.linalg.norm(axis), direction / np.linalg.norm(direction)
     angle, distance = 0.0, 0.0
@@ -159,7 +186,9 @@ def is_good(row: dict[str, object]) -> bool:
 
 
 def deface(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Blank what lies in front of and below a random plane through the face, off the brain, as defacing tools do."""
+    """Blank what lies in front of and below a random plane through the face, off the brain, as
+    defacing tools do.
+    """
     grid = GRIDS["4mm"].affine
     _, y, z = (grid[i, i] * axis + grid[i, 3] for i, axis in enumerate(np.indices(image.shape)))
     brain = block_mean(block_mean(crop(load_regions()[1]).astype(np.float32))) > 0.2
@@ -168,7 +197,9 @@ def deface(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.where((z < 5 + slope * (y - y_at_eyes)) & ~kept, 0, image).astype(np.float32)
 
 
-def poses(head: Head, rng: np.random.Generator, n_good: int, n_wrong: int) -> list[dict[str, object]]:
+def poses(
+    head: Head, rng: np.random.Generator, n_good: int, n_wrong: int
+) -> list[dict[str, object]]:
     """Measure the figures at random residuals.
 
     Every fifth good one is defaced; every second wrong one is first led to its own local optimum.
@@ -179,7 +210,9 @@ def poses(head: Head, rng: np.random.Generator, n_good: int, n_wrong: int) -> li
         shift, angle = error_of(motion)
         image = coarse(head, motion)
         figures = quality.measure_coarse(deface(image, rng) if kind == "good, defaced" else image)
-        rows.append({"head": head.name, "kind": kind, "shift_mm": shift, "angle_deg": angle, **figures})
+        rows.append(
+            {"head": head.name, "kind": kind, "shift_mm": shift, "angle_deg": angle, **figures}
+        )
 
     for i in range(n_good):
         add("good" if i % 5 else "good, defaced", good_motion(rng))
@@ -198,8 +231,9 @@ def poses(head: Head, rng: np.random.Generator, n_good: int, n_wrong: int) -> li
 def fit(rows: list[dict[str, object]]) -> dict[str, object]:
     """Set each criterion's limit half way from the worst good pose to the median wrong one.
 
-    The worst good pose gets .98 from each factor. A fit by maximum likelihood drops the criteria that these poses do
-    not need, and with them what protects against other mistakes; half way keeps all four.
+    The worst good pose gets .98 from each factor. A fit by maximum likelihood drops the criteria
+    that these poses do not need, and with them what protects against other mistakes; half way keeps
+    all four.
     """
     x = np.array([quality.features(row) for row in rows])  # type: ignore[arg-type]
     good = np.array([is_good(row) for row in rows])
@@ -217,14 +251,18 @@ def judge(rows: list[dict[str, object]], name: str) -> None:
     p = np.array([quality.probability(row) for row in rows])  # type: ignore[arg-type]
     good = np.array([is_good(row) for row in rows])
     caught, refused = (p[~good] < quality.THRESHOLD).sum(), (p[good] < quality.THRESHOLD).sum()
-    print(f"{name}: {caught}/{(~good).sum()} wrong poses caught, {refused}/{good.sum()} good ones refused")
+    print(
+        f"{name}: {caught}/{(~good).sum()} wrong poses caught, {refused}/{good.sum()} good ones refused"
+    )
     print(
         f"  lowest good probabilities {np.sort(p[good])[:4].round(4)}; highest wrong {np.sort(p[~good])[-4:].round(4)}"
     )
     for row, value in zip(rows, p, strict=True):
         if (value < quality.THRESHOLD) == is_good(row):
             print(
-                "  mistaken:", {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, round(value, 3)
+                "  mistaken:",
+                {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()},
+                round(value, 3),
             )
 
 
@@ -235,14 +273,18 @@ def read_rows(paths: list[Path]) -> list[dict[str, object]]:
 
 def main() -> None:
     """Measure one head, or fit on some and test on others."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     measuring = commands.add_parser("measure")
     measuring.add_argument("head", type=Path)
     measuring.add_argument("out", type=Path)
     measuring.add_argument("--scan", action="store_true", help="a real scan, not labels")
     measuring.add_argument("--seed", type=int, default=0)
-    measuring.add_argument("--poses", type=int, nargs=2, default=[25, 50], help="good and wrong ones")
+    measuring.add_argument(
+        "--poses", type=int, nargs=2, default=[25, 50], help="good and wrong ones"
+    )
     fitting = commands.add_parser("fit")
     fitting.add_argument("used", type=Path, nargs="+")
     fitting.add_argument("--test", type=Path, nargs="+", default=[])
@@ -253,7 +295,9 @@ def main() -> None:
         rows = poses(head, rng, *options.poses)
         options.out.write_text(json.dumps(rows, indent=1))
         nmi = np.median([row["nmi"] for row in rows if is_good(row)])
-        print(f"{head.name}: Dice of the labelled brain {head.brain_dice:.3f}, median NMI of good poses {nmi:.4f}")
+        print(
+            f"{head.name}: Dice of the labelled brain {head.brain_dice:.3f}, median NMI of good poses {nmi:.4f}"
+        )
         return
     used = read_rows(options.used)
     for name, value in fit(used).items():

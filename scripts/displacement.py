@@ -2,10 +2,11 @@
 
     python scripts/displacement.py HEADS_FOLDER OUT_FOLDER [--heads 01 02] [--at-a-time 2]
 
-HEADS_FOLDER holds label maps head-NN.nii.gz. Of each, one scan in a pose of its own is drawn and taken through
-t1-linear under each profile, in processes of one thread, so many at a time. OUT_FOLDER receives one JSON a visit (what
-has one is not done again) and displacement.tsv: the mean distance over the template's brain between a profile's
-transform and that of `exact`, and what the visit cost.
+HEADS_FOLDER holds label maps head-NN.nii.gz. Of each, one scan in a pose of its own is drawn and
+taken through t1-linear under each profile, in processes of one thread, so many at a time.
+OUT_FOLDER receives one JSON a visit (what has one is not done again) and displacement.tsv: the mean
+distance over the template's brain between a profile's transform and that of `exact`, and what the
+visit cost.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ import pandas as pd
 from head_scans import Pose, read_labels, scan
 
 from neuroaug.bench.preprocessing import mean_displacement
-from neuroaug.files import read_json, write_json, write_tsv
+from neuroaug.system.files import read_json, write_json, write_tsv
 
 PROFILES = ("exact", "default", "fast")
-# By number: rotations to 15 degrees, shifts, oblique slabs, three orders of axes, 0.9 to 1.2 mm, weak and strong coils.
+# By number: rotations to 15 degrees, shifts, oblique slabs, three orders of axes, 0.9 to 1.2 mm,
+# weak and strong coils.
 POSES = {
     "01": Pose((8, -5, 10), (12, -7, 9)),
     "02": Pose((-6, 12, 5), (5, -10, 14), axes="LAS"),
@@ -57,11 +59,23 @@ def visit(profile: str, scan_path: Path, found: Path) -> None:
         return
     caps = found.with_suffix("")
     shutil.rmtree(caps, ignore_errors=True)
-    command = [sys.executable, "-m", "neuroaug.bench.preprocessing", profile, str(scan_path), str(caps)]
+    command = [
+        sys.executable,
+        "-m",
+        "neuroaug.bench.preprocessing",
+        profile,
+        str(scan_path),
+        str(caps),
+    ]
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     start = time.monotonic()
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **threads})
-    figures = {**json.loads(done.stdout.splitlines()[-1]), "process_seconds": round(time.monotonic() - start, 1)}
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, env={**os.environ, **threads}
+    )
+    figures = {
+        **json.loads(done.stdout.splitlines()[-1]),
+        "process_seconds": round(time.monotonic() - start, 1),
+    }
     (sidecar,) = caps.glob("subjects/*/*/t1_linear/*_desc-Crop_res-1x1x1_T1w.json")
     content = read_json(sidecar)
     write_json(found, {**figures, "quality": content["quality"], "input": content["input"]})
@@ -72,11 +86,17 @@ def table(out: Path, heads: list[str]) -> pd.DataFrame:
     """One row a visit that is done."""
     rows: list[dict[str, Any]] = []
     for number in heads:
-        known = {p: read_json(out / f"{number}-{p}.json") for p in PROFILES if (out / f"{number}-{p}.json").exists()}
+        known = {
+            p: read_json(out / f"{number}-{p}.json")
+            for p in PROFILES
+            if (out / f"{number}-{p}.json").exists()
+        }
         for profile, figures in known.items():
             moved = None
             if "exact" in known:
-                moved = mean_displacement(np.array(figures["matrix"]), np.array(known["exact"]["matrix"]))
+                moved = mean_displacement(
+                    np.array(figures["matrix"]), np.array(known["exact"]["matrix"])
+                )
             rows.append(
                 {
                     "head": number,
@@ -96,7 +116,9 @@ def table(out: Path, heads: list[str]) -> pd.DataFrame:
 
 def main() -> None:
     """Do what is not done, then write the table and print the means."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("heads_folder", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--heads", nargs="+", default=sorted(POSES), choices=sorted(POSES))
@@ -105,11 +127,18 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     for number in options.heads:
-        make_scan(options.heads_folder / f"head-{number}.nii.gz", number, options.out / f"{number}.nii.gz")
+        make_scan(
+            options.heads_folder / f"head-{number}.nii.gz", number, options.out / f"{number}.nii.gz"
+        )
     start = time.monotonic()
     with ThreadPoolExecutor(options.at_a_time) as pool:
         jobs = [
-            pool.submit(visit, profile, options.out / f"{number}.nii.gz", options.out / f"{number}-{profile}.json")
+            pool.submit(
+                visit,
+                profile,
+                options.out / f"{number}.nii.gz",
+                options.out / f"{number}-{profile}.json",
+            )
             for number in options.heads
             for profile in options.profiles
         ]

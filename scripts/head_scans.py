@@ -1,7 +1,7 @@
 """T1w-like scans of known anatomy in known poses, drawn from label maps of real heads.
 
-A label map has FreeSurfer's numbers, and 5xx for skull and soft tissue. Used by the other scripts; nothing in the
-package reads it.
+A label map has FreeSurfer's numbers, and 5xx for skull and soft tissue. Used by the other scripts;
+nothing in the package reads it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,51 @@ from nibabel import orientations
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-T1W = {2: 110, 3: 78, 4: 32, 5: 32, 7: 106, 8: 78, 10: 92, 11: 82, 12: 90, 13: 100, 14: 32, 15: 32, 16: 104, 17: 78}
-T1W |= {18: 78, 24: 28, 26: 78, 28: 95, 41: 110, 42: 78, 43: 32, 44: 32, 46: 106, 47: 78, 49: 92, 50: 82, 51: 90}
-T1W |= {52: 100, 53: 78, 54: 78, 58: 78, 60: 95, 85: 95, 502: 40, 506: 30, 507: 85, 508: 60, 509: 65, 511: 75}
+T1W = {
+    2: 110,
+    3: 78,
+    4: 32,
+    5: 32,
+    7: 106,
+    8: 78,
+    10: 92,
+    11: 82,
+    12: 90,
+    13: 100,
+    14: 32,
+    15: 32,
+    16: 104,
+    17: 78,
+}
+T1W |= {
+    18: 78,
+    24: 28,
+    26: 78,
+    28: 95,
+    41: 110,
+    42: 78,
+    43: 32,
+    44: 32,
+    46: 106,
+    47: 78,
+    49: 92,
+    50: 82,
+    51: 90,
+}
+T1W |= {
+    52: 100,
+    53: 78,
+    54: 78,
+    58: 78,
+    60: 95,
+    85: 95,
+    502: 40,
+    506: 30,
+    507: 85,
+    508: 60,
+    509: 65,
+    511: 75,
+}
 T1W |= {512: 95, 514: 45, 515: 18, 516: 95, 530: 85}
 SOFT_TISSUE = 507
 
@@ -29,7 +71,8 @@ class Pose:
     Attributes
     ----------
     degrees, shift_mm : tuple of float
-        Motion of the head in the scanner: Euler angles about x, y, z through its centre, then a shift.
+        Motion of the head in the scanner: Euler angles about x, y, z through its centre, then a
+        shift.
     tilt : tuple of float
         Euler angles of the slab against the scanner's axes (an oblique header).
     voxel_mm : tuple of float
@@ -37,7 +80,8 @@ class Pose:
     axes : str
         Order and sign in which the voxels are stored.
     bias : float
-        Strength of the coil's field: standard deviation of the coefficients of a quadratic in the logarithm.
+        Strength of the coil's field: standard deviation of the coefficients of a quadratic in the
+        logarithm.
     noise : float
         Rician, where white matter is 110.
     top_mm, bottom_mm : float
@@ -62,7 +106,9 @@ def read_labels(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw(labels: np.ndarray, rng: np.random.Generator, bias: float) -> np.ndarray:
-    """Draw intensities: contrast that varies by label, texture in fat and muscle, a smooth field; no noise."""
+    """Draw intensities: contrast that varies by label, texture in fat and muscle, a smooth field;
+    no noise.
+    """
     table = np.zeros(int(labels.max()) + 1, np.float32)
     gamma = rng.uniform(0.75, 1.3)
     for label in np.unique(labels[labels > 0]):
@@ -73,7 +119,9 @@ def draw(labels: np.ndarray, rng: np.random.Generator, bias: float) -> np.ndarra
     soft = labels == SOFT_TISSUE
     image[soft] *= 1 + 0.35 * texture[soft].astype(np.float32)
     image = ndimage.gaussian_filter(image, 0.6)
-    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in labels.shape), indexing="ij", sparse=True)
+    x, y, z = np.meshgrid(
+        *(np.linspace(-1, 1, n, dtype=np.float32) for n in labels.shape), indexing="ij", sparse=True
+    )
     c = rng.normal(0, bias, 9).astype(np.float32)
     field = c[0] * x + c[1] * y + c[2] * z + c[3] * x * x + c[4] * y * y + c[5] * z * z
     field = field + c[6] * x * y + c[7] * x * z + c[8] * y * z
@@ -85,7 +133,9 @@ def rotation(degrees: tuple[float, float, float]) -> np.ndarray:
     return np.asarray(Rotation.from_euler("xyz", degrees, degrees=True).as_matrix())
 
 
-def scan(labels: np.ndarray, affine: np.ndarray, pose: Pose, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def scan(
+    labels: np.ndarray, affine: np.ndarray, pose: Pose, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scan a head.
 
     Returns
@@ -116,10 +166,17 @@ def scan(labels: np.ndarray, affine: np.ndarray, pose: Pose, seed: int) -> tuple
     blurred = ndimage.gaussian_filter(image, np.where(voxel > 1, 0.4 * voxel, 0).max())
     to_labels = np.linalg.inv(affine) @ np.linalg.inv(motion) @ grid
     data = ndimage.affine_transform(
-        blurred, to_labels[:3, :3], to_labels[:3, 3], output_shape=tuple(shape), order=1, output=np.float32
+        blurred,
+        to_labels[:3, :3],
+        to_labels[:3, 3],
+        output_shape=tuple(shape),
+        order=1,
+        output=np.float32,
     )
     noise = rng.normal(0, pose.noise, (2, *data.shape)).astype(np.float32)
     data = np.hypot(data + noise[0], noise[1])
-    turn = orientations.ornt_transform(orientations.io_orientation(grid), orientations.axcodes2ornt(tuple(pose.axes)))
+    turn = orientations.ornt_transform(
+        orientations.io_orientation(grid), orientations.axcodes2ornt(tuple(pose.axes))
+    )
     turned = np.ascontiguousarray(orientations.apply_orientation(data, turn), np.float32)
     return turned, grid @ orientations.inv_ornt_aff(turn, data.shape), motion

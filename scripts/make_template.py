@@ -3,8 +3,8 @@
     python -m pip download afids-cnn==0.2.1 --no-deps --dest wheels
     python scripts/make_template.py wheels/afids_cnn-0.2.1-py3-none-any.whl neuroaug/imaging/data
 
-The template is the mean of MNI152NLin2009cAsym (full head) and its left-right mirror. Only the left half and the
-midline are stored, as 8-bit integers; `neuroaug.imaging.template` unfolds them.
+The template is the mean of MNI152NLin2009cAsym (full head) and its left-right mirror. Only the left
+half and the midline are stored, as 8-bit integers; `neuroaug.imaging.template` unfolds them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def brain_mask() -> np.ndarray:
 
     image = nib.Nifti1Image.from_filename(Path(nilearn.__path__[0]) / BRAIN)
     data = np.asarray(image.dataobj, dtype=np.float32)
-    # Both grids are 1 mm and aligned with the axes: the step between them is a whole number of voxels.
+    # Both grids are 1 mm and aligned with the axes: the step between them is a whole number of
+    # voxels.
     offset = np.asarray(UNCROPPED.affine[:3, 3] - image.affine[:3, 3])
     sampled = ndimage.affine_transform(data, np.eye(3), offset, UNCROPPED.shape, order=1)
     mask = sampled > 0.2 * data.max()
@@ -75,7 +76,9 @@ def largest_component(mask: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """Write the two files and print their checksums."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("wheel", type=Path)
     parser.add_argument("out", type=Path)
     options = parser.parse_args()
@@ -90,7 +93,9 @@ def main() -> None:
         path = options.out / name
         write_volume(path, volume[: MIDLINE + 1], UNCROPPED.affine, "uint8", level=9)
         print(hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size, path)
-    print(f"head {head.mean():.3f}, brain {brain.mean():.3f} of the grid; {int(brain.sum()) / 1e6:.2f} litres of brain")
+    print(
+        f"head {head.mean():.3f}, brain {brain.mean():.3f} of the grid; {int(brain.sum()) / 1e6:.2f} litres of brain"
+    )
 
 
 if __name__ == "__main__":

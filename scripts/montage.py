@@ -1,4 +1,5 @@
-"""Show what generators learned: training images, their reconstructions, and draws, a row each, a block a label.
+"""Show what generators learned: training images, their reconstructions, and draws, a row each, a
+block a label.
 
 Run as ``python scripts/montage.py CAPS MODEL [MODEL ...] --out PNG``.
 """
@@ -17,15 +18,20 @@ from numpy.typing import NDArray
 from neuroaug.imaging import caps
 from neuroaug.imaging.grid import rescale
 from neuroaug.imaging.nifti import read_volume
-from neuroaug.models import load_model, samplers
+from neuroaug.models import load_model
+from neuroaug.synthesis import draws
 
 N_SHOWN = 6
 
 
-def training_images(caps_folder: Path, lineage: Path, resolution: str, n: int) -> NDArray[np.float32]:
+def training_images(
+    caps_folder: Path, lineage: Path, resolution: str, n: int
+) -> NDArray[np.float32]:
     """First n images that a generator learned from, as it saw them, (n, X, Y, Z) in [0, 1]."""
     rows = pd.read_csv(lineage, sep="\t").head(n)
-    visits = [caps.Visit(p, s) for p, s in zip(rows["participant_id"], rows["session_id"], strict=True)]
+    visits = [
+        caps.Visit(p, s) for p, s in zip(rows["participant_id"], rows["session_id"], strict=True)
+    ]
     files = [caps.t1_linear_image(caps_folder, visit, resolution) for visit in visits]
     return np.stack([rescale(read_volume(file).data, "min-max") for file in files])
 
@@ -37,7 +43,9 @@ def axial(images: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def main() -> None:
     """Draw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("caps", type=Path, help="the CAPS folder that the generators learned from")
     parser.add_argument("models", type=Path, nargs="+", help="model folders")
     parser.add_argument("--out", type=Path, required=True, help="the PNG")
@@ -48,7 +56,7 @@ def main() -> None:
         assert model.grid is not None, f"{folder}: trained on no CAPS grid"
         real = training_images(arguments.caps, folder / "lineage.tsv", model.grid, N_SHOWN)
         again = model.reconstruct(torch.from_numpy(real)[:, None])[:, 0].numpy()
-        latents, info = samplers.draw_latents(model, (1, N_SHOWN), label=model.label)
+        latents, info = draws.draw_latents(model, (1, N_SHOWN), label=model.label)
         drawn = model.decode(latents)[:, 0].numpy()
         print(
             f"{model.label}: metric contrast {model.metric_contrast().contrast:.2f}, acceptance "

@@ -8,7 +8,19 @@ from typer.testing import CliRunner
 
 from neuroaug.cli import app
 
-VERBS = ("check", "preprocess", "split", "train", "augment", "evaluate", "search", "report", "run", "demo", "bench")
+VERBS = (
+    "check",
+    "preprocess",
+    "split",
+    "train",
+    "augment",
+    "evaluate",
+    "search",
+    "report",
+    "run",
+    "demo",
+    "bench",
+)
 
 
 @pytest.fixture
@@ -78,7 +90,10 @@ def test_the_version_is_printed(cli):
     [
         (("augment", "--label", "AD", "--n", "0"), "--n 0: at least 1 image"),
         (("augment", "--label", "AD", "--n", "5", "--shard", "3/2"), "--shard 3/2"),
-        (("augment", "--label", "AD", "--n", "5", "--sampler", "nuts"), "--sampler nuts: unknown; choose one of hmc"),
+        (
+            ("augment", "--label", "AD", "--n", "5", "--sampler", "nuts"),
+            "--sampler nuts: unknown; choose one of hmc",
+        ),
         (("augment", "--label", "AD", "--n", "5"), "outside a study, --split and --out are needed"),
         (("augment", "nowhere", "--label", "AD", "--n", "5"), "nowhere"),
         (("train", "--label", "AD"), "--split"),
@@ -111,7 +126,10 @@ def test_an_unknown_key_of_the_study_is_refused_with_the_nearest(cli, tmp_path):
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ("evaluation.cells=[train-7_baseline_2mm_real]", "no set 'train-7'; add 7 to split.subsets"),
+        (
+            "evaluation.cells=[train-7_baseline_2mm_real]",
+            "no set 'train-7'; add 7 to split.subsets",
+        ),
         ("caps=nowhere", "caps:"),
         ("tables=nowhere", "tables:"),
         ("bids=nowhere", "bids:"),

@@ -6,8 +6,8 @@ from pydantic import ValidationError
 
 from neuroaug.config import Cell, StudyConfig, parse_config, read_config, write_config
 from neuroaug.errors import InputError
-from neuroaug.resources import shipped
 from neuroaug.study import Study
+from neuroaug.system.packaged_files import shipped
 
 
 def test_an_empty_file_is_a_valid_study(tmp_path):
@@ -21,12 +21,18 @@ def test_an_empty_file_is_a_valid_study(tmp_path):
 def test_the_published_settings_are_the_defaults():
     generator = StudyConfig().generator
     assert (generator.latent_dim, generator.n_leapfrog, generator.step_size) == (10, 3, 1e-3)
-    assert (generator.temperature, generator.regularization, generator.beta_zero_sqrt) == (1.5, 1e-2, 0.3)
+    assert (generator.temperature, generator.regularization, generator.beta_zero_sqrt) == (
+        1.5,
+        1e-2,
+        0.3,
+    )
     assert (generator.batch_size, generator.patience) == (25, 50)
 
 
 def test_a_written_configuration_reads_back_the_same(tmp_path):
-    config = parse_config({"resolution": "4mm", "evaluation": {"runs": 3, "cells": ["real", "synthetic-10"]}})
+    config = parse_config(
+        {"resolution": "4mm", "evaluation": {"runs": 3, "cells": ["real", "synthetic-10"]}}
+    )
     write_config(tmp_path / "c.yaml", config)
     assert read_config(tmp_path / "c.yaml") == config
 
@@ -35,7 +41,10 @@ def test_a_written_configuration_reads_back_the_same(tmp_path):
     ("content", "message"),
     [
         ({"generatr": {}}, r"unknown key 'generatr'; did you mean 'generator'\?"),
-        ({"generator": {"latent_dims": 3}}, r"unknown key 'generator.latent_dims'; did you mean 'latent_dim'\?"),
+        (
+            {"generator": {"latent_dims": 3}},
+            r"unknown key 'generator.latent_dims'; did you mean 'latent_dim'\?",
+        ),
         ({"resolution": "3mm"}, r"resolution: .*'1mm', '2mm' or '4mm'"),
         ({"evaluation": {"cells": ["rael"]}}, r"cell 'rael': not understood"),
         (
@@ -76,11 +85,18 @@ def test_a_configuration_cannot_be_changed_after_it_was_read():
 def test_a_cell_says_what_it_is_by_its_name(name, n, real, classical, steps):
     cell = Cell.parse(name)
     assert cell.name == name
-    assert (cell.n_synthetic, cell.uses_real, cell.uses_classical, cell.steps) == (n, real, classical, steps)
+    assert (cell.n_synthetic, cell.uses_real, cell.uses_classical, cell.steps) == (
+        n,
+        real,
+        classical,
+        steps,
+    )
 
 
 def test_a_cell_may_be_named_by_its_data_alone():
-    config = parse_config({"resolution": "4mm", "split": {"default": "train-50"}, "evaluation": {"cells": ["real"]}})
+    config = parse_config(
+        {"resolution": "4mm", "split": {"default": "train-50"}, "evaluation": {"cells": ["real"]}}
+    )
     assert [cell.name for cell in config.cells()] == ["train-50_baseline_4mm_real"]
 
 

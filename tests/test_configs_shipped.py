@@ -3,7 +3,7 @@
 import pytest
 
 from neuroaug.config import read_config
-from neuroaug.resources import packaged, shipped
+from neuroaug.system.packaged_files import packaged, shipped
 
 NUMBERS = (500, 1000, 2000, 3000, 5000, 10000)
 
@@ -16,10 +16,14 @@ def grid(split, network="baseline"):
     """The fourteen rows of one of TPAMI's Tables 14 to 17."""
     head = f"{split}_{network}"
     names = {f"{head}_2mm_real", f"{head}_1mm_real"}
-    return names | {f"{head}_2mm_{kind}-{n}" for kind in ("synthetic", "real+synthetic") for n in NUMBERS}
+    return names | {
+        f"{head}_2mm_{kind}-{n}" for kind in ("synthetic", "real+synthetic") for n in NUMBERS
+    }
 
 
-@pytest.mark.parametrize("path", sorted(shipped("configs").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(shipped("configs").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_every_configuration_is_valid(path):
     config = read_config(path)
     assert config.cells()
@@ -28,7 +32,9 @@ def test_every_configuration_is_valid(path):
             assert int(cell.split.removeprefix("train-")) in config.split.subsets
 
 
-@pytest.mark.parametrize(("name", "split"), [("adni-train50", "train-50"), ("adni-trainfull", "train")])
+@pytest.mark.parametrize(
+    ("name", "split"), [("adni-train50", "train-50"), ("adni-trainfull", "train")]
+)
 def test_adni_grids_are_the_papers_with_the_controls_that_they_lack(name, split):
     config = load(name)
     names = {cell.name for cell in config.cells()}
@@ -38,14 +44,21 @@ def test_adni_grids_are_the_papers_with_the_controls_that_they_lack(name, split)
     assert {f"{split}_baseline_2mm_real+synthetic-{n}_steps-matched" for n in NUMBERS} <= names
     assert (config.cohort, config.split.n_test, config.split.validation) == ("adni", 100, 0.2)
     assert (config.evaluation.runs, config.evaluation.epochs) == (20, 100)
-    assert (config.evaluation.epochs_of("baseline"), config.evaluation.epochs_of("optimised")) == (100, 50)
+    assert (config.evaluation.epochs_of("baseline"), config.evaluation.epochs_of("optimised")) == (
+        100,
+        50,
+    )
     assert (config.search.draws, config.search.folds, config.search.epochs) == (100, 5, 50)
     assert not config.external
 
 
 def test_aibl_is_tested_on_and_never_trained_on():
     config = load("aibl")
-    expected = [grid(split, network) for split in ("train-50", "train") for network in ("baseline", "optimised")]
+    expected = [
+        grid(split, network)
+        for split in ("train-50", "train")
+        for network in ("baseline", "optimised")
+    ]
     assert {cell.name for cell in config.cells()} == set.union(*expected)
     assert set(config.external) == {"aibl"}
     assert config.cohort == "adni"
@@ -53,13 +66,17 @@ def test_aibl_is_tested_on_and_never_trained_on():
 
 def test_oasis_keeps_the_old_and_walks_at_random():
     config = load("oasis")
-    assert (config.cohort, config.split.min_age, config.synthesis.sampler) == ("oasis1", 62, "random-walk")
+    assert (config.cohort, config.split.min_age, config.synthesis.sampler) == (
+        "oasis1",
+        62,
+        "random-walk",
+    )
     assert {cell.n_synthetic for cell in config.cells()} == {0, 200, 500, 1000, 2000}
     assert (config.generator.latent_dim, config.generator.temperature) == (2, 0.8)
 
 
 def test_published_figures_stand_beside_every_cell_of_the_adni_grids():
-    from neuroaug.files import read_tsv
+    from neuroaug.system.files import read_tsv
 
     published = set(read_tsv(packaged("report", "published.tsv"))["cell"])
     for split in ("train-50", "train"):
@@ -68,7 +85,7 @@ def test_published_figures_stand_beside_every_cell_of_the_adni_grids():
 
 def test_every_published_cell_has_a_name_that_a_study_could_have():
     from neuroaug.config import Cell
-    from neuroaug.files import read_tsv
+    from neuroaug.system.files import read_tsv
 
     for name in set(read_tsv(packaged("report", "published.tsv"))["cell"]):
         assert Cell.parse(name).name == name

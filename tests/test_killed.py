@@ -1,4 +1,6 @@
-"""A run killed without warning in every stage ends as if nobody had killed it, and redoes no finished stage."""
+"""A run killed without warning in every stage ends as if nobody had killed it, and redoes no
+finished stage.
+"""
 
 import os
 import signal
@@ -17,7 +19,18 @@ STAGES = ("phantom", "preprocess", "split", "train", "augment", "evaluate", "sum
 
 
 def start(study, config):
-    command = [sys.executable, "-u", "-m", "neuroaug", "run", str(config), "--study", str(study), "--cores", "2"]
+    command = [
+        sys.executable,
+        "-u",
+        "-m",
+        "neuroaug",
+        "run",
+        str(config),
+        "--study",
+        str(study),
+        "--cores",
+        "2",
+    ]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -38,12 +51,16 @@ def test_a_run_killed_in_each_stage_completes(tmp_path):
         for line in process.stdout:
             if line.startswith(stage) and line.rstrip().endswith("started"):
                 break
-        time.sleep(2.0)  # into the work, or past its end where the stage is short: both must be survived
+        time.sleep(
+            2.0
+        )  # into the work, or past its end where the stage is short: both must be survived
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         process.stdout.close()
         now = finished(study)
-        assert {name: now[name] for name in done} == done, f"killed in {stage}: a finished stage was done again"
+        assert {name: now[name] for name in done} == done, (
+            f"killed in {stage}: a finished stage was done again"
+        )
         done = now
     process = start(study, config)
     output, _ = process.communicate()
@@ -58,7 +75,19 @@ def test_a_run_killed_in_each_stage_completes(tmp_path):
 @pytest.mark.timeout(3600)
 def test_draws_killed_half_way_end_in_the_same_bytes(tmp_path):
     model = make_model(tmp_path / "AD", GRIDS["4mm"].shape)
-    command = [sys.executable, "-m", "neuroaug", "augment", "--label", "AD", "--n", "1500", "--model", str(model), "-q"]
+    command = [
+        sys.executable,
+        "-m",
+        "neuroaug",
+        "augment",
+        "--label",
+        "AD",
+        "--n",
+        "1500",
+        "--model",
+        str(model),
+        "-q",
+    ]
     subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True)
     process = subprocess.Popen([*command, "--out", str(tmp_path / "killed")])
     while len(list((tmp_path / "killed").rglob("*.nii.gz"))) < 400:
@@ -68,7 +97,11 @@ def test_draws_killed_half_way_end_in_the_same_bytes(tmp_path):
     process.wait()
     subprocess.run([*command, "--out", str(tmp_path / "killed")], check=True)
     whole, killed = (
-        {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*") if p.is_file()}
+        {
+            p.relative_to(tmp_path / name): p.read_bytes()
+            for p in (tmp_path / name).rglob("*")
+            if p.is_file()
+        }
         for name in ("whole", "killed")
     )
     assert killed == whole

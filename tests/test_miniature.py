@@ -1,4 +1,6 @@
-"""The whole wire in miniature, from the built wheel: raw scans to a results table, by the real engines."""
+"""The whole wire in miniature, from the built wheel: raw scans to a results table, by the real
+engines.
+"""
 
 import json
 import os
@@ -14,7 +16,9 @@ import pytest
 import yaml
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
-pytestmark = pytest.mark.timeout(1800)  # the first test waits for the whole wire: minutes on two busy cores
+pytestmark = pytest.mark.timeout(
+    1800
+)  # the first test waits for the whole wire: minutes on two busy cores
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = {
     "phantom": {"n_participants": 20, "seed": 1},
@@ -22,7 +26,13 @@ CONFIG = {
     "resolution": "4mm",
     "preprocessing": {"profile": "fast", "resolutions": ["1mm", "4mm"]},
     "split": {"n_test": 2, "validation": 0.2, "subsets": []},
-    "generator": {"width": 4, "latent_dim": 4, "batch_size": 5, "max_epochs": 3, "validate_every": 3},
+    "generator": {
+        "width": 4,
+        "latent_dim": 4,
+        "batch_size": 5,
+        "max_epochs": 3,
+        "validate_every": 3,
+    },
     "evaluation": {
         "runs": 2,
         "runs_per_job": 2,
@@ -37,7 +47,16 @@ CONFIG = {
 def installed(tmp_path_factory):
     """The wheel, unpacked where it shadows the checkout."""
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    build = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(folder),
+        str(ROOT),
+    ]
     subprocess.run(build, check=True, capture_output=True)
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
         wheel.extractall(folder / "site")
@@ -51,7 +70,9 @@ def neuroaug(installed):
     def run(*arguments, cwd):
         environment = {**os.environ, "PYTHONPATH": str(installed)}
         command = [sys.executable, "-m", "neuroaug", *map(str, arguments)]
-        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+        )
 
     return run
 
@@ -67,13 +88,26 @@ def study(neuroaug, tmp_path_factory):
 
 
 def test_the_study_is_laid_out_as_documented(study):
-    for name in ("neuroaug.yaml", "results.tsv", "comparisons.tsv", "report.html", "caps/failures.tsv", "caps/qc.tsv"):
+    for name in (
+        "neuroaug.yaml",
+        "results.tsv",
+        "comparisons.tsv",
+        "report.html",
+        "caps/failures.tsv",
+        "caps/qc.tsv",
+    ):
         assert (study / name).is_file(), name
     for name in ("test", "train", "validation", "balance", "exclusions"):
         assert (study / "splits" / f"{name}.tsv").is_file(), name
     for label in ("CN", "AD"):
         model = study / "models" / "train" / label
-        for name in ("config.json", "weights.safetensors", "metric.safetensors", "history.csv", "lineage.tsv"):
+        for name in (
+            "config.json",
+            "weights.safetensors",
+            "metric.safetensors",
+            "history.csv",
+            "lineage.tsv",
+        ):
             assert (model / name).is_file(), name
     assert "phantom" in (study / "report.html").read_text().lower()
 
@@ -82,7 +116,12 @@ def test_the_unreadable_scan_is_one_row_and_the_rest_went_on(study):
     failures = pd.read_csv(study / "caps" / "failures.tsv", sep="\t")
     assert len(failures) == 1
     assert failures["reason"].str.contains("truncated|corrupt|unreadable|gzip", case=False).all()
-    used = pd.concat([pd.read_csv(study / "splits" / f"{n}.tsv", sep="\t") for n in ("train", "validation", "test")])
+    used = pd.concat(
+        [
+            pd.read_csv(study / "splits" / f"{n}.tsv", sep="\t")
+            for n in ("train", "validation", "test")
+        ]
+    )
     assert not set(failures["participant_id"]) & set(used["participant_id"])
     assert not used["participant_id"].duplicated().any()
 

@@ -1,7 +1,8 @@
-"""The trainer's step beside a bare PyTorch loop on the same network and images, and its wait for images.
+"""The trainer's step beside a bare PyTorch loop on the same network and images, and its wait for
+images.
 
-On a CPU the seconds are of processor time, so that other work on the machine does not enter; on a GPU
-they are of the clock.
+On a CPU the seconds are of processor time, so that other work on the machine does not enter; on a
+GPU they are of the clock.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _LABELS = ("CN", "AD")
 
 
 def run(full: bool = False) -> list[dict[str, Any]]:
-    """Time training at 4 mm with 60 images; if `full`, at 2 mm too, and the reading of 20000 images at 2 mm.
+    """Time training at 4 mm with 60 images; if `full`, at 2 mm too, and the reading of 20000 images
+    at 2 mm.
 
     Returns
     -------
@@ -46,11 +48,11 @@ def _at(resolution: str, *, n_train: int, n_validation: int, epochs: int) -> lis
     import torch
 
     from neuroaug.config import EvaluationConfig
-    from neuroaug.evaluation import training
+    from neuroaug.evaluation import classifier_training
 
     config = EvaluationConfig(epochs=epochs)
-    where = training.choose_device("auto")
-    settings = training.Settings(
+    where = classifier_training.choose_device("auto")
+    settings = classifier_training.ClassifierSettings(
         network="baseline",
         spec=None,
         epochs=epochs,
@@ -61,7 +63,7 @@ def _at(resolution: str, *, n_train: int, n_validation: int, epochs: int) -> lis
         n_items=None,
         classical=False,
         device=where,
-        bf16=training.uses_bf16(config, where),
+        bf16=classifier_training.uses_bf16(config, where),
         checkpoint_every_s=config.checkpoint_every_s,
     )
     threads = torch.get_num_threads()
@@ -109,7 +111,7 @@ def _at(resolution: str, *, n_train: int, n_validation: int, epochs: int) -> lis
 
 def _images(folder: Path, resolution: str, n_train: int, n_validation: int) -> tuple[Any, Any]:
     """Noise on the resolution's grid, through the same cache as real images."""
-    from neuroaug.evaluation.images import ImageStore
+    from neuroaug.evaluation.cell_images import ImageStore
     from neuroaug.imaging import caps
     from neuroaug.imaging.grid import GRIDS
     from neuroaug.imaging.nifti import write_volume
@@ -121,7 +123,9 @@ def _images(folder: Path, resolution: str, n_train: int, n_validation: int) -> t
     for i in range(n_train + n_validation):
         visit = caps.Visit(f"sub-{i:04d}", "ses-M000")
         volume = rng.random(grid.shape, dtype=np.float32)
-        write_volume(caps.t1_linear_image(folder / "caps", visit, resolution), volume, grid.affine, level=1)
+        write_volume(
+            caps.t1_linear_image(folder / "caps", visit, resolution), volume, grid.affine, level=1
+        )
         rows.append((visit.participant_id, visit.session_id, _LABELS[i % 2]))
     table = pd.DataFrame(rows, columns=["participant_id", "session_id", "diagnosis"])
     store = ImageStore(folder / "cache", resolution)
@@ -134,19 +138,22 @@ def _streaming(resolution: str, n_images: int) -> list[dict[str, Any]]:
 
     Every block of the set holds the same noise: what is read is what counts, and 16 GB are written.
     """
+    from neuroaug.evaluation.cell_images import SYNTHETIC_BLOCK, Images
     from neuroaug.evaluation.datasets import VolumeCollate, VolumeDataset
-    from neuroaug.evaluation.images import SYNTHETIC_BLOCK, Images
-    from neuroaug.files import free_bytes, human_bytes
     from neuroaug.imaging.cache import CohortCache
     from neuroaug.imaging.grid import GRIDS
+    from neuroaug.system.files import free_bytes, human_bytes
 
     grid = GRIDS[resolution]
     with tempfile.TemporaryDirectory(prefix="neuroaug-bench-") as name:
         folder = Path(name)
         n_blocks = min(
-            n_images // SYNTHETIC_BLOCK, free_bytes(folder) // 2 // (SYNTHETIC_BLOCK * int(np.prod(grid.shape)))
+            n_images // SYNTHETIC_BLOCK,
+            free_bytes(folder) // 2 // (SYNTHETIC_BLOCK * int(np.prod(grid.shape))),
         )
-        noise = np.random.default_rng(0).integers(0, 256, (SYNTHETIC_BLOCK, *grid.shape), dtype=np.uint8)
+        noise = np.random.default_rng(0).integers(
+            0, 256, (SYNTHETIC_BLOCK, *grid.shape), dtype=np.uint8
+        )
         caches = []
         for block in range(n_blocks):
             np.save(folder / f"{block}.npy", noise)
@@ -176,7 +183,12 @@ def _streaming(resolution: str, n_images: int) -> list[dict[str, Any]]:
         size = human_bytes(sum(cache.images.nbytes for cache in caches))
     note = f"{len(images)} uint8 images ({size}), batches of 8 in random order, one reading thread"
     return [
-        {"name": f"reading, {resolution}", "value": len(images) / seconds, "unit": "images/s", "note": note},
+        {
+            "name": f"reading, {resolution}",
+            "value": len(images) / seconds,
+            "unit": "images/s",
+            "note": note,
+        },
         {
             "name": f"resident memory that reading adds, {resolution}",
             "value": (most - before) / 2**20,
@@ -196,11 +208,11 @@ def _bare(train: Any, settings: Any) -> float:
     """Mean seconds of a step, by the median epoch of a plain loop on float32 tensors in memory."""
     import torch
 
-    from neuroaug.evaluation import training
+    from neuroaug.evaluation import classifier_training
     from neuroaug.imaging.cache import as_float
 
     clock, device = _clock(), settings.device
-    model = training.build_model(settings, train.shape, 4.0).network.to(device)
+    model = classifier_training.build_model(settings, train.shape, 4.0).network.to(device)
     model = model.to(memory_format=torch.channels_last_3d)
     optimizer = torch.optim.Adam(model.parameters(), settings.learning_rate)
     images = torch.from_numpy(as_float(train.stored(np.arange(len(train))))).unsqueeze(1).to(device)
@@ -222,17 +234,19 @@ def _bare(train: Any, settings: Any) -> float:
     return statistics.median(means)
 
 
-def _trainer(train: Any, validation: Any, settings: Any, maps: Path) -> tuple[list[float], list[float]]:
+def _trainer(
+    train: Any, validation: Any, settings: Any, maps: Path
+) -> tuple[list[float], list[float]]:
     """Mean seconds of a step and of the wait for its images, in every epoch but the first."""
     import torch
 
-    from neuroaug.evaluation import training
+    from neuroaug.evaluation import classifier_training
 
     clock = _clock()
     steps: list[float] = []
     waits: list[float] = []
 
-    class Stopwatch(training.Callback):
+    class Stopwatch(classifier_training.Callback):
         """Times epochs without their validation."""
 
         def on_epoch_start(self, **kwargs: Any) -> None:
@@ -255,14 +269,20 @@ def _trainer(train: Any, validation: Any, settings: Any, maps: Path) -> tuple[li
                 steps.append((clock() - self.start) / self.n)
                 waits.append(self.wait / self.n)
 
-    training.fit(train, validation, settings, maps=maps, title="benchmark", extra_callbacks=[Stopwatch()])
+    classifier_training.fit(
+        train, validation, settings, maps=maps, title="benchmark", extra_callbacks=[Stopwatch()]
+    )
     return steps, waits
 
 
 def _import_row() -> dict[str, Any]:
     """What every process pays once before its first run."""
-    code = "import time; t = time.process_time(); import neuroaug.evaluation.training; print(time.process_time() - t)"
-    seconds = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    code = "import time; t = time.process_time(); import neuroaug.evaluation.classifier_training; print(time.process_time() - t)"
+    seconds = float(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+    )
     return {
         "name": "import of ClinicaDL and torch",
         "value": seconds,

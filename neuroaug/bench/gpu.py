@@ -1,4 +1,5 @@
-"""What only a GPU shows: training at 2 mm and 1 mm, the share of its peak that a step reaches, images written a second.
+"""What only a GPU shows: training at 2 mm and 1 mm, the share of its peak that a step reaches,
+images written a second.
 
 Images are random: their content changes no timing.
 """
@@ -30,8 +31,10 @@ MATRIX = 8192
 
 
 @dataclass(frozen=True)
-class Training:
-    """Cost of training: seconds an epoch (validation included), and the device's peak memory in bytes."""
+class TrainingFigures:
+    """Cost of training: seconds an epoch (validation included), and the device's peak memory in
+    bytes.
+    """
 
     seconds_an_epoch: float
     peak_bytes: int
@@ -62,30 +65,57 @@ def run(full: bool = False) -> list[dict[str, Any]]:
     rows = []
 
     def row(what: str, value: float, unit: str, note: str = "") -> None:
-        rows.append({"name": what, "value": value, "unit": unit, "note": "; ".join(filter(None, (note, name)))})
+        rows.append(
+            {
+                "name": what,
+                "value": value,
+                "unit": unit,
+                "note": "; ".join(filter(None, (note, name))),
+            }
+        )
 
     config = GeneratorConfig()
     small = train_random(config, GRIDS["2mm"].shape, TRAIN_50, n_epochs, "cuda")
-    row(f"train-50 at 2 mm, {EPOCHS} epochs", small.seconds_an_epoch * EPOCHS / 60, "min", f"from {n_epochs} epochs")
+    row(
+        f"train-50 at 2 mm, {EPOCHS} epochs",
+        small.seconds_an_epoch * EPOCHS / 60,
+        "min",
+        f"from {n_epochs} epochs",
+    )
     row("peak memory, 2 mm, batch 25", small.peak_bytes / 1e9, "GB")
     seconds, flops = step(config, GRIDS["2mm"].shape, config.batch_size, "cuda")
     row("training step, 2 mm, batch 25", seconds, "s", f"{flops / 1e12:.2f} TFLOP")
     peak = matmul_rate("cuda")
-    row("share of the bfloat16 matrix product's rate", flops / seconds / peak, "", f"{peak / 1e12:.0f} TFLOP/s")
+    row(
+        "share of the bfloat16 matrix product's rate",
+        flops / seconds / peak,
+        "",
+        f"{peak / 1e12:.0f} TFLOP/s",
+    )
     large = config.model_copy(update={"batch_size": BATCH_1MM})
     fine = train_random(large, GRIDS["1mm"].shape, COHORT_1MM, 2, "cuda")
-    row(f"an epoch at 1 mm, {COHORT_1MM} images, batch {BATCH_1MM}", fine.seconds_an_epoch, "s", "its ELBO included")
+    row(
+        f"an epoch at 1 mm, {COHORT_1MM} images, batch {BATCH_1MM}",
+        fine.seconds_an_epoch,
+        "s",
+        "its ELBO included",
+    )
     row(f"peak memory, 1 mm, batch {BATCH_1MM}", fine.peak_bytes / 1e9, "GB", "limit 80 GB")
     seconds = draw("2mm", n_draws, "cuda")
-    row(f"{N_DRAWS} images at 2 mm, generated and written", seconds * N_DRAWS / n_draws, "s", f"{n_draws} drawn")
+    row(
+        f"{N_DRAWS} images at 2 mm, generated and written",
+        seconds * N_DRAWS / n_draws,
+        "s",
+        f"{n_draws} drawn",
+    )
     return rows
 
 
 def train_random(
     config: GeneratorConfig, shape: tuple[int, ...], n_images: int, n_epochs: int, device: str
-) -> Training:
+) -> TrainingFigures:
     """Train on random images; the first epoch, which warms up, is left out where there are more."""
-    from neuroaug.models.training import train
+    from neuroaug.training.train import train
 
     images = np.random.default_rng(0).integers(0, 256, (n_images, *shape), dtype=np.uint8)
     config = config.model_copy(update={"max_epochs": n_epochs, "patience": n_epochs + 1})
@@ -93,10 +123,20 @@ def train_random(
         torch.cuda.reset_peak_memory_stats()
     with tempfile.TemporaryDirectory(prefix="neuroaug-bench-") as folder:
         out = Path(folder) / "model"
-        train(images, config=config, label="AD", out=out, lineage=people(n_images), split_hash="0" * 64, device=device)
+        train(
+            images,
+            config=config,
+            label="AD",
+            out=out,
+            lineage=people(n_images),
+            split_hash="0" * 64,
+            device=device,
+        )
         seconds = pd.read_csv(out / "history.csv")["seconds"].to_numpy()
     per_epoch = (seconds[-1] - seconds[0]) / (n_epochs - 1) if n_epochs > 1 else seconds[0]
-    return Training(float(per_epoch), torch.cuda.max_memory_allocated() if device == "cuda" else 0)
+    return TrainingFigures(
+        float(per_epoch), torch.cuda.max_memory_allocated() if device == "cuda" else 0
+    )
 
 
 def people(n: int) -> pd.DataFrame:
@@ -106,8 +146,12 @@ def people(n: int) -> pd.DataFrame:
     return pd.DataFrame({"participant_id": names, **same, "split_hash": "0" * 64})
 
 
-def step(config: GeneratorConfig, shape: tuple[int, ...], batch: int, device: str, n: int = 10) -> tuple[float, float]:
-    """Seconds of a training step in bfloat16, images on the device, and its floating-point operations."""
+def step(
+    config: GeneratorConfig, shape: tuple[int, ...], batch: int, device: str, n: int = 10
+) -> tuple[float, float]:
+    """Seconds of a training step in bfloat16, images on the device, and its floating-point
+    operations.
+    """
     from neuroaug.models import RHVAE
 
     torch.manual_seed(0)
@@ -131,7 +175,8 @@ def step(config: GeneratorConfig, shape: tuple[int, ...], batch: int, device: st
 class _Operations(TorchDispatchMode):
     """Counts floating-point operations by torch's own formulas.
 
-    Its own counter also follows modules, by hooks that input gradients inside a loss do not get along with.
+    Its own counter also follows modules, by hooks that input gradients inside a loss do not get
+    along with.
     """
 
     total = 0.0
@@ -156,7 +201,9 @@ def _seconds(function: Any, n: int, device: str) -> float:
 
 
 def matmul_rate(device: str, side: int = MATRIX) -> float:
-    """Operations a second of a square bfloat16 matrix product: the peak that the device shows, not its data sheet's."""
+    """Operations a second of a square bfloat16 matrix product: the peak that the device shows, not
+    its data sheet's.
+    """
     a, b = (torch.rand(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
     torch.mm(a, b)
     return 2 * side**3 / _seconds(lambda: torch.mm(a, b), 20, device)
@@ -164,12 +211,12 @@ def matmul_rate(device: str, side: int = MATRIX) -> float:
 
 def draw(resolution: str, n: int, device: str) -> float:
     """Seconds to draw, decode, compress and write n images with tuned chains."""
-    from neuroaug.models import samplers
+    from neuroaug.synthesis import draws
     from neuroaug.synthesis.generate import generate
 
     with tempfile.TemporaryDirectory(prefix="neuroaug-bench-") as folder:
         model = untrained_model(Path(folder) / "model", resolution)
-        model.sampler_settings = samplers.tune_step_size(model)
+        model.sampler_settings = draws.tune_step_size(model)
         model.save(Path(folder) / "model")
         start = time.perf_counter()
         generate(Path(folder) / "model", n=n, out=Path(folder) / "AD", device=device)

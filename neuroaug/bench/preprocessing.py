@@ -1,7 +1,7 @@
 """Seconds, memory and accuracy of one scan through t1-linear, per profile.
 
-Each profile runs in a process of its own, on one ANTs thread, as in a cohort. The scan is the template's head under
-another contrast, with a bias field and noise, in another pose.
+Each profile runs in a process of its own, on one ANTs thread, as in a cohort. The scan is the
+template's head under another contrast, with a bias field and noise, in another pose.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from typing import Any
 
 import numpy as np
 
-# Throughput on two idle cores with two visits at a time: a visit may take twice as long on its one thread.
+# Throughput on two idle cores with two visits at a time: a visit may take twice as long on its one
+# thread.
 BUDGET_S = {"default": 2 * 65.0, "fast": 2 * 40.0, "exact": 2 * 115.0}
 ACCURACY_MM = {"default": 0.1, "fast": 0.3}
 
 
 def run(full: bool = False) -> list[dict[str, Any]]:
-    """Time the fast profile on a scan of 3 mm; if `full`, every profile on a scan of 1 mm, and compare with exact.
+    """Time the fast profile on a scan of 3 mm; if `full`, every profile on a scan of 1 mm, and
+    compare with exact.
 
     Returns
     -------
@@ -44,7 +46,9 @@ def run(full: bool = False) -> list[dict[str, Any]]:
     return rows
 
 
-def _rows(profile: str, voxel_mm: float, found: dict[str, Any], exact: dict[str, Any] | None) -> list[dict[str, Any]]:
+def _rows(
+    profile: str, voxel_mm: float, found: dict[str, Any], exact: dict[str, Any] | None
+) -> list[dict[str, Any]]:
     what = f"{profile}, scan of {voxel_mm:g} mm"
     budget = BUDGET_S[profile]
     rows = [
@@ -56,7 +60,12 @@ def _rows(profile: str, voxel_mm: float, found: dict[str, Any], exact: dict[str,
             "ratio": found["seconds"] / budget,
             "note": f"one thread, {found['cpu_seconds']:.0f} s of processor time; reference: the budget of a visit",
         },
-        {"name": f"peak memory, {what}", "value": found["peak_gb"], "unit": "GB", "reference_value": 2.5},
+        {
+            "name": f"peak memory, {what}",
+            "value": found["peak_gb"],
+            "unit": "GB",
+            "reference_value": 2.5,
+        },
     ]
     if exact is not None and profile != "exact":
         rows.append(
@@ -77,7 +86,9 @@ def mean_displacement(first: np.ndarray, second: np.ndarray) -> float:
     from neuroaug.imaging.template import load_regions
 
     index = np.argwhere(load_regions()[1])[::50]
-    points = np.c_[index @ UNCROPPED.affine[:3, :3].T + UNCROPPED.affine[:3, 3], np.ones(len(index))]
+    points = np.c_[
+        index @ UNCROPPED.affine[:3, :3].T + UNCROPPED.affine[:3, 3], np.ones(len(index))
+    ]
     return float(np.linalg.norm((points @ (first - second).T)[:, :3], axis=1).mean())
 
 
@@ -87,8 +98,8 @@ def make_scan(path: Path, voxel_mm: float) -> None:
 
     from neuroaug.imaging.grid import UNCROPPED, Grid
     from neuroaug.imaging.nifti import write_volume
-    from neuroaug.imaging.registration import warp
     from neuroaug.imaging.template import load_template
+    from neuroaug.preprocessing.steps.registration import warp
 
     shape = tuple(int(n / voxel_mm) for n in (190, 226, 216))
     affine = np.diag([voxel_mm, voxel_mm, voxel_mm, 1.0])
@@ -100,7 +111,9 @@ def make_scan(path: Path, voxel_mm: float) -> None:
     rng = np.random.default_rng(0)
     x = np.linspace(-1, 1, shape[0])[:, None, None]
     noise = rng.normal(0, 4, (2, *shape))
-    data = np.hypot((data / 255) ** 1.2 * 255 * np.exp(0.3 * x) + noise[0], noise[1]).astype(np.float32)
+    data = np.hypot((data / 255) ** 1.2 * 255 * np.exp(0.3 * x) + noise[0], noise[1]).astype(
+        np.float32
+    )
     write_volume(path, data, affine, "int16", space="scanner")
 
 
@@ -113,8 +126,8 @@ def _in_process(profile: str, scan: Path, caps: Path) -> dict[str, Any]:
 def main(profile: str, scan: str, caps: str) -> None:
     """Take one scan through t1-linear and print what it took, as JSON."""
     from neuroaug.imaging.caps import Visit, t1_linear_affine, write_dataset_description
-    from neuroaug.imaging.itk import read_affine
-    from neuroaug.imaging.t1_linear import process_visit
+    from neuroaug.preprocessing.steps.itk import read_affine
+    from neuroaug.preprocessing.steps.t1_linear import process_visit
 
     start, cpu = time.perf_counter(), time.process_time()
     visit = Visit("sub-01", "ses-M000")

@@ -1,7 +1,9 @@
-"""HMC on the learned metric beside pythae's, in one run: time an image, acceptance, effective sample size.
+"""HMC on the learned metric beside pythae's, in one run: time an image, acceptance, effective
+sample size.
 
-The metric is random, of the size that the papers' models have (d = 10; 453 and 50 centroids), the same for both.
-Both sides get two threads. pythae's cost is proportional to its steps, so unless `full` a few are timed.
+The metric is random, of the size that the papers' models have (d = 10; 453 and 50 centroids), the
+same for both. Both sides get two threads. pythae's cost is proportional to its steps, so unless
+`full` a few are timed.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuroaug.geometry import LearnedMetric, hmc, tuning
-from neuroaug.models import samplers
+from neuroaug.geometry import LearnedMetric
+from neuroaug.geometry.mcmc import hmc, tuning
+from neuroaug.synthesis import draws
 
 DIM, N_LEAPFROG, STEP_SIZE, N_STEPS = 10, 15, 0.03, 300
 PAPER: dict[str, Any] = {"n_steps": N_STEPS, "n_leapfrog": N_LEAPFROG, "step_size": STEP_SIZE}
@@ -25,7 +28,8 @@ SIZES = (453, 50)
 N_DRAWS = 5000
 N_REFERENCE = 200
 THREADS = 2
-# Steps of pythae that are timed, of 300, for 453 and 50 centroids: in a quick run, and in a full one.
+# Steps of pythae that are timed, of 300, for 453 and 50 centroids: in a quick run, and in a full
+# one.
 REFERENCE_STEPS = {False: {453: 3, 50: 15}, True: {453: 60, 50: 300}}
 N_ESS_CHAINS = 256
 
@@ -45,23 +49,38 @@ def _timed(function: Callable[[], Any]) -> tuple[Any, float, float]:
     return result, time.perf_counter() - clock, time.process_time() - cpu
 
 
-def _draw(metric: LearnedMetric, n: int, trace: bool = False, **settings: Any) -> tuple[Tensor, Any]:
+def _draw(
+    metric: LearnedMetric, n: int, trace: bool = False, **settings: Any
+) -> tuple[Tensor, Any]:
     starts = metric.centroids[torch.arange(n) % metric.n_centroids]
     generator = torch.Generator().manual_seed(1)
     return hmc.sample(
-        metric, starts, generator=generator, radius=metric.radius, trace=trace, n_workers=THREADS, **settings
+        metric,
+        starts,
+        generator=generator,
+        radius=metric.radius,
+        trace=trace,
+        n_workers=THREADS,
+        **settings,
     )
 
 
 def _pythae(metric: LearnedMetric) -> Callable[[int, int], Tensor] | None:
-    """Give the sampler of pythae on the same metric, (chains, steps) -> latents; None where it is not installed."""
+    """Give the sampler of pythae on the same metric, (chains, steps) -> latents; None where it is
+    not installed.
+    """
     try:
         from pythae.models import RHVAE, RHVAEConfig
         from pythae.samplers import RHVAESampler, RHVAESamplerConfig
     except ImportError:
         return None
     model = RHVAE(
-        RHVAEConfig(input_dim=(1, 2, 2), latent_dim=DIM, temperature=TEMPERATURE, regularization=REGULARIZATION)
+        RHVAEConfig(
+            input_dim=(1, 2, 2),
+            latent_dim=DIM,
+            temperature=TEMPERATURE,
+            regularization=REGULARIZATION,
+        )
     )
     model.centroids_tens = metric.centroids
     model.M_tens = metric.factors @ metric.factors.mT
@@ -78,35 +97,57 @@ def _pythae(metric: LearnedMetric) -> Callable[[int, int], Tensor] | None:
 
 
 def _row(
-    name: str, value: float, unit: str, reference: float | None = None, note: str = "", *, faster: bool = True
+    name: str,
+    value: float,
+    unit: str,
+    reference: float | None = None,
+    note: str = "",
+    *,
+    faster: bool = True,
 ) -> dict[str, Any]:
     above, below = (reference, value) if faster else (value, reference)
     ratio = above / below if above is not None and below else None
-    return {"name": name, "value": value, "unit": unit, "reference_value": reference, "ratio": ratio, "note": note}
+    return {
+        "name": name,
+        "value": value,
+        "unit": unit,
+        "reference_value": reference,
+        "ratio": ratio,
+        "note": note,
+    }
 
 
 def _per_image(full: bool) -> list[dict[str, Any]]:
     rows = []
     for n_centroids in SIZES:
         metric = random_metric(n_centroids)
-        _draw(metric, samplers.BLOCK, n_steps=2, n_leapfrog=N_LEAPFROG, step_size=STEP_SIZE)
-        (_, info), clock, cpu = _timed(partial(_draw, metric, samplers.BLOCK, **PAPER))
-        theirs, their_acceptance, note = None, None, "pythae: not installed (pip install 'neuroaug[reference]')"
+        _draw(metric, draws.BLOCK, n_steps=2, n_leapfrog=N_LEAPFROG, step_size=STEP_SIZE)
+        (_, info), clock, cpu = _timed(partial(_draw, metric, draws.BLOCK, **PAPER))
+        theirs, their_acceptance, note = (
+            None,
+            None,
+            "pythae: not installed (pip install 'neuroaug[reference]')",
+        )
         draw = _pythae(metric)
         if draw is not None:
             steps = REFERENCE_STEPS[full][n_centroids]
             moved = draw(N_REFERENCE, 1)
-            at_start = torch.cdist(moved, metric.centroids, compute_mode="donot_use_mm_for_euclid_dist").amin(1) == 0
+            at_start = (
+                torch.cdist(
+                    moved, metric.centroids, compute_mode="donot_use_mm_for_euclid_dist"
+                ).amin(1)
+                == 0
+            )
             their_acceptance = 1.0 - float(at_start.float().mean())
             _, their_clock, their_cpu = _timed(partial(draw, N_REFERENCE, steps))
             scale = N_STEPS / steps / N_REFERENCE
             theirs = their_clock * scale
             note = (
-                f"{samplers.BLOCK} chains, CPU {cpu / samplers.BLOCK * 1e3:.2f} ms an image; pythae {N_REFERENCE} "
+                f"{draws.BLOCK} chains, CPU {cpu / draws.BLOCK * 1e3:.2f} ms an image; pythae {N_REFERENCE} "
                 f"chains, {steps} of {N_STEPS} steps timed, CPU {their_cpu * scale * 1e3:.0f} ms"
             )
         name = f"HMC 300 x 15, d = 10, {n_centroids} centroids"
-        rows.append(_row(name, clock / samplers.BLOCK, "s/image", theirs, note))
+        rows.append(_row(name, clock / draws.BLOCK, "s/image", theirs, note))
         rows.append(
             _row(
                 f"acceptance at step .03, {n_centroids} centroids",
@@ -121,7 +162,8 @@ def _per_image(full: bool) -> list[dict[str, Any]]:
 
 
 def equal_mixing(metric: LearnedMetric) -> tuple[dict[str, Any], tuning.Mixing, tuning.Mixing]:
-    """Tuned settings whose chains are worth at least as many effective draws as the papers', both measured.
+    """Tuned settings whose chains are worth at least as many effective draws as the papers', both
+    measured.
 
     Returns
     -------
@@ -135,7 +177,9 @@ def equal_mixing(metric: LearnedMetric) -> tuple[dict[str, Any], tuning.Mixing, 
     settings = {key: found[key] for key in ("n_steps", "n_leapfrog", "step_size")}
     tuned = tuning.mixing(_draw(metric, N_ESS_CHAINS, True, **settings)[1])
     while tuned.ess < paper.ess:
-        settings["n_steps"] = math.ceil(settings["n_steps"] * max(1.1, 1.05 * paper.ess / max(tuned.ess, 1e-3)))
+        settings["n_steps"] = math.ceil(
+            settings["n_steps"] * max(1.1, 1.05 * paper.ess / max(tuned.ess, 1e-3))
+        )
         tuned = tuning.mixing(_draw(metric, N_ESS_CHAINS, True, **settings)[1])
     return settings, tuned, paper
 
@@ -150,7 +194,11 @@ def _five_thousand(full: bool) -> list[dict[str, Any]]:
     paper_seconds = clock * N_DRAWS / n
     return [
         _row(
-            "5000 draws, N = 453, paper settings", paper_seconds, "s", None, f"{shown}; CPU {cpu * N_DRAWS / n:.1f} s"
+            "5000 draws, N = 453, paper settings",
+            paper_seconds,
+            "s",
+            None,
+            f"{shown}; CPU {cpu * N_DRAWS / n:.1f} s",
         ),
         _row(
             "5000 draws, N = 453, tuned, equal effective sample size",
@@ -160,8 +208,22 @@ def _five_thousand(full: bool) -> list[dict[str, Any]]:
             f"{settings['n_steps']} x {settings['n_leapfrog']}, step {settings['step_size']}; acceptance "
             f"{float(info.acceptance_rate.mean()):.2f}; CPU {tuned_cpu:.1f} s; reference: ours with paper settings",
         ),
-        _row("effective draws a chain, tuned", tuned.ess, "", paper.ess, "reference: paper settings", faster=False),
-        _row("split R-hat, tuned", tuned.r_hat, "", paper.r_hat, "reference: paper settings", faster=False),
+        _row(
+            "effective draws a chain, tuned",
+            tuned.ess,
+            "",
+            paper.ess,
+            "reference: paper settings",
+            faster=False,
+        ),
+        _row(
+            "split R-hat, tuned",
+            tuned.r_hat,
+            "",
+            paper.r_hat,
+            "reference: paper settings",
+            faster=False,
+        ),
     ]
 
 
@@ -176,7 +238,8 @@ def run(full: bool = False) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``name value unit reference_value ratio note``; `ratio` above 1 means better than the reference.
+        ``name value unit reference_value ratio note``; `ratio` above 1 means better than the
+        reference.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)

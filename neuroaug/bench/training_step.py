@@ -20,7 +20,9 @@ SMALL_BATCH = 5
 THREADS = 2
 
 
-def _step_of_ours(kind: str, shape: tuple[int, ...], network: str, x: Any, second_order: bool) -> Any:
+def _step_of_ours(
+    kind: str, shape: tuple[int, ...], network: str, x: Any, second_order: bool
+) -> Any:
     import torch
 
     from neuroaug.config import GeneratorConfig
@@ -146,8 +148,8 @@ def measure(
     Returns
     -------
     dict
-        ``seconds`` a step, ``cpu_seconds`` of all threads together (steady where a machine is shared), and
-        ``peak_bytes`` of the process.
+        ``seconds`` a step, ``cpu_seconds`` of all threads together (steady where a machine is
+        shared), and ``peak_bytes`` of the process.
     """
     task = {
         "kind": kind,
@@ -161,12 +163,19 @@ def measure(
     command = [sys.executable, "-m", "neuroaug.bench.training_step", json.dumps(task)]
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if finished.returncode != 0:
-        raise RuntimeError(f"benchmark of {kind} failed: {finished.stderr.strip().splitlines()[-1:]}")
+        raise RuntimeError(
+            f"benchmark of {kind} failed: {finished.stderr.strip().splitlines()[-1:]}"
+        )
     return json.loads(finished.stdout.splitlines()[-1])
 
 
 def _row(
-    name: str, value: float, unit: str, reference: float | None = None, ratio: float | None = None, note: str = ""
+    name: str,
+    value: float,
+    unit: str,
+    reference: float | None = None,
+    ratio: float | None = None,
+    note: str = "",
 ) -> dict[str, Any]:
     return {
         "name": name,
@@ -195,8 +204,12 @@ def _against_pythae() -> list[dict[str, Any]]:
     def per_sample(large: dict[str, float], little: dict[str, float]) -> float:
         return (large["peak_bytes"] - little["peak_bytes"]) / (BATCH - SMALL_BATCH)
 
-    def compared(name: str, this: dict[str, float], other: dict[str, float] | None, note: str) -> dict[str, Any]:
-        """Ratio: how many times faster than the reference, by processor time, which other processes disturb less."""
+    def compared(
+        name: str, this: dict[str, float], other: dict[str, float] | None, note: str
+    ) -> dict[str, Any]:
+        """Ratio: how many times faster than the reference, by processor time, which other processes
+        disturb less.
+        """
         if other is None:
             return _row(name, this["seconds"], "s", note=note)
         ratio = other["cpu_seconds"] / this["cpu_seconds"]
@@ -207,9 +220,16 @@ def _against_pythae() -> list[dict[str, Any]]:
     memory = per_sample(ours, small)
     their_memory = per_sample(theirs, their_small) if theirs and their_small else None
     return [
-        compared(step, ours, theirs, "first order; reference: pythae, same networks; ratio at least 5"),
+        compared(
+            step, ours, theirs, "first order; reference: pythae, same networks; ratio at least 5"
+        ),
         compared(f"{step}, second order", exact, theirs, "second_order=True; reference: pythae"),
-        compared(f"{step}, against a plain VAE", ours, plain, "reference: our VAE, same networks; ratio at least 1/3"),
+        compared(
+            f"{step}, against a plain VAE",
+            ours,
+            plain,
+            "reference: our VAE, same networks; ratio at least 1/3",
+        ),
         _row(
             f"memory a sample, conv3d {size}",
             memory / 1e6,
@@ -236,10 +256,18 @@ def run(full: bool = False) -> list[dict[str, Any]]:
     """
     rows = _against_pythae()
     mlp = measure("rhvae", (28, 28, 1), 50, network="mlp-toy", n_steps=20)["seconds"]
-    theirs = measure("pythae", (28, 28, 1), 50, network="mlp-toy", n_steps=20)["seconds"] if _has_pythae() else None
+    theirs = (
+        measure("pythae", (28, 28, 1), 50, network="mlp-toy", n_steps=20)["seconds"]
+        if _has_pythae()
+        else None
+    )
     rows.append(
         _row(
-            "training step, mlp-toy 28x28, batch 50", 1e3 * mlp, "ms", theirs and 1e3 * theirs, theirs and theirs / mlp
+            "training step, mlp-toy 28x28, batch 50",
+            1e3 * mlp,
+            "ms",
+            theirs and 1e3 * theirs,
+            theirs and theirs / mlp,
         )
     )
     if full:
@@ -247,7 +275,16 @@ def run(full: bool = False) -> list[dict[str, Any]]:
             result = measure("rhvae", shape, batch, n_steps=1)
             name = f"conv3d {'x'.join(map(str, shape))}, batch {batch}"
             rows.append(_row(f"training step, {name}", result["seconds"], "s"))
-            rows.append(_row(f"peak memory, {name}", result["peak_bytes"] / 1e9, "GB", None, None, f"limit {limit} GB"))
+            rows.append(
+                _row(
+                    f"peak memory, {name}",
+                    result["peak_bytes"] / 1e9,
+                    "GB",
+                    None,
+                    None,
+                    f"limit {limit} GB",
+                )
+            )
     return rows
 
 

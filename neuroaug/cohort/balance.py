@@ -10,11 +10,25 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ALPHA = 0.05
-BALANCE_COLUMNS = ("set_1", "set_2", "label", "variable", "test", "statistic", "p", "n_1", "n_2", "values", "note")
+BALANCE_COLUMNS = (
+    "set_1",
+    "set_2",
+    "label",
+    "variable",
+    "test",
+    "statistic",
+    "p",
+    "n_1",
+    "n_2",
+    "values",
+    "note",
+)
 
 
 def compare_age(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
-    """Two-sided Mann-Whitney U test of two samples of ages (missing ones left out, and counted in the note)."""
+    """Two-sided Mann-Whitney U test of two samples of ages (missing ones left out, and counted in
+    the note).
+    """
     import numpy as np
     from scipy import stats
 
@@ -54,7 +68,10 @@ def compare_site(first: Sequence[str | None], second: Sequence[str | None]) -> d
     import numpy as np
     from scipy import stats
 
-    sets = [[str(value) for value in values if value is not None and value == value] for values in (first, second)]
+    sets = [
+        [str(value) for value in values if value is not None and value == value]
+        for values in (first, second)
+    ]
     n_missing = len(first) + len(second) - sum(map(len, sets))
     sites = sorted({*sets[0], *sets[1]})
     notes = [f"site unknown for {n_missing}"] if n_missing else []
@@ -68,7 +85,12 @@ def compare_site(first: Sequence[str | None], second: Sequence[str | None]) -> d
     result = stats.chi2_contingency(counts)
     if (result.expected_freq < 5).mean() > 0.2:
         notes.append("expected counts under 5: approximate")
-    return {**row, "statistic": float(result.statistic), "p": float(result.pvalue), "note": "; ".join(notes)}
+    return {
+        **row,
+        "statistic": float(result.statistic),
+        "p": float(result.pvalue),
+        "note": "; ".join(notes),
+    }
 
 
 def _row(variable: str, test: str, n_1: int, n_2: int, note: str = "") -> dict[str, Any]:
@@ -77,7 +99,11 @@ def _row(variable: str, test: str, n_1: int, n_2: int, note: str = "") -> dict[s
 
 
 def comparisons(
-    sets: Mapping[str, pd.DataFrame], pairs: Sequence[tuple[str, str]], labels: Sequence[str], *, site: bool = True
+    sets: Mapping[str, pd.DataFrame],
+    pairs: Sequence[tuple[str, str]],
+    labels: Sequence[str],
+    *,
+    site: bool = True,
 ) -> Iterator[dict[str, Any]]:
     """Rows of ``balance.tsv``, one at a time so that a draw can be given up at the first failure.
 
@@ -98,7 +124,10 @@ def comparisons(
             first, second = people[set_1], people[set_2]
             head = {"set_1": set_1, "set_2": set_2, "label": label}
             yield {**head, **compare_sex(list(first["sex"]), list(second["sex"]))}
-            yield {**head, **compare_age(first["age"].to_numpy(float), second["age"].to_numpy(float))}
+            yield {
+                **head,
+                **compare_age(first["age"].to_numpy(float), second["age"].to_numpy(float)),
+            }
             if site:
                 yield {**head, **compare_site(list(first["site"]), list(second["site"]))}
 

@@ -24,8 +24,9 @@ def demographics(labelled: pd.DataFrame, name: str = "") -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a label, all text: data_set, label, n, age (mean ± standard deviation), sex_m_f, mmse
-        (likewise), cdr (number of participants by value). Missing values are left out and counted.
+        One row a label, all text: data_set, label, n, age (mean ± standard deviation), sex_m_f,
+        mmse (likewise), cdr (number of participants by value). Missing values are left out and
+        counted.
     """
     import pandas as pd
 
@@ -44,7 +45,9 @@ def demographics(labelled: pd.DataFrame, name: str = "") -> pd.DataFrame:
                 "age": _mean_and_deviation(people["age"]),
                 "sex_m_f": f"{(sex == 'M').sum()}/{(sex == 'F').sum()}{missing_sex}",
                 "mmse": _mean_and_deviation(people["mmse"]),
-                "cdr": ", ".join([f"{value:g}: {count}" for value, count in cdr.items()] + missing_cdr),
+                "cdr": ", ".join(
+                    [f"{value:g}: {count}" for value, count in cdr.items()] + missing_cdr
+                ),
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))

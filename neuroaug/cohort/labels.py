@@ -13,9 +13,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LABELS = ("CN", "AD")
-LABELLED_COLUMNS = ("participant_id", "session_id", "diagnosis", "age", "sex", "site", "mmse", "cdr")
+LABELLED_COLUMNS = (
+    "participant_id",
+    "session_id",
+    "diagnosis",
+    "age",
+    "sex",
+    "site",
+    "mmse",
+    "cdr",
+)
 EXCLUSION_COLUMNS = ("participant_id", "session_id", "rule")
-# OASIS-1 has controls of all ages and patients of 62 and older only: without a bound, the label is age.
+# OASIS-1 has controls of all ages and patients of 62 and older only: without a bound, the label is
+# age.
 DEFAULT_MIN_AGE = {"adni": 0.0, "aibl": 0.0, "oasis1": 62.0}
 
 NO_SESSION = "no session in the tables"
@@ -57,9 +67,9 @@ def assign_labels(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Label participants by their baseline session, and list everyone left out.
 
-    CN are cognitively normal at baseline and at every later visit with a diagnosis, AD likewise. A missing
-    diagnosis between two equal ones is filled with it, otherwise that visit is dropped. In OASIS-1 a
-    participant who was never given a CDR (the young controls) counts as CN.
+    CN are cognitively normal at baseline and at every later visit with a diagnosis, AD likewise. A
+    missing diagnosis between two equal ones is filled with it, otherwise that visit is dropped. In
+    OASIS-1 a participant who was never given a CDR (the young controls) counts as CN.
 
     Parameters
     ----------
@@ -81,8 +91,8 @@ def assign_labels(
     labelled : DataFrame
         One row a participant: participant_id, session_id, diagnosis, age, sex, site, mmse, cdr.
     exclusions : DataFrame
-        participant_id, session_id, rule: the visit where the first rule that applied did so, and each
-        later visit that was dropped for want of a diagnosis.
+        participant_id, session_id, rule: the visit where the first rule that applied did so, and
+        each later visit that was dropped for want of a diagnosis.
 
     Raises
     ------
@@ -127,7 +137,9 @@ def _by_months(visits: Iterable[Any] | None) -> dict[tuple[str, int], str] | Non
     return {(p, months): s for p, s in pairs if (months := session_months(s)) is not None}
 
 
-def _label(history: Sequence[Mapping[Any, Any]], cohort: str) -> tuple[str | None, list[tuple[str | None, str]]]:
+def _label(
+    history: Sequence[Mapping[Any, Any]], cohort: str
+) -> tuple[str | None, list[tuple[str | None, str]]]:
     """One participant's label, or None, and the exclusion rows of their visits."""
     baseline = history[0]
     session = baseline["session_id"]
@@ -149,12 +161,18 @@ def _label(history: Sequence[Mapping[Any, Any]], cohort: str) -> tuple[str | Non
     for visit, diagnosis in zip(history, diagnoses, strict=True):
         if diagnosis not in (None, label):
             return None, [(visit["session_id"], CHANGES.format(diagnosis))]
-    dropped = [v["session_id"] for v, diagnosis in zip(history, diagnoses, strict=True) if diagnosis is None]
+    dropped = [
+        v["session_id"]
+        for v, diagnosis in zip(history, diagnoses, strict=True)
+        if diagnosis is None
+    ]
     return label, [(name, DROPPED_VISIT) for name in dropped]
 
 
 def _image_rule(
-    key: tuple[str, int], images: dict[tuple[str, int], str] | None, good: dict[tuple[str, int], str] | None
+    key: tuple[str, int],
+    images: dict[tuple[str, int], str] | None,
+    good: dict[tuple[str, int], str] | None,
 ) -> str | None:
     if images is not None and key not in images:
         return NO_IMAGE

@@ -1,4 +1,6 @@
-"""A split on disk: a table a set, a hash over their sorted content, and a record of how it was drawn."""
+"""A split on disk: a table a set, a hash over their sorted content, and a record of how it was
+drawn.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from neuroaug.cohort.demographics import COLUMNS as DEMOGRAPHICS
 from neuroaug.errors import InputError
-from neuroaug.files import read_json, read_tsv, remove_leftovers, sha256_bytes, sha256_json, write_json, write_tsv
+from neuroaug.system.files import (
+    read_json,
+    read_tsv,
+    remove_leftovers,
+    sha256_bytes,
+    sha256_json,
+    write_json,
+    write_tsv,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +48,8 @@ def read_set(path: str | Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        participant_id, session_id, diagnosis, age (float), sex, site; missing values are None or NaN.
+        participant_id, session_id, diagnosis, age (float), sex, site; missing values are None or
+        NaN.
 
     Raises
     ------
@@ -53,7 +64,9 @@ def read_set(path: str | Path) -> pd.DataFrame:
             table[column] = None
     repeated = table["participant_id"][table["participant_id"].duplicated()]
     if len(repeated):
-        raise InputError(f"{path}: participant {repeated.iloc[0]} stands twice; one image a participant")
+        raise InputError(
+            f"{path}: participant {repeated.iloc[0]} stands twice; one image a participant"
+        )
     empty = table[["participant_id", "session_id", "diagnosis"]].isna().any(axis=1)
     if empty.any():
         line = int(empty.to_numpy().argmax()) + 2
@@ -83,10 +96,14 @@ class SplitFolder:
         """
         folder = Path(folder)
         if not (folder / RECORD).is_file():
-            raise InputError(f"{folder}: not a split folder (no {RECORD} in it); make it with `neuroaug split`")
+            raise InputError(
+                f"{folder}: not a split folder (no {RECORD} in it); make it with `neuroaug split`"
+            )
         record = read_json(folder / RECORD)
         if not isinstance(record, dict) or not {"hash", "files", "members"} <= record.keys():
-            raise InputError(f"{folder / RECORD}: not the record of a split; make the split again with another --out")
+            raise InputError(
+                f"{folder / RECORD}: not the record of a split; make the split again with another --out"
+            )
         return cls(folder, record)
 
     def names(self) -> list[str]:
@@ -141,7 +158,9 @@ class SplitFolder:
         return dict(self.record.get("counts", {}))
 
     def demographics(self) -> pd.DataFrame:
-        """Summarise the cohort and each set as TPAMI's Table 5 does: n, age, sex, MMSE, CDR by label."""
+        """Summarise the cohort and each set as TPAMI's Table 5 does: n, age, sex, MMSE, CDR by
+        label.
+        """
         import pandas as pd
 
         return pd.DataFrame(self.record.get("demographics", []), columns=list(DEMOGRAPHICS))
@@ -156,14 +175,18 @@ class SplitFolder:
         """
         if content_hash(self.folder) != self.recorded_hash:
             advice = "restore it, or make another split with another --out and train again"
-            raise InputError(f"{self.folder}: edited after it was made ({'; '.join(self._edits())}); {advice}")
+            raise InputError(
+                f"{self.folder}: edited after it was made ({'; '.join(self._edits())}); {advice}"
+            )
         owner: dict[str, str] = {}
         for name in self.names():
             if name.startswith("train-"):
                 continue
             for participant in self.table(name)["participant_id"]:
                 if participant in owner:
-                    raise InputError(f"{self.folder}: {participant} is in {owner[participant]} and in {name}")
+                    raise InputError(
+                        f"{self.folder}: {participant} is in {owner[participant]} and in {name}"
+                    )
                 owner[participant] = name
 
     def _edits(self) -> list[str]:
@@ -181,7 +204,10 @@ class SplitFolder:
             changes = [
                 *_named("added", sorted(now.keys() - (before or {}).keys())),
                 *_named("removed", sorted((before or {}).keys() - now.keys())),
-                *_named("altered", sorted(k for k, v in (before or {}).items() if k in now and now[k] != v)),
+                *_named(
+                    "altered",
+                    sorted(k for k, v in (before or {}).items() if k in now and now[k] != v),
+                ),
             ]
             edits.append(f"{name}: {', '.join(changes) or 'altered'}")
         return edits
@@ -197,7 +223,11 @@ def _named(what: str, names: Sequence[str], most: int = 10) -> list[str]:
 def _members(path: Path) -> dict[str, str]:
     """Digest each row, by participant."""
     lines = path.read_bytes().splitlines()[1:]
-    return {line.split(b"\t", 1)[0].decode("utf-8", "replace"): sha256_bytes(line)[:12] for line in lines if line}
+    return {
+        line.split(b"\t", 1)[0].decode("utf-8", "replace"): sha256_bytes(line)[:12]
+        for line in lines
+        if line
+    }
 
 
 def write_split_folder(
@@ -208,7 +238,8 @@ def write_split_folder(
     exclusions: pd.DataFrame,
     record: Mapping[str, Any],
 ) -> SplitFolder:
-    """Write the tables, then ``split.json``: without it the folder is no split, so a killed process leaves none.
+    """Write the tables, then ``split.json``: without it the folder is no split, so a killed process
+    leaves none.
 
     Raises
     ------
@@ -238,21 +269,28 @@ def write_split_folder(
         remove_leftovers(out)
         strangers = sorted(p.name for p in out.glob("*.tsv") if p.stem not in everything)
         if strangers:
-            raise InputError(f"{out}: holds tables of something else ({', '.join(strangers)}); choose another --out")
+            raise InputError(
+                f"{out}: holds tables of something else ({', '.join(strangers)}); choose another --out"
+            )
     for name, table in everything.items():
         write_tsv(out / f"{name}.tsv", table)
     write_json(out / RECORD, record)
     return SplitFolder.open(out)
 
 
-def _complete(record: Mapping[str, Any], folder: Path, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+def _complete(
+    record: Mapping[str, Any], folder: Path, tables: Mapping[str, pd.DataFrame]
+) -> dict[str, Any]:
     return {
         **record,
         "hash": content_hash(folder),
         "files": {path.name: _file_hash(path) for path in sorted(folder.glob("*.tsv"))},
         "members": {name: _members(folder / f"{name}.tsv") for name in tables},
         "counts": {
-            name: {str(label): int(n) for label, n in table["diagnosis"].value_counts().sort_index().items()}
+            name: {
+                str(label): int(n)
+                for label, n in table["diagnosis"].value_counts().sort_index().items()
+            }
             for name, table in tables.items()
         },
     }
@@ -260,7 +298,11 @@ def _complete(record: Mapping[str, Any], folder: Path, tables: Mapping[str, pd.D
 
 def _difference(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     before, after = existing.get("config") or {}, wanted.get("config") or {}
-    changed = [f"{key} {before.get(key)}, not {after.get(key)}" for key in after if before.get(key) != after.get(key)]
+    changed = [
+        f"{key} {before.get(key)}, not {after.get(key)}"
+        for key in after
+        if before.get(key) != after.get(key)
+    ]
     if changed:
         return ", ".join(changed)
     keys = ("cohort", "labels", "external", "counts")

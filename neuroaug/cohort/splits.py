@@ -12,9 +12,9 @@ from neuroaug.cohort import balance
 from neuroaug.cohort.demographics import demographics
 from neuroaug.cohort.split_folder import SPLIT_COLUMNS, SplitFolder, write_split_folder
 from neuroaug.errors import InputError
+from neuroaug.system.randomness import RESAMPLING
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from neuroaug.config import SplitConfig
@@ -51,9 +51,9 @@ def make_split(
 ) -> SplitFolder:
     """Draw the sets, test that they match, and write the split folder.
 
-    The test set is drawn per label; the rest is divided between training and validation; each ``train-K`` is
-    drawn from the training set. Draws are repeated until no comparison of age, sex or site between two sets,
-    per label, has p <= 0.05 (a bounded number of times).
+    The test set is drawn per label; the rest is divided between training and validation; each
+    ``train-K`` is drawn from the training set. Draws are repeated until no comparison of age, sex
+    or site between two sets, per label, has p <= 0.05 (a bounded number of times).
 
     Parameters
     ----------
@@ -66,9 +66,9 @@ def make_split(
     labels : sequence of str
         The labels wanted; others are left out.
     typed : set of str
-        Which of "n_test", "subsets" (or "subset") the user gave; a value other than the default was given too.
-        What was given and cannot be met is refused; a default that cannot be met is replaced (n_test) or
-        skipped (subsets), and `SplitFolder.notes` says so.
+        Which of "n_test", "subsets" (or "subset") the user gave; a value other than the default was
+        given too. What was given and cannot be met is refused; a default that cannot be met is
+        replaced (n_test) or skipped (subsets), and `SplitFolder.notes` says so.
     cohort : str, optional
         Recorded in ``split.json``.
     notes : sequence of str
@@ -77,15 +77,20 @@ def make_split(
     Raises
     ------
     InputError
-        A label has too few people, a typed number cannot be met, no draw matched, or `out` holds another split.
+        A label has too few people, a typed number cannot be met, no draw matched, or `out` holds
+        another split.
     """
     import pandas as pd
 
     out = Path(out)
-    people = labelled[labelled["diagnosis"].isin(list(labels))].sort_values("participant_id", ignore_index=True)
+    people = labelled[labelled["diagnosis"].isin(list(labels))].sort_values(
+        "participant_id", ignore_index=True
+    )
     repeated = people["participant_id"][people["participant_id"].duplicated()]
     if len(repeated):
-        raise InputError(f"{out}: participant {repeated.iloc[0]} stands twice among the labelled; one image each")
+        raise InputError(
+            f"{out}: participant {repeated.iloc[0]} stands twice among the labelled; one image each"
+        )
     sizes = _sizes(people, config, labels, _given(config, typed), out)
     tables, rows, n_draws = _draw_main(people, sizes, config.seed, labels)
     for k in sizes.subsets:
@@ -94,13 +99,18 @@ def make_split(
         rows += subset_rows
     others = labelled[~labelled["diagnosis"].isin(list(labels))]
     left_out = pd.DataFrame(
-        {**others[["participant_id", "session_id"]], "rule": "label " + others["diagnosis"] + " not asked for"}
+        {
+            **others[["participant_id", "session_id"]],
+            "rule": "label " + others["diagnosis"] + " not asked for",
+        }
     )
     return write_split_folder(
         out,
         tables,
         balance_table=pd.DataFrame(rows, columns=list(balance.BALANCE_COLUMNS)),
-        exclusions=pd.concat([exclusions, left_out], ignore_index=True) if len(left_out) else exclusions,
+        exclusions=pd.concat([exclusions, left_out], ignore_index=True)
+        if len(left_out)
+        else exclusions,
         record={
             "cohort": cohort,
             "config": config.model_dump(mode="json"),
@@ -125,7 +135,8 @@ def make_external(
 ) -> SplitFolder:
     """Write an external test set: every labelled participant of another cohort, as ``<name>.tsv``.
 
-    A folder of its own, so that adding a cohort later does not alter the split that models were trained on.
+    A folder of its own, so that adding a cohort later does not alter the split that models were
+    trained on.
 
     Raises
     ------
@@ -134,10 +145,14 @@ def make_external(
     """
     import pandas as pd
 
-    people = labelled[labelled["diagnosis"].isin(list(labels))].sort_values("participant_id", ignore_index=True)
+    people = labelled[labelled["diagnosis"].isin(list(labels))].sort_values(
+        "participant_id", ignore_index=True
+    )
     for label in labels:
         if not (people["diagnosis"] == label).any():
-            raise InputError(f"external cohort {name}: nobody is labelled {label}; see its exclusions")
+            raise InputError(
+                f"external cohort {name}: nobody is labelled {label}; see its exclusions"
+            )
     return write_split_folder(
         Path(out),
         {name: people[list(SPLIT_COLUMNS)]},
@@ -153,8 +168,11 @@ def make_external(
     )
 
 
-def make_folds(train: pd.DataFrame, n_folds: int = 5, seed: int = 0) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
-    """Folds of the training set for the architecture search: participants whole, labels spread evenly.
+def make_folds(
+    train: pd.DataFrame, n_folds: int = 5, seed: int = 0
+) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Folds of the training set for the architecture search: participants whole, labels spread
+    evenly.
 
     Parameters
     ----------
@@ -184,42 +202,45 @@ def make_folds(train: pd.DataFrame, n_folds: int = 5, seed: int = 0) -> list[tup
             raise InputError(
                 f"{n_folds} folds: label {label} has {len(participants)} participants; ask for fewer folds"
             )
-        order = _generator(seed, "folds", str(label)).permutation(len(participants))
+        order = RESAMPLING.numpy(seed, "folds", str(label)).permutation(len(participants))
         # Labels are dealt one after the other, so that fold sizes differ by one at most.
         start = len(fold)
         fold |= {participants[i]: (start + position) % n_folds for position, i in enumerate(order)}
     of = train["participant_id"].map(fold)
-    return [(train[of != k].reset_index(drop=True), train[of == k].reset_index(drop=True)) for k in range(n_folds)]
+    return [
+        (train[of != k].reset_index(drop=True), train[of == k].reset_index(drop=True))
+        for k in range(n_folds)
+    ]
 
 
 def _given(config: SplitConfig, typed: Set[str]) -> set[str]:
     """Name the settings that are the user's own."""
     defaults = type(config)()
-    own = {name for name in ("n_test", "subsets") if getattr(config, name) != getattr(defaults, name)}
+    own = {
+        name for name in ("n_test", "subsets") if getattr(config, name) != getattr(defaults, name)
+    }
     return own | ({"n_test"} & typed) | ({"subsets"} if {"subset", "subsets"} & typed else set())
 
 
-def _generator(*key: int | str) -> np.random.Generator:
-    """Random numbers that depend on the key alone, so that adding a subset does not move the test set."""
-    import hashlib
-
-    import numpy as np
-
-    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
-
-
-def _demographics(labelled: pd.DataFrame, tables: Mapping[str, pd.DataFrame], name: str) -> list[dict[Any, Any]]:
+def _demographics(
+    labelled: pd.DataFrame, tables: Mapping[str, pd.DataFrame], name: str
+) -> list[dict[Any, Any]]:
     """Table 5 of the whole cohort and of each set."""
     import pandas as pd
 
     parts = [demographics(labelled, name)]
     for set_name, table in tables.items():
-        parts.append(demographics(labelled[labelled["participant_id"].isin(table["participant_id"])], set_name))
+        parts.append(
+            demographics(
+                labelled[labelled["participant_id"].isin(table["participant_id"])], set_name
+            )
+        )
     return pd.concat(parts, ignore_index=True).to_dict("records")
 
 
-def _sizes(people: pd.DataFrame, config: SplitConfig, labels: Sequence[str], typed: Set[str], out: Path) -> _Sizes:
+def _sizes(
+    people: pd.DataFrame, config: SplitConfig, labels: Sequence[str], typed: Set[str], out: Path
+) -> _Sizes:
     counts = {label: int((people["diagnosis"] == label).sum()) for label in labels}
     found = ", ".join(f"{n} {label}" for label, n in counts.items())
     least = 1 + 1 + MIN_TRAINING
@@ -240,7 +261,9 @@ def _sizes(people: pd.DataFrame, config: SplitConfig, labels: Sequence[str], typ
         )
     if "n_test" not in typed and not isinstance(n_test, float):
         # Half as many left as tested: below that the default leaves next to nothing to learn from.
-        failing = [label for label, n in counts.items() if n - n_test < max(1 + MIN_TRAINING, n_test // 2)]
+        failing = [
+            label for label, n in counts.items() if n - n_test < max(1 + MIN_TRAINING, n_test // 2)
+        ]
     if failing:
         test = _per_label(FALLBACK_TEST_FRACTION, counts)
         taken = ", ".join(f"{n} {label}" for label, n in test.items())
@@ -251,7 +274,8 @@ def _sizes(people: pd.DataFrame, config: SplitConfig, labels: Sequence[str], typ
     rest = {label: n - test[label] for label, n in counts.items()}
     # Rounded down, as in the papers: of 303 and 262, 60 and 52 are for validation.
     validation = {
-        label: min(max(1, math.floor(n * config.validation + 1e-9)), n - MIN_TRAINING) for label, n in rest.items()
+        label: min(max(1, math.floor(n * config.validation + 1e-9)), n - MIN_TRAINING)
+        for label, n in rest.items()
     }
     train = {label: n - validation[label] for label, n in rest.items()}
     in_train = ", ".join(f"{n} {label}" for label, n in train.items())
@@ -262,7 +286,9 @@ def _sizes(people: pd.DataFrame, config: SplitConfig, labels: Sequence[str], typ
         if all(k <= n for n in train.values()):
             subsets.append(k)
         elif "subsets" in typed:
-            raise InputError(f"{out}: subset {k} cannot be met: {in_train} are in train; ask for a smaller one")
+            raise InputError(
+                f"{out}: subset {k} cannot be met: {in_train} are in train; ask for a smaller one"
+            )
         else:
             notes.append(f"default subset train-{k} skipped: {in_train} are in train")
     return _Sizes(test, validation, train, tuple(subsets), notes)
@@ -271,7 +297,9 @@ def _sizes(people: pd.DataFrame, config: SplitConfig, labels: Sequence[str], typ
 def _n_test(value: float, out: Path) -> int | float:
     """Tell a count (int) from a fraction below 1 (float)."""
     if not math.isfinite(value) or value <= 0 or (value > 1 and value != int(value)):
-        raise InputError(f"{out}: n_test {value:g}: expected a number of people per label, or a fraction below 1")
+        raise InputError(
+            f"{out}: n_test {value:g}: expected a number of people per label, or a fraction below 1"
+        )
     return float(value) if value < 1 else int(value)
 
 
@@ -284,13 +312,15 @@ def _per_label(n_test: float, counts: Mapping[str, int]) -> dict[str, int]:
 def _draw_main(
     people: pd.DataFrame, sizes: _Sizes, seed: int, labels: Sequence[str]
 ) -> tuple[dict[str, pd.DataFrame], list[dict[str, Any]], int]:
-    """Draw until test, train and validation match; the tables, every comparison, and the draws it took."""
+    """Draw until test, train and validation match; the tables, every comparison, and the draws it
+    took.
+    """
     failures: dict[str, list[dict[str, Any]]] = {}
     for draw in range(MAX_DRAWS):
         chosen: dict[str, list[str]] = {"test": [], "train": [], "validation": []}
         for label in labels:
             names = people.loc[people["diagnosis"] == label, "participant_id"].to_numpy()
-            names = names[_generator(seed, "split", label, draw).permutation(len(names))]
+            names = names[RESAMPLING.numpy(seed, "split", label, draw).permutation(len(names))]
             first, second = sizes.test[label], sizes.test[label] + sizes.validation[label]
             chosen["test"] += list(names[:first])
             chosen["validation"] += list(names[first:second])
@@ -313,7 +343,9 @@ def _draw_subset(
         chosen: list[str] = []
         for label in labels:
             names = train.loc[train["diagnosis"] == label, "participant_id"].to_numpy()
-            chosen += list(names[_generator(seed, name, label, draw).permutation(len(names))[:k]])
+            chosen += list(
+                names[RESAMPLING.numpy(seed, name, label, draw).permutation(len(names))[:k]]
+            )
         subset = _take(train, chosen)
         sets = {name: subset, **{other: tables[other] for other in ("train", "test", "validation")}}
         pairs = [(name, other) for other in ("train", "test", "validation")]
@@ -324,7 +356,9 @@ def _draw_subset(
 
 
 def _take(people: pd.DataFrame, participants: Sequence[str]) -> pd.DataFrame:
-    return people.loc[people["participant_id"].isin(list(participants)), list(SPLIT_COLUMNS)].reset_index(drop=True)
+    return people.loc[
+        people["participant_id"].isin(list(participants)), list(SPLIT_COLUMNS)
+    ].reset_index(drop=True)
 
 
 def _matching(rows: Any, failures: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]] | None:

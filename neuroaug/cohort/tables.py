@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuroaug.errors import InputError
-from neuroaug.files import read_tsv
+from neuroaug.system.files import read_tsv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +60,9 @@ _ID_PREFIXES = {"sub-ADNI": "adni", "sub-AIBL": "aibl", "sub-OASIS1": "oasis1"}
 
 
 def session_months(session_id: str) -> int | None:
-    """Months after baseline of a session: ``ses-M006`` -> 6, ``ses-M00`` -> 0; None if it is no such name."""
+    """Months after baseline of a session: ``ses-M006`` -> 6, ``ses-M00`` -> 0; None if it is no
+    such name.
+    """
     match = _SESSION.fullmatch(session_id)
     return int(match[1]) if match else None
 
@@ -79,9 +81,9 @@ def read_visits(folder: str | Path, cohort: str = "auto") -> tuple[pd.DataFrame,
     Returns
     -------
     visits : DataFrame
-        One row a visit, ordered by participant and months: participant_id, session_id, months, diagnosis
-        (CN, MCI, AD or None), screening, age (years), sex (M, F or None), site, mmse, cdr. A participant
-        without any session has one row whose session_id is None.
+        One row a visit, ordered by participant and months: participant_id, session_id, months,
+        diagnosis (CN, MCI, AD or None), screening, age (years), sex (M, F or None), site, mmse,
+        cdr. A participant without any session has one row whose session_id is None.
     cohort : str
         The cohort that was given or recognised.
 
@@ -115,7 +117,7 @@ class _Record:
 
 
 @dataclass(frozen=True)
-class _Source:
+class _TableSource:
     """All visits of a cohort as text, and the columns seen in each file."""
 
     root: Path
@@ -141,12 +143,14 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
 
 
-def _find(path: Path) -> _Source:
+def _find(path: Path) -> _TableSource:
     """Find the tables at `path`, whichever of the three layouts they have."""
     if path.is_file():
         return _read_merged(path)
     if not path.is_dir():
-        raise InputError(f"{path}: no such file or folder; give the folder with participants.tsv, or a merged TSV")
+        raise InputError(
+            f"{path}: no such file or folder; give the folder with participants.tsv, or a merged TSV"
+        )
     participants = path / "participants.tsv"
     if participants.is_file():
         table = _lower(read_tsv(participants, ["participant_id"]), participants)
@@ -155,36 +159,47 @@ def _find(path: Path) -> _Source:
         return _read_bids(path, participants, table)
     merged = []
     for candidate in sorted(path.glob("*.tsv")):
-        names = {name.strip().lower() for name in candidate.read_text("utf-8", "replace").split("\n", 1)[0].split("\t")}
+        names = {
+            name.strip().lower()
+            for name in candidate.read_text("utf-8", "replace").split("\n", 1)[0].split("\t")
+        }
         if {"participant_id", "session_id"} <= names:
             merged.append(candidate)
     if len(merged) == 1:
         return _read_merged(merged[0])
     if merged:
-        raise InputError(f"{path}: several merged tables ({', '.join(p.name for p in merged)}); give one of them")
-    raise InputError(f"{path}: neither participants.tsv nor a table with participant_id and session_id in it")
+        raise InputError(
+            f"{path}: several merged tables ({', '.join(p.name for p in merged)}); give one of them"
+        )
+    raise InputError(
+        f"{path}: neither participants.tsv nor a table with participant_id and session_id in it"
+    )
 
 
 def _check_participant(participant: Any, path: Path) -> str:
     if not isinstance(participant, str) or not _PARTICIPANT.fullmatch(participant):
-        raise InputError(f"{path}: participant_id '{participant}' is not sub- followed by letters and digits")
+        raise InputError(
+            f"{path}: participant_id '{participant}' is not sub- followed by letters and digits"
+        )
     return participant
 
 
-def _read_merged(path: Path) -> _Source:
+def _read_merged(path: Path) -> _TableSource:
     table = _lower(read_tsv(path), path)
     missing = [name for name in ("participant_id", "session_id") if name not in table.columns]
     if missing:
-        raise InputError(f"{path}: column(s) {', '.join(missing)} missing; found {', '.join(table.columns)}")
+        raise InputError(
+            f"{path}: column(s) {', '.join(missing)} missing; found {', '.join(table.columns)}"
+        )
     records = [_Record(path, values) for values in _rows(table)]
     for record in records:
         _check_participant(record.fields["participant_id"], path)
     if not records:
         raise InputError(f"{path}: no visit in it")
-    return _Source(path, records, {str(path): list(table.columns)})
+    return _TableSource(path, records, {str(path): list(table.columns)})
 
 
-def _read_bids(root: Path, path: Path, participants: pd.DataFrame) -> _Source:
+def _read_bids(root: Path, path: Path, participants: pd.DataFrame) -> _TableSource:
     known: set[str] = set()
     records: list[_Record] = []
     session_columns: list[str] = []
@@ -200,15 +215,22 @@ def _read_bids(root: Path, path: Path, participants: pd.DataFrame) -> _Source:
             continue
         sessions = _lower(read_tsv(sessions_path), sessions_path)
         if "session_id" not in sessions.columns:
-            raise InputError(f"{sessions_path}: column session_id missing; found {', '.join(sessions.columns)}")
+            raise InputError(
+                f"{sessions_path}: column session_id missing; found {', '.join(sessions.columns)}"
+            )
         session_columns += [column for column in sessions.columns if column not in session_columns]
         visits = _rows(sessions)
         for visit in visits:
             other = visit.get("participant_id", name)
             if isinstance(other, str) and other != name:
-                raise InputError(f"{sessions_path}: holds a visit of {other}; each participant has a file of their own")
+                raise InputError(
+                    f"{sessions_path}: holds a visit of {other}; each participant has a file of their own"
+                )
             # A visit's own value counts; where it is missing, the participant's stands in.
-            values = {**person, **{k: v for k, v in visit.items() if isinstance(v, str) or k not in person}}
+            values = {
+                **person,
+                **{k: v for k, v in visit.items() if isinstance(v, str) or k not in person},
+            }
             records.append(_Record(sessions_path, {**values, "participant_id": name}))
         if not visits:
             records.append(_Record(path, {**person, "session_id": None}))
@@ -227,18 +249,29 @@ def _read_bids(root: Path, path: Path, participants: pd.DataFrame) -> _Source:
         raise InputError(
             f"{root}: no participant has a sub-*/sub-*_sessions.tsv, and {path.name} is not a merged table"
         )
-    return _Source(root, records, {str(path): list(participants.columns), "sub-*_sessions.tsv": session_columns})
+    return _TableSource(
+        root,
+        records,
+        {str(path): list(participants.columns), "sub-*_sessions.tsv": session_columns},
+    )
 
 
-def recognise(source: _Source) -> str:
-    """Tell the cohort of a set of tables by its participants' ids, else by columns that only one cohort has."""
+def recognise(source: _TableSource) -> str:
+    """Tell the cohort of a set of tables by its participants' ids, else by columns that only one
+    cohort has.
+    """
     found = {
-        next((cohort for prefix, cohort in _ID_PREFIXES.items() if participant.startswith(prefix)), None)
+        next(
+            (cohort for prefix, cohort in _ID_PREFIXES.items() if participant.startswith(prefix)),
+            None,
+        )
         for participant in source.participants()
     }
     if len(found) > 1 and len(found - {None}) > 1:
         names = ", ".join(sorted(name for name in found if name))
-        raise InputError(f"{source.root}: participants of several cohorts ({names}) in one table; give each its own")
+        raise InputError(
+            f"{source.root}: participants of several cohorts ({names}) in one table; give each its own"
+        )
     by_id = next(iter(found - {None}), None)
     if by_id:
         return by_id
@@ -249,23 +282,36 @@ def recognise(source: _Source) -> str:
         return "aibl"
     if seen & {"laterality", "education_level"} and seen & {"cdr_global", "diagnosis_bl"}:
         return "oasis1"
-    raise InputError(f"{source.root}: cohort not recognised by ids or columns; give --cohort {' or '.join(COHORTS)}")
+    raise InputError(
+        f"{source.root}: cohort not recognised by ids or columns; give --cohort {' or '.join(COHORTS)}"
+    )
 
 
 class _Columns:
     """Where each quantity stands in these tables; refuses tables that lack what labelling needs."""
 
-    def __init__(self, source: _Source, cohort: str) -> None:
+    def __init__(self, source: _TableSource, cohort: str) -> None:
         seen = source.seen()
-        self._names = {quantity: [n for n in names if n in seen] for quantity, names in NAMES.items()}
+        self._names = {
+            quantity: [n for n in names if n in seen] for quantity, names in NAMES.items()
+        }
         needed = [("age", ("age", "age at baseline", "date of birth")), ("sex", ("sex",))]
-        needed.append(("diagnosis", ("cdr", "diagnosis at baseline") if cohort == "oasis1" else ("diagnosis",)))
+        needed.append(
+            (
+                "diagnosis",
+                ("cdr", "diagnosis at baseline") if cohort == "oasis1" else ("diagnosis",),
+            )
+        )
         for quantity, alternatives in needed:
             if any(self._names[name] for name in alternatives):
                 continue
             expected = [column for name in alternatives for column in NAMES[name]]
-            files = "; ".join(f"{file} has {', '.join(columns)}" for file, columns in source.columns.items())
-            raise InputError(f"{source.root}: no column for {quantity} (one of {', '.join(expected)}); {files}")
+            files = "; ".join(
+                f"{file} has {', '.join(columns)}" for file, columns in source.columns.items()
+            )
+            raise InputError(
+                f"{source.root}: no column for {quantity} (one of {', '.join(expected)}); {files}"
+            )
 
     def text(self, record: _Record, quantity: str) -> str | None:
         """Read a quantity as text, None where missing."""
@@ -290,7 +336,9 @@ class _Columns:
 
 
 def _bad_value(record: _Record, quantity: str, value: str, expected: str) -> InputError:
-    who = " ".join(str(record.fields[k]) for k in ("participant_id", "session_id") if record.fields.get(k))
+    who = " ".join(
+        str(record.fields[k]) for k in ("participant_id", "session_id") if record.fields.get(k)
+    )
     return InputError(f"{record.file}: {who}: unknown {quantity} '{value}'; {expected}, or n/a")
 
 
@@ -301,7 +349,12 @@ def _visit(record: _Record, columns: _Columns, cohort: str) -> dict[str, Any]:
     if session is not None:
         months = session_months(session)
         if months is None:
-            raise _bad_value(record, "session_id", session, "expected ses-M and the months since baseline, as ses-M006")
+            raise _bad_value(
+                record,
+                "session_id",
+                session,
+                "expected ses-M and the months since baseline, as ses-M006",
+            )
     sex = columns.text(record, "sex")
     if sex is not None and sex.upper() not in SEXES:
         raise _bad_value(record, "sex", sex, "expected M or F")
@@ -312,7 +365,9 @@ def _visit(record: _Record, columns: _Columns, cohort: str) -> dict[str, Any]:
         "participant_id": record.fields["participant_id"],
         "session_id": session,
         "months": months,
-        "diagnosis": _oasis_diagnosis(record, columns) if cohort == "oasis1" else _diagnosis(record, columns),
+        "diagnosis": _oasis_diagnosis(record, columns)
+        if cohort == "oasis1"
+        else _diagnosis(record, columns),
         "screening": columns.text(record, "screening") if cohort == "adni" else None,
         "age": _age(record, columns, months),
         "sex": None if sex is None else SEXES[sex.upper()],
@@ -343,20 +398,27 @@ def _oasis_diagnosis(record: _Record, columns: _Columns) -> str | None:
     diagnosis = "AD" if cdr > 0 else "CN"
     if baseline not in (None, diagnosis):
         raise _bad_value(
-            record, "diagnosis", f"{baseline}", f"its cdr of {cdr:g} says {diagnosis}: correct one of the two"
+            record,
+            "diagnosis",
+            f"{baseline}",
+            f"its cdr of {cdr:g} says {diagnosis}: correct one of the two",
         )
     return diagnosis
 
 
 def _age(record: _Record, columns: _Columns, months: int | None) -> float | None:
-    """Age at the visit: as written; else from baseline; else from the years of birth and examination."""
+    """Age at the visit: as written; else from baseline; else from the years of birth and
+    examination.
+    """
     age = columns.number(record, "age")
     if age is None:
         baseline = columns.number(record, "age at baseline")
         if baseline is not None:
             age = round(baseline + (months or 0) / 12, 2)
     if age is None:
-        age = _age_from_dates(columns.text(record, "date of birth"), columns.text(record, "examination date"))
+        age = _age_from_dates(
+            columns.text(record, "date of birth"), columns.text(record, "examination date")
+        )
     if age is not None and not 0 < age < 125:
         raise _bad_value(record, "age", f"{age:g}", "expected years")
     return age
@@ -374,9 +436,13 @@ def _refuse_duplicates(table: pd.DataFrame) -> None:
         other = names.setdefault(name.lower(), name)
         if other != name:
             file = table.loc[table["participant_id"] == name, "file"].iloc[0]
-            raise InputError(f"{file}: {other} and {name} differ by upper and lower case only; one person has one name")
+            raise InputError(
+                f"{file}: {other} and {name} differ by upper and lower case only; one person has one name"
+            )
     # M00 and M000 are one session: compare months, not names.
     repeated = table[table.duplicated(["participant_id", "months"], keep="first")]
     if len(repeated):
         row = repeated.iloc[0]
-        raise InputError(f"{row['file']}: {row['participant_id']} {row['session_id']} stands twice; keep one row")
+        raise InputError(
+            f"{row['file']}: {row['participant_id']} {row['session_id']} stands twice; keep one row"
+        )

@@ -2,8 +2,8 @@
 
 ClinicaDL's `TrainingLossCallback` is replaced: it grows a table cell by cell, which is quadratic in
 the number of steps, and waits for the GPU at each. Its `ModelCheckpointCallback` and
-`TrainingCheckpointCallback` are replaced by `BestEpoch` and `checkpoint.Checkpoint`, which survive a
-kill at any moment and save no random state because there is none to save.
+`TrainingCheckpointCallback` are replaced by `BestEpoch` and `checkpoint.Checkpoint`, which survive
+a kill at any moment and save no random state because there is none to save.
 """
 
 from __future__ import annotations
@@ -23,8 +23,15 @@ from clinicadl.callbacks.implemented.metrics_saver import MetricsSaverCallback
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
 from neuroaug.errors import DivergenceError
-from neuroaug.evaluation.model import BALANCED_ACCURACY, LOSS, PREDICTION, SCORE, SENSITIVITY, SPECIFICITY
-from neuroaug.evaluation.steps import derive_seed
+from neuroaug.evaluation.clinicadl_model import (
+    BALANCED_ACCURACY,
+    LOSS,
+    PREDICTION,
+    SCORE,
+    SENSITIVITY,
+    SPECIFICITY,
+)
+from neuroaug.system.randomness import CLASSIFIER
 
 if TYPE_CHECKING:
     from clinicadl.data.dataloader import Batch
@@ -86,7 +93,7 @@ class KeyedRandomness(Callback):
 
     def on_epoch_start(self, *, state: TrainerState, **kwargs: Any) -> None:
         """Seed Python, NumPy and torch."""
-        seed = derive_seed(self.seed, "epoch", state.current_epoch)
+        seed = CLASSIFIER.seed(self.seed, "epoch", state.current_epoch)
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002  (MONAI and ClinicaDL draw from it)
         torch.manual_seed(seed)
@@ -164,10 +171,16 @@ class ScoreRecorder(Callback):
                 }
             )
 
-    def on_validation_end(self, *, metrics: MetricsHandler, state: TrainerState, **kwargs: Any) -> None:
+    def on_validation_end(
+        self, *, metrics: MetricsHandler, state: TrainerState, **kwargs: Any
+    ) -> None:
         """Check the metrics and add them to the epoch's row."""
         self.check(metrics, epoch=state.current_epoch)
-        names = {BALANCED_ACCURACY: "balanced_accuracy", SENSITIVITY: "sensitivity", SPECIFICITY: "specificity"}
+        names = {
+            BALANCED_ACCURACY: "balanced_accuracy",
+            SENSITIVITY: "sensitivity",
+            SPECIFICITY: "specificity",
+        }
         row = self.run.history[-1]
         for metric, name in {LOSS: "loss", **names}.items():
             row[f"validation_{name}"] = metrics.get_metric_value(metric, epoch=state.current_epoch)
@@ -186,24 +199,34 @@ class ScoreRecorder(Callback):
         """
         for name, expected in recomputed(self.rows).items():
             found = metrics.get_metric_value(name, epoch=epoch)
-            if not (math.isnan(found) and math.isnan(expected)) and not abs(found - expected) <= _TOLERANCE:
+            if (
+                not (math.isnan(found) and math.isnan(expected))
+                and not abs(found - expected) <= _TOLERANCE
+            ):
                 raise RuntimeError(f"{name}: ClinicaDL reports {found}, the scores give {expected}")
 
 
 def recomputed(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Balanced accuracy, sensitivity and specificity of score rows, by scikit-learn; NaN without both classes."""
+    """Balanced accuracy, sensitivity and specificity of score rows, by scikit-learn; NaN without
+    both classes.
+    """
     truth = [row["label"] for row in rows]
     prediction = [row["prediction"] for row in rows]
-    accuracy = float(balanced_accuracy_score(truth, prediction)) if len(set(truth)) > 1 else math.nan
+    accuracy = (
+        float(balanced_accuracy_score(truth, prediction)) if len(set(truth)) > 1 else math.nan
+    )
     rates = [
-        float(recall_score(truth, prediction, pos_label=label, zero_division=math.nan)) if label in truth else math.nan
+        float(recall_score(truth, prediction, pos_label=label, zero_division=math.nan))
+        if label in truth
+        else math.nan
         for label in ("AD", "CN")
     ]
     return {BALANCED_ACCURACY: accuracy, SENSITIVITY: rates[0], SPECIFICITY: rates[1]}
 
 
 class BestEpoch(Callback):
-    """Keeps the weights of the epoch with the best validation balanced accuracy, the earliest of equals.
+    """Keeps the weights of the epoch with the best validation balanced accuracy, the earliest of
+    equals.
 
     They stay in memory and are written into the MAPS once, at the end, as ClinicaDL's
     ``best-ba`` checkpoint: the only weights that a finished run keeps.
@@ -213,16 +236,21 @@ class BestEpoch(Callback):
         self.run, self.scores = run, scores
         self._metrics: MetricsHandler | None = None
 
-    def on_validation_end(self, *, model: Model, metrics: MetricsHandler, state: TrainerState, **kwargs: Any) -> None:
+    def on_validation_end(
+        self, *, model: Model, metrics: MetricsHandler, state: TrainerState, **kwargs: Any
+    ) -> None:
         """Compare with the best so far."""
         self._metrics = metrics
         value = metrics.get_metric_value(BALANCED_ACCURACY, epoch=state.current_epoch)
         if math.isnan(value):
-            raise RuntimeError("validation balanced accuracy is not a number: the validation set lacks a class")
+            raise RuntimeError(
+                "validation balanced accuracy is not a number: the validation set lacks a class"
+            )
         if value > self.run.best_value:
             self.run.best_epoch, self.run.best_value = state.current_epoch, value
             self.run.best_weights = {
-                name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()
+                name: tensor.detach().to("cpu", copy=True)
+                for name, tensor in model.state_dict().items()
             }
             self.run.best_scores = list(self.scores.rows)
 

@@ -50,8 +50,8 @@ def pooled_shape(shape: Sequence[int], n_blocks: int) -> tuple[int, ...]:
 def hidden_sizes(n_features: int) -> tuple[int, int]:
     """Sizes of the baseline's two hidden layers: A1's, scaled with the number of features.
 
-    32256 features (1 mm) give 1300 and 50, 4608 (2 mm; network A2) 186 and 7, 1024 (4 mm; not in the
-    papers) 41 and 2. Never fewer than two units.
+    32256 features (1 mm) give 1300 and 50, 4608 (2 mm; network A2) 186 and 7, 1024 (4 mm; not in
+    the papers) 41 and 2. Never fewer than two units.
     """
     ratio = n_features / FEATURES_1MM
     return max(2, round(HIDDEN[0] * ratio)), max(2, round(HIDDEN[1] * ratio))
@@ -88,22 +88,28 @@ def baseline(shape: Sequence[int], dropout: float = 0.5) -> nn.Sequential:
         Before the first linear layer.
     """
     n_features = CHANNELS[-1] * _volume(pooled_shape(shape, len(CHANNELS)))
-    return nn.Sequential(*_convolutions(CHANNELS, 1), *_head(n_features, hidden_sizes(n_features), dropout))
+    return nn.Sequential(
+        *_convolutions(CHANNELS, 1), *_head(n_features, hidden_sizes(n_features), dropout)
+    )
 
 
 def searched(shape: Sequence[int], spec: ClassifierSpec) -> nn.Sequential:
     """A network of the search space (see `neuroaug.evaluation.search`).
 
-    Blocks double the number of filters, up to 512; hidden linear layers shrink geometrically from the number
-    of features to the two outputs.
+    Blocks double the number of filters, up to 512; hidden linear layers shrink geometrically from
+    the number of features to the two outputs.
     """
     channels = [min(spec.first_filters * 2**block, MOST_CHANNELS) for block in range(spec.n_blocks)]
     grid = pooled_shape(shape, spec.n_blocks)
     n_features = channels[-1] * _volume(grid)
     ratio = (N_CLASSES / n_features) ** (1 / spec.n_fully_connected)
-    hidden = [max(N_CLASSES, round(n_features * ratio**layer)) for layer in range(1, spec.n_fully_connected)]
+    hidden = [
+        max(N_CLASSES, round(n_features * ratio**layer))
+        for layer in range(1, spec.n_fully_connected)
+    ]
     return nn.Sequential(
-        *_convolutions(channels, spec.convolutions_per_block), *_head(n_features, hidden, spec.dropout)
+        *_convolutions(channels, spec.convolutions_per_block),
+        *_head(n_features, hidden, spec.dropout),
     )
 
 
@@ -118,7 +124,9 @@ def _monai(name: str) -> nn.Module | None:
     from monai.networks import nets
 
     if densenet:
-        return getattr(nets, f"DenseNet{densenet[1]}")(spatial_dims=3, in_channels=1, out_channels=N_CLASSES)
+        return getattr(nets, f"DenseNet{densenet[1]}")(
+            spatial_dims=3, in_channels=1, out_channels=N_CLASSES
+        )
     return getattr(nets, f"resnet{resnet[1]}")(  # type: ignore[index]
         spatial_dims=3, n_input_channels=1, num_classes=N_CLASSES, pretrained=False
     )

@@ -1,9 +1,11 @@
-"""The adapter to ClinicaDL 2: one training and test of one classifier, from folders to ``scores.tsv``.
+"""The adapter to ClinicaDL 2: one training and test of one classifier, from folders to
+``scores.tsv``.
 
-ClinicaDL's `Trainer`, `Maps`, `SupervisedModel`, `Split` and callbacks do the work; the modules beside
-this one give it images, order, metrics and checkpoints that are right (docs: the traps of 2.0.0).
-Importing ClinicaDL takes ten seconds of one core, so it is imported inside functions, and `run_cells`
-does several runs in one process; what a run gives does not depend on the runs before it.
+ClinicaDL's `Trainer`, `Maps`, `SupervisedModel`, `Split` and callbacks do the work; the modules
+beside this one give it images, order, metrics and checkpoints that are right (docs: the traps of
+2.0.0). Importing ClinicaDL takes ten seconds of one core, so it is imported inside functions, and
+`run_cells` does several runs in one process; what a run gives does not depend on the runs before
+it.
 
 A run's folder
 --------------
@@ -29,7 +31,7 @@ import pandas as pd
 
 from neuroaug.config import Cell, ClassifierSpec, EvaluationConfig
 from neuroaug.errors import InputError
-from neuroaug.evaluation.images import (
+from neuroaug.evaluation.cell_images import (
     Images,
     ImageStore,
     concatenate,
@@ -92,14 +94,15 @@ class Run:
     tests : mapping of str to LabelledFolder
         Test sets by name (``test``, ``aibl``).
     synthetic : sequence of Synthetic
-        Used where the cell's name says ``synthetic-<n>``; one entry a label, or several whose n add up.
-        That their generators saw nobody they should not have is for the caller to prove
+        Used where the cell's name says ``synthetic-<n>``; one entry a label, or several whose n add
+        up. That their generators saw nobody they should not have is for the caller to prove
         (`neuroaug.cohort.lineage`); ClinicaDL compares names only and cannot.
     labels : sequence of str
         Diagnoses; AD is the positive class.
     spec : ClassifierSpec, optional
         What the search found, for cells of the network ``optimised``; its learning rate and weight
-        decay replace those of `config`; `EvaluationConfig.epochs_of` says for how many epochs it trains.
+        decay replace those of `config`; `EvaluationConfig.epochs_of` says for how many epochs it
+        trains.
     """
 
     cell: Cell
@@ -149,9 +152,9 @@ def run_cell(
 ) -> Path:
     """Train and test one run of one cell.
 
-    Started again on a finished run of the same inputs, it does nothing; on a run that was killed, it
-    goes on from the last checkpoint and ends with the scores of an uninterrupted run (the same bytes on
-    a CPU with the same number of threads).
+    Started again on a finished run of the same inputs, it does nothing; on a run that was killed,
+    it goes on from the last checkpoint and ends with the scores of an uninterrupted run (the same
+    bytes on a CPU with the same number of threads).
 
     Parameters
     ----------
@@ -162,8 +165,8 @@ def run_cell(
     n_threads : int, optional
         Threads of torch on the CPU; by default torch's own number.
     cache_folder : Path, optional
-        Where memory-mapped copies of the images are kept (a study's ``cache``); by default ``cache``
-        beside the cell's folder. Runs of all cells should share it.
+        Where memory-mapped copies of the images are kept (a study's ``cache``); by default
+        ``cache`` beside the cell's folder. Runs of all cells should share it.
     n_procs : int
         Processes that read images the first time.
 
@@ -175,8 +178,8 @@ def run_cell(
     Raises
     ------
     InputError
-        Missing column, unknown diagnosis, duplicate visit, visit without image, images of two grids,
-        an empty class, too few synthetic images.
+        Missing column, unknown diagnosis, duplicate visit, visit without image, images of two
+        grids, an empty class, too few synthetic images.
     LeakageError
         If a participant is in two of the sets.
     DivergenceError
@@ -185,7 +188,9 @@ def run_cell(
         No such device, or too little of its memory.
     """
     run = Run(cell, k, Path(out), config, train, validation, tests, synthetic, labels, spec)
-    return run_cells([run], device=device, n_threads=n_threads, cache_folder=cache_folder, n_procs=n_procs)[0]
+    return run_cells(
+        [run], device=device, n_threads=n_threads, cache_folder=cache_folder, n_procs=n_procs
+    )[0]
 
 
 def run_cells(
@@ -212,17 +217,19 @@ def _run(run: Run, store: ImageStore, device: str, n_threads: int | None) -> Pat
     training_inputs, inputs = _inputs(run, images)
     if is_complete(run.out, inputs):
         return run.out / SCORES
-    from neuroaug.evaluation import training
+    from neuroaug.evaluation import classifier_training
 
-    settings = training.Settings.of(run, images, device)
+    settings = classifier_training.ClassifierSettings.of(run, images, device)
     with _threads(n_threads) as used_threads:
         if (record := trained(run.out, training_inputs)) is not None:
-            scores = training.test_again(settings, images.train.shape, run.out / MAPS, images.tests)
+            scores = classifier_training.test_again(
+                settings, images.train.shape, run.out / MAPS, images.tests
+            )
             write_scores(run, images, scores, {**record, "inputs": inputs})
             return run.out / SCORES
         clear(run.out)
         started = time.monotonic()
-        fitted = training.fit(
+        fitted = classifier_training.fit(
             images.train,
             images.validation,
             settings,
@@ -246,8 +253,13 @@ def read_images(run: Run, store: ImageStore) -> CellImages:
         See `run_cell`.
     """
     real = store.real(run.train.caps, run.train.table, run.labels, "the training set")
-    validation = store.real(run.validation.caps, run.validation.table, run.labels, "the validation set")
-    tests = {name: store.real(t.caps, t.table, run.labels, f"test set '{name}'") for name, t in run.tests.items()}
+    validation = store.real(
+        run.validation.caps, run.validation.table, run.labels, "the validation set"
+    )
+    tests = {
+        name: store.real(t.caps, t.table, run.labels, f"test set '{name}'")
+        for name, t in run.tests.items()
+    }
     parts, counts = ([real] if run.cell.uses_real else []), []
     if run.cell.n_synthetic:
         for label in run.labels:
@@ -274,7 +286,8 @@ def read_images(run: Run, store: ImageStore) -> CellImages:
 def _inputs(run: Run, images: CellImages) -> tuple[str, str]:
     """Checksums of everything that a run's training, and its scores, depend on, except the machine.
 
-    A test set that is added later does not change the first, so that nothing is trained again for it.
+    A test set that is added later does not change the first, so that nothing is trained again for
+    it.
     """
     content = {
         "format_version": FORMAT_VERSION,

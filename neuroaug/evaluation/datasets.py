@@ -1,7 +1,7 @@
 """ClinicaDL's side of the images: a `Dataset`, and batches that hold one tensor instead of many.
 
-ClinicaDL's own datasets search their table at every item and clone every image twice when a batch is
-read, which at 2 mm costs as much as the network on a GPU.
+ClinicaDL's own datasets search their table at every item and clone every image twice when a batch
+is read, which at 2 mm costs as much as the network on a GPU.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from clinicadl.data.dataloader import Batch, CollateFn
 from clinicadl.data.datasets import Dataset
 from numpy.typing import NDArray
 
-from neuroaug.evaluation.images import Images
+from neuroaug.evaluation.cell_images import Images
 from neuroaug.evaluation.steps import epoch_order
 
 IMAGE, LABEL = "image", "label"
@@ -76,8 +76,8 @@ class VolumeCollate(CollateFn):
 class VolumeDataset(Dataset):
     """Images for ClinicaDL's loaders and trainer, in an order that is ours.
 
-    A loader must not shuffle: `set_epoch`, which the trainer calls at the start of every epoch, fixes
-    the order of that epoch from (seed, epoch), see `steps.epoch_order`.
+    A loader must not shuffle: `set_epoch`, which the trainer calls at the start of every epoch,
+    fixes the order of that epoch from (seed, epoch), see `steps.epoch_order`.
 
     Parameters
     ----------
@@ -105,9 +105,16 @@ class VolumeDataset(Dataset):
         read_ahead: bool = False,
         pin_memory: bool = False,
     ) -> None:
-        self._df = images.table[["participant_id", "session_id", "diagnosis", LABEL]].reset_index(drop=True)
+        self._df = images.table[["participant_id", "session_id", "diagnosis", LABEL]].reset_index(
+            drop=True
+        )
         self._rows = [
-            {"participant_id": participant, "session_id": session, LABEL: label, "synthetic": bool(synthetic)}
+            {
+                "participant_id": participant,
+                "session_id": session,
+                LABEL: label,
+                "synthetic": bool(synthetic),
+            }
             for participant, session, label, synthetic in zip(
                 self._df["participant_id"],
                 self._df["session_id"],
@@ -139,8 +146,8 @@ class VolumeDataset(Dataset):
     def set_epoch(self, epoch: int) -> None:
         """Fix the order of an epoch (from 1). A last batch of one image gets a second one.
 
-        Batch normalisation has no variance on a single image of a small grid, so the epoch's first image
-        is shown once more beside it; the number of steps does not change.
+        Batch normalisation has no variance on a single image of a small grid, so the epoch's first
+        image is shown once more beside it; the number of steps does not change.
         """
         if self.seed is None:
             return

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from neuroaug.files import read_json, sha256_file, write_json, write_tsv
-from neuroaug.provenance import versions
+from neuroaug.system.files import read_json, sha256_file, write_json, write_tsv
+from neuroaug.system.provenance import versions
 
 if TYPE_CHECKING:
+    from neuroaug.evaluation.classifier_training import Fitted
     from neuroaug.evaluation.clinicadl import CellImages, Run
-    from neuroaug.evaluation.training import Fitted
 
 FORMAT_VERSION = 1
 CHECKPOINT = "checkpoint.safetensors"
@@ -29,7 +29,9 @@ COLUMNS = ["participant_id", "session_id", "test_set", "label", "score", "predic
 
 
 def is_complete(out: Path, inputs: str | None = None) -> bool:
-    """Whether a run's folder holds a finished run (of these inputs, where given) that nobody changed."""
+    """Whether a run's folder holds a finished run (of these inputs, where given) that nobody
+    changed.
+    """
     if not (out / RECORD).is_file():
         return False
     record = read_json(out / RECORD)
@@ -41,7 +43,10 @@ def is_complete(out: Path, inputs: str | None = None) -> bool:
 def intact(out: Path, record: dict[str, Any], names: Sequence[str]) -> bool:
     """Whether files of a run are there, and as the run wrote them."""
     files = record.get("files", {})
-    return all(name in files and (out / name).is_file() and sha256_file(out / name) == files[name] for name in names)
+    return all(
+        name in files and (out / name).is_file() and sha256_file(out / name) == files[name]
+        for name in names
+    )
 
 
 def trained(out: Path, training_inputs: str) -> dict[str, Any] | None:
@@ -51,7 +56,9 @@ def trained(out: Path, training_inputs: str) -> dict[str, Any] | None:
     record: dict[str, Any] = read_json(out / RECORD)
     if record.get("training_inputs") != training_inputs:
         return None
-    names = [name for name in record["files"] if name != SCORES]  # history, validation scores, weights
+    names = [
+        name for name in record["files"] if name != SCORES
+    ]  # history, validation scores, weights
     return record if intact(out, record, names) else None
 
 
@@ -63,14 +70,16 @@ def clear(out: Path) -> None:
     shutil.rmtree(out / MAPS, ignore_errors=True)
 
 
-def write(run: Run, images: CellImages, fitted: Fitted, cost: dict[str, Any], keys: dict[str, str]) -> None:
+def write(
+    run: Run, images: CellImages, fitted: Fitted, cost: dict[str, Any], keys: dict[str, str]
+) -> None:
     """Write everything that a run leaves beside its MAPS, the completion record last."""
-    from neuroaug.evaluation import training
+    from neuroaug.evaluation import classifier_training
 
     validation = pd.DataFrame(fitted.run.best_scores).assign(test_set="validation")[COLUMNS]
     write_tsv(run.out / VALIDATION_SCORES, validation)
     write_tsv(run.out / HISTORY, pd.DataFrame(fitted.run.history))
-    weights = training.weights_file(run.out / MAPS)
+    weights = classifier_training.weights_file(run.out / MAPS)
     real = images.train.take((~images.train.synthetic).nonzero()[0])
     record = {
         "format_version": FORMAT_VERSION,
@@ -80,7 +89,9 @@ def write(run: Run, images: CellImages, fitted: Fitted, cost: dict[str, Any], ke
         "seed": run.seed,
         "config": run.config.model_dump(mode="json"),
         "spec": run.spec.model_dump(mode="json") if run.spec else None,
-        "n_real_per_label": {label: int((real.table["diagnosis"] == label).sum()) for label in run.labels},
+        "n_real_per_label": {
+            label: int((real.table["diagnosis"] == label).sum()) for label in run.labels
+        },
         "n_synthetic_per_label": run.cell.n_synthetic,
         "synthetic": images.synthetic,
         "n_validation": len(images.validation),
@@ -102,7 +113,9 @@ def write_scores(
 ) -> None:
     """Write ``scores.tsv``, then the record that the run is complete."""
     tables = [pd.DataFrame(rows).assign(test_set=name) for name, rows in scores.items()]
-    table = pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)
+    table = (
+        pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)
+    )
     write_tsv(run.out / SCORES, table)
     files = {**record["files"], SCORES: sha256_file(run.out / SCORES)}
     n_test = {name: len(test) for name, test in images.tests.items()}

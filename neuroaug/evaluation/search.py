@@ -1,8 +1,9 @@
-"""Random search of the classifier (TPAMI 5.5.1): 100 draws, 5-fold cross-validation on the training set.
+"""Random search of the classifier (TPAMI 5.5.1): 100 draws, 5-fold cross-validation on the training
+set.
 
-Draw i is a function of (seed, i) alone, drawn by Optuna from `SPACE`, and every fold of every draw is
-one small file. So a search that was killed goes on where it was, several processes (or Slurm jobs) may
-work on one folder at the same time, and none of this changes what is found.
+Draw i is a function of (seed, i) alone, drawn by Optuna from `SPACE`, and every fold of every draw
+is one small file. So a search that was killed goes on where it was, several processes (or Slurm
+jobs) may work on one folder at the same time, and none of this changes what is found.
 
 A search's folder
 -----------------
@@ -29,10 +30,10 @@ import pandas as pd
 from neuroaug.cohort.lineage import write_lineage
 from neuroaug.config import OPTIMISED, ClassifierSpec, EvaluationConfig, SearchConfig
 from neuroaug.errors import DivergenceError, InputError
-from neuroaug.evaluation.images import Images, ImageStore
-from neuroaug.evaluation.steps import derive_seed
-from neuroaug.files import atomic_path, read_json, write_json, write_tsv
-from neuroaug.progress import progress
+from neuroaug.evaluation.cell_images import Images, ImageStore
+from neuroaug.system.files import atomic_path, read_json, write_json, write_tsv
+from neuroaug.system.progress import progress
+from neuroaug.system.randomness import CLASSIFIER
 
 if TYPE_CHECKING:
     import optuna
@@ -65,7 +66,7 @@ def draw(seed: int, i: int) -> ClassifierSpec:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = optuna.samplers.RandomSampler(seed=derive_seed(seed, "draw", i))
+    sampler = optuna.samplers.RandomSampler(seed=CLASSIFIER.seed(seed, "draw", i))
     values = optuna.create_study(sampler=sampler).ask(space()).params
     if values["weight_decay"] < 1e-5:
         values["weight_decay"] = 0.0
@@ -89,7 +90,9 @@ def folds(labels: Sequence[str], n_folds: int, seed: int) -> list[np.ndarray]:
             raise InputError(
                 f"label {label}: {len(positions)} training participants for {n_folds} folds; use fewer folds"
             )
-        shuffled = np.random.default_rng(derive_seed(seed, "folds", label)).permutation(positions)
+        shuffled = np.random.default_rng(CLASSIFIER.seed(seed, "folds", label)).permutation(
+            positions
+        )
         for number, position in enumerate(shuffled):
             parts[(start + number) % n_folds].append(int(position))
         start += len(positions)  # the next label's extra images go to other folds
@@ -132,35 +135,44 @@ def search(
     cache_folder : Path, optional
         Where memory-mapped images are kept; ``cache`` in `out` by default.
     lineage : DataFrame, optional
-        The training participants (`neuroaug.cohort.lineage.LINEAGE_COLUMNS`), kept beside the result as
-        the proof of whom it was chosen on.
+        The training participants (`neuroaug.cohort.lineage.LINEAGE_COLUMNS`), kept beside the
+        result as the proof of whom it was chosen on.
 
     Returns
     -------
     Path
-        ``<out>/best.json``, a `ClassifierSpec`: the draw with the highest mean balanced accuracy over
-        the folds, the earliest of equals.
+        ``<out>/best.json``, a `ClassifierSpec`: the draw with the highest mean balanced accuracy
+        over the folds, the earliest of equals.
     """
     from filelock import FileLock, Timeout
 
     from neuroaug.evaluation.clinicadl import _threads
 
     out = Path(out)
-    store = ImageStore(cache_folder or out / "cache", resolution, evaluation.scaling, evaluation.storage)
+    store = ImageStore(
+        cache_folder or out / "cache", resolution, evaluation.scaling, evaluation.storage
+    )
     images = store.real(train.caps, train.table, labels, "the training set")
     parts = folds(list(images.table["diagnosis"]), config.folds, config.seed)
     inputs = _inputs(images, config, evaluation)
     specs = [draw(config.seed, i) for i in range(config.draws)]
-    if not _complete(out, config, inputs):  # what an earlier search of other images or fewer draws found
+    if not _complete(
+        out, config, inputs
+    ):  # what an earlier search of other images or fewer draws found
         (out / BEST).unlink(missing_ok=True)
-    with _threads(n_threads), progress(config.draws * config.folds, "search", "trainings") as tracker:
+    with (
+        _threads(n_threads),
+        progress(config.draws * config.folds, "search", "trainings") as tracker,
+    ):
         for patience in (0.0, -1.0):  # what nobody works on; then wait for what others work on
             for i, spec in enumerate(specs):
                 folder = out / "draws" / f"draw-{i:03d}"
                 folder.mkdir(parents=True, exist_ok=True)
                 try:
                     with FileLock(folder / ".lock", timeout=patience):
-                        _work_off(folder, spec, images, parts, config, evaluation, inputs, device, i)
+                        _work_off(
+                            folder, spec, images, parts, config, evaluation, inputs, device, i
+                        )
                 except Timeout:
                     continue
                 tracker.done = max(tracker.done, min((i + 1) * config.folds, tracker.total) - 1)
@@ -195,7 +207,7 @@ def _work_off(
             continue
         rest = np.setdiff1d(np.arange(len(images)), part)
         result = _train(
-            images.take(rest), images.take(part), spec, config, evaluation, derive_seed(config.seed, "fold", i, j),
+            images.take(rest), images.take(part), spec, config, evaluation, CLASSIFIER.seed(config.seed, "fold", i, j),
             device=device, folder=folder, inputs=f"{inputs}-{i}-{j}", title=f"draw {i} fold {j}",
         )  # fmt: skip
         write_json(path, {"inputs": inputs, **result})
@@ -214,10 +226,10 @@ def _train(
     inputs: str,
     title: str,
 ) -> dict[str, Any]:
-    from neuroaug.evaluation import training
+    from neuroaug.evaluation import classifier_training
 
-    where = training.choose_device(device)
-    settings = training.Settings(
+    where = classifier_training.choose_device(device)
+    settings = classifier_training.ClassifierSettings(
         network=OPTIMISED,
         spec=spec,
         epochs=config.epochs,
@@ -228,16 +240,22 @@ def _train(
         n_items=None,
         classical=False,
         device=where,
-        bf16=training.uses_bf16(evaluation, where),
+        bf16=classifier_training.uses_bf16(evaluation, where),
         checkpoint_every_s=evaluation.checkpoint_every_s,
     )
     checkpoint = folder / "checkpoint.safetensors"
     try:
-        fitted = training.fit(
-            train, validation, settings, maps=folder / "maps", checkpoint=checkpoint, inputs=inputs, title=title
+        fitted = classifier_training.fit(
+            train,
+            validation,
+            settings,
+            maps=folder / "maps",
+            checkpoint=checkpoint,
+            inputs=inputs,
+            title=title,
         )
         return {"balanced_accuracy": fitted.run.best_value, "best_epoch": fitted.run.best_epoch}
-    except (DivergenceError, training.TooLargeError) as error:
+    except (DivergenceError, classifier_training.TooLargeError) as error:
         return {"balanced_accuracy": 0.0, "best_epoch": 0, "failure": str(error)}
     finally:
         shutil.rmtree(folder / "maps", ignore_errors=True)
@@ -253,17 +271,25 @@ def _value(path: Path, inputs: str) -> float | None:
 
 
 def _inputs(images: Images, config: SearchConfig, evaluation: EvaluationConfig) -> str:
-    """Checksum of what a fold's result depends on beside its draw; more draws may be asked for later."""
+    """Checksum of what a fold's result depends on beside its draw; more draws may be asked for
+    later.
+    """
     content = {
         "images": images.sha256(),
         "search": config.model_dump(mode="json", exclude={"draws", "jobs"}),
-        "evaluation": evaluation.model_dump(mode="json", include={"batch_size", "scaling", "storage", "precision"}),
+        "evaluation": evaluation.model_dump(
+            mode="json", include={"batch_size", "scaling", "storage", "precision"}
+        ),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _collect(
-    out: Path, specs: list[ClassifierSpec], config: SearchConfig, inputs: str, lineage: pd.DataFrame | None
+    out: Path,
+    specs: list[ClassifierSpec],
+    config: SearchConfig,
+    inputs: str,
+    lineage: pd.DataFrame | None,
 ) -> Path:
     rows = []
     for i, spec in enumerate(specs):
@@ -271,7 +297,9 @@ def _collect(
         values = [_value(path, inputs) for path in places]
         known = [value for value in values if value is not None]
         if len(known) < config.folds:
-            raise InputError(f"{out}: draw {i} has {len(known)} of {config.folds} folds; start the search again")
+            raise InputError(
+                f"{out}: draw {i} has {len(known)} of {config.folds} folds; start the search again"
+            )
         rows.append(
             {
                 "draw": i,
@@ -279,7 +307,9 @@ def _collect(
                 "balanced_accuracy_mean": float(np.mean(known)),
                 "balanced_accuracy_std": float(np.std(known, ddof=1)),
                 **{f"fold_{j}": value for j, value in enumerate(known)},
-                "failure": next((why for path in places if (why := read_json(path).get("failure"))), None),
+                "failure": next(
+                    (why for path in places if (why := read_json(path).get("failure"))), None
+                ),
             }
         )
     table = pd.DataFrame(rows)
@@ -307,4 +337,6 @@ def _write_journal(path: Path, specs: list[ClassifierSpec], values: list[float])
         for spec, value in zip(specs, values, strict=True):
             params = spec.model_dump()
             params["weight_decay"] = max(params["weight_decay"], 1e-6)
-            study.add_trial(optuna.trial.create_trial(params=params, distributions=known, value=value))
+            study.add_trial(
+                optuna.trial.create_trial(params=params, distributions=known, value=value)
+            )

@@ -7,32 +7,23 @@ has one order. Here nothing depends on what ran before, so a run that was killed
 
 from __future__ import annotations
 
-import hashlib
 import math
 
 import numpy as np
 
-
-def derive_seed(*key: object) -> int:
-    """A 32-bit seed from the parts of a key; different keys give unrelated seeds.
-
-    Parameters
-    ----------
-    *key : object
-        What the seed stands for, e.g. ``(seed, "epoch", 3)``. Parts are compared by ``repr``.
-    """
-    digest = hashlib.sha256(repr(key).encode()).digest()
-    return int.from_bytes(digest[:4], "little")
+from neuroaug.system.randomness import CLASSIFIER
 
 
 def run_seed(seed: int, k: int) -> int:
-    """Seed of run `k`. Cells share it: run `k` of two cells starts from the same weights (paired runs)."""
-    return derive_seed(seed, "run", k)
+    """Seed of run `k`. Cells share it: run `k` of two cells starts from the same weights (paired
+    runs).
+    """
+    return CLASSIFIER.seed(seed, "run", k)
 
 
 def permutation(n: int, seed: int, number: int) -> np.ndarray:
     """Pass `number` over `n` images: a permutation that depends on (n, seed, number) alone."""
-    return np.random.default_rng(derive_seed(seed, "order", number)).permutation(n)
+    return np.random.default_rng(CLASSIFIER.seed(seed, "order", number)).permutation(n)
 
 
 def epoch_order(n: int, seed: int, epoch: int, n_items: int | None = None) -> np.ndarray:
@@ -73,6 +64,7 @@ def matched_items(n_real: int, batch_size: int) -> int:
     """Images that a matched cell shows between two validations.
 
     A matched cell makes the gradient steps of the real-only cell of its split, epochs times
-    ceil(n_real / batch), and is validated as often as that cell: its "epoch" is that many full batches.
+    ceil(n_real / batch), and is validated as often as that cell: its "epoch" is that many full
+    batches.
     """
     return steps_per_epoch(n_real, batch_size) * batch_size

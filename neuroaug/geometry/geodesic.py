@@ -1,8 +1,9 @@
 """Geodesics: exponential map, length, shortest path, and the conformal interpolation.
 
-The exponential map integrates the Hamiltonian flow of H(p, q) = 1/2 q^T G^-1(p) q with the midpoint rule
-(OASIS Alg. 1; THESIS Alg. 2): the metric is inverted once, at the start, to turn the velocity into a momentum.
-Shortest paths minimise the energy of a broken line with fixed ends, in double precision.
+The exponential map integrates the Hamiltonian flow of H(p, q) = 1/2 q^T G^-1(p) q with the midpoint
+rule (OASIS Alg. 1; THESIS Alg. 2): the metric is inverted once, at the start, to turn the velocity
+into a momentum. Shortest paths minimise the energy of a broken line with fixed ends, in double
+precision.
 """
 
 from __future__ import annotations
@@ -13,22 +14,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuroaug.geometry.chains import Metric
-from neuroaug.geometry.checks import count, require_finite, require_floating, require_shape
-from neuroaug.geometry.conformal import ConformalMetric, line_minimum
-from neuroaug.geometry.kernels import Evaluator
-from neuroaug.geometry.starts import graph_path
+from neuroaug.geometry.argument_checks import count, require_finite, require_floating, require_shape
+from neuroaug.geometry.graph_path import graph_path
+from neuroaug.geometry.mcmc.chains import Metric
+from neuroaug.geometry.metrics.conformal import ConformalMetric, line_minimum
+from neuroaug.geometry.metrics.evaluators import Evaluator
 
 N_POINTS = 65
-# Gauss-Legendre nodes on each piece of a segment, pieces being at most half a length scale of the metric long.
+# Gauss-Legendre nodes on each piece of a segment, pieces being at most half a length scale of the
+# metric long.
 N_NODES = 4
 MAX_PIECES = 64
 # A path found must be shorter than the straight line by this fraction to be preferred to it.
 MIN_GAIN = 1e-9
 
 
-def midpoint_flow(evaluator: Evaluator, p: Tensor, q: Tensor, n_steps: int) -> tuple[Tensor, Tensor]:
-    """Geodesic flow from time 0 to 1 by the second-order Runge-Kutta (midpoint) rule; p and q are (d, n)."""
+def midpoint_flow(
+    evaluator: Evaluator, p: Tensor, q: Tensor, n_steps: int
+) -> tuple[Tensor, Tensor]:
+    """Geodesic flow from time 0 to 1 by the second-order Runge-Kutta (midpoint) rule; p and q are
+    (d, n).
+    """
     dt = 1.0 / n_steps
     for _ in range(n_steps):
         dp, dq = evaluator.flow(p, q)
@@ -53,7 +59,8 @@ def shoot(metric: Metric, z: Tensor, v: Tensor, n_steps: int) -> tuple[Tensor, T
     Returns
     -------
     p, q : Tensor, shape (..., d)
-        Position and momentum at time 1; ``q^T G^-1(p) q`` equals ``v^T G(z) v`` up to the integrator's error.
+        Position and momentum at time 1; ``q^T G^-1(p) q`` equals ``v^T G(z) v`` up to the
+        integrator's error.
     """
     require_floating("z", z)
     if z.shape[-1:] != (metric.dim,):
@@ -63,12 +70,16 @@ def shoot(metric: Metric, z: Tensor, v: Tensor, n_steps: int) -> tuple[Tensor, T
     q = (metric.metric_matrix(flat_z) @ flat_v.unsqueeze(-1)).squeeze(-1)
     evaluator = metric.evaluator(len(flat_z), z.dtype)
     with torch.no_grad():
-        end, momentum = midpoint_flow(evaluator, flat_z.T.contiguous(), q.T.contiguous(), count("n_steps", n_steps))
+        end, momentum = midpoint_flow(
+            evaluator, flat_z.T.contiguous(), q.T.contiguous(), count("n_steps", n_steps)
+        )
     return end.T.reshape(z.shape), momentum.T.reshape(z.shape)
 
 
 def exponential_map(metric: Metric, z: Tensor, v: Tensor, n_steps: int = 100) -> Tensor:
-    """``Exp_z(v)``, the end of the geodesic from z with velocity v, shape (..., d) (`shoot` without momentum)."""
+    """``Exp_z(v)``, the end of the geodesic from z with velocity v, shape (..., d) (`shoot` without
+    momentum).
+    """
     return shoot(metric, z, v, n_steps)[0]
 
 
@@ -82,7 +93,9 @@ class _Quadrature:
         starts = np.arange(pieces)[:, None]
         all_nodes = ((starts + 0.5 * (nodes + 1.0)) / pieces).reshape(-1)
         self.nodes = torch.as_tensor(all_nodes, dtype=torch.float64, device=device)
-        self.weights = torch.as_tensor(np.tile(0.5 * weights / pieces, pieces), dtype=torch.float64, device=device)
+        self.weights = torch.as_tensor(
+            np.tile(0.5 * weights / pieces, pieces), dtype=torch.float64, device=device
+        )
 
 
 def _at_nodes(curve: Tensor, rule: _Quadrature) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,7 +110,9 @@ def _at_nodes(curve: Tensor, rule: _Quadrature) -> tuple[Tensor, Tensor, Tensor]
 def _check_curve(curve: Tensor, metric: Metric) -> Tensor:
     require_floating("curve", curve)
     if curve.ndim != 2 or len(curve) < 2 or curve.shape[1] != metric.dim:
-        raise ValueError(f"curve: expected shape (P, {metric.dim}) with P of at least 2, got {tuple(curve.shape)}")
+        raise ValueError(
+            f"curve: expected shape (P, {metric.dim}) with P of at least 2, got {tuple(curve.shape)}"
+        )
     return curve.to(torch.float64)
 
 
@@ -117,16 +132,24 @@ def length(metric: Metric, curve: Tensor) -> Tensor:
         Its length.
     """
     wide = _check_curve(curve, metric)
-    rule = _Quadrature(metric, float((wide[1:] - wide[:-1]).detach().norm(dim=1).max()), wide.device)
+    rule = _Quadrature(
+        metric, float((wide[1:] - wide[:-1]).detach().norm(dim=1).max()), wide.device
+    )
     step, positions, velocities = _at_nodes(wide, rule)
-    speed = metric.squared_norm(velocities, positions)[0].clamp_min(0.0).sqrt().reshape(len(step), -1)
+    speed = (
+        metric.squared_norm(velocities, positions)[0].clamp_min(0.0).sqrt().reshape(len(step), -1)
+    )
     return (speed @ rule.weights).sum().to(curve.dtype)
 
 
 def energy(metric: Metric, curve: Tensor) -> Tensor:
-    """``1/2 integral of c'^T G c' dt`` of the broken line run through in unit time, equal time a segment, shape ()."""
+    """``1/2 integral of c'^T G c' dt`` of the broken line run through in unit time, equal time a
+    segment, shape ().
+    """
     wide = _check_curve(curve, metric)
-    rule = _Quadrature(metric, float((wide[1:] - wide[:-1]).detach().norm(dim=1).max()), wide.device)
+    rule = _Quadrature(
+        metric, float((wide[1:] - wide[:-1]).detach().norm(dim=1).max()), wide.device
+    )
     return _energy(metric, wide, rule)[0].to(curve.dtype)
 
 
@@ -187,9 +210,9 @@ def shortest_path(
 ) -> Tensor:
     """Curve of least energy from a to b, never longer than the straight line.
 
-    The energy is minimised from two starts, the straight line and the shortest way over the graph of
-    neighbouring centroids; the shortest result is returned, or the line itself where none is shorter. Like any
-    descent it may end in a local minimum.
+    The energy is minimised from two starts, the straight line and the shortest way over the graph
+    of neighbouring centroids; the shortest result is returned, or the line itself where none is
+    shorter. Like any descent it may end in a local minimum.
 
     Parameters
     ----------
@@ -220,7 +243,9 @@ def shortest_path(
             if start is None:
                 continue
             found = _descend(metric, start, max_iterations)
-            found_length = float(length(metric, found)) if bool(torch.isfinite(found).all()) else math.inf
+            found_length = (
+                float(length(metric, found)) if bool(torch.isfinite(found).all()) else math.inf
+            )
             if found_length < best_length * (1.0 - MIN_GAIN):
                 best, best_length = found, found_length
     return best.to(a.dtype)
@@ -236,8 +261,9 @@ def conformal_length(metric: Metric, curve: Tensor, *, log_scale: float | None =
     curve : Tensor, shape (P, d)
         Points of a broken line.
     log_scale : float, optional
-        V is divided by the exponential of this. None: by the minimum of V along the straight line between the
-        curve's ends, so that the result is comparable with the Euclidean length. 0: eq. 3.8 as it stands.
+        V is divided by the exponential of this. None: by the minimum of V along the straight line
+        between the curve's ends, so that the result is comparable with the Euclidean length. 0: eq.
+        3.8 as it stands.
     """
     wide = _check_curve(curve, metric)
     if log_scale is None:
@@ -248,10 +274,12 @@ def conformal_length(metric: Metric, curve: Tensor, *, log_scale: float | None =
 def conformal_path(
     metric: Metric, a: Tensor, b: Tensor, *, n_points: int = N_POINTS, max_iterations: int = 500
 ) -> Tensor:
-    """Interpolate from a to b along high density: the curve of least `conformal_length` (THESIS eq. 3.8).
+    """Interpolate from a to b along high density: the curve of least `conformal_length` (THESIS eq.
+    3.8).
 
-    GEO eq. 12 leaves out the speed |c'(t)|, and is then minimised by waiting at the best point and jumping.
-    Parameters and result as for `shortest_path`, of which this is the case of the metric ``V(z)^2 I``.
+    GEO eq. 12 leaves out the speed |c'(t)|, and is then minimised by waiting at the best point and
+    jumping. Parameters and result as for `shortest_path`, of which this is the case of the metric
+    ``V(z)^2 I``.
     """
     require_shape("a", a, (metric.dim,))
     require_shape("b", b, (metric.dim,))

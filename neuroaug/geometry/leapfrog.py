@@ -1,13 +1,16 @@
-"""Generalised leapfrog of the Riemannian Hamiltonian (TPAMI eq. 5 and 13), and its tempering (Alg. 1).
+"""Generalised leapfrog of the Riemannian Hamiltonian (TPAMI eq. 5 and 13), and its tempering (Alg.
+1).
 
-H(z, v) = U(z) + 1/2 log((2 pi)^d det G(z)) + 1/2 v^T G^-1(z) v, with U = -log p(x, z). One step of size eps:
+H(z, v) = U(z) + 1/2 log((2 pi)^d det G(z)) + 1/2 v^T G^-1(z) v, with U = -log p(x, z). One step of
+size eps:
 
     v'     = v  - eps/2 dH/dz(z,  v')                            implicit in v'
     z_next = z  + eps/2 [G^-1(z) v' + G^-1(z_next) v']           implicit in z_next
     v_next = v' - eps/2 dH/dz(z_next, v')
 
-The gradient of U does not depend on v: it is computed once per position, by the caller's function. Only the
-metric's part, closed form, is iterated. All derivatives are partial, so nothing has to be detached.
+The gradient of U does not depend on v: it is computed once per position, by the caller's function.
+Only the metric's part, closed form, is iterated. All derivatives are partial, so nothing has to be
+detached.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neuroaug.geometry.functional import (
+from neuroaug.geometry.metrics.functional import (
     LocalMetric,
     MetricTensors,
     grad_kinetic_energy,
@@ -26,7 +29,7 @@ from neuroaug.geometry.functional import (
     local_metric,
     velocity,
 )
-from neuroaug.geometry.functional import cometric as cometric_at
+from neuroaug.geometry.metrics.functional import cometric as cometric_at
 
 __all__ = [
     "LeapfrogInfo",
@@ -64,7 +67,8 @@ class LeapfrogInfo(NamedTuple):
     Attributes
     ----------
     residual : Tensor, shape (B,)
-        Larger of the last updates of the two fixed points, relative to 1 + the norm of what is solved for.
+        Larger of the last updates of the two fixed points, relative to 1 + the norm of what is
+        solved for.
     converged : Tensor of bool, shape (B,)
         Whether both were contracting (or settled) and finite.
     n_halvings : Tensor of int, shape (B,)
@@ -92,8 +96,12 @@ def tempering_sqrt_beta(k: int, n_leapfrog: int, beta_zero_sqrt: float) -> float
 
 
 def tempering_factor(k: int, n_leapfrog: int, beta_zero_sqrt: float) -> float:
-    """``sqrt(beta_{k-1} / beta_k)``, by which v is multiplied after step k = 1..K; their product is sqrt(beta_0)."""
-    return tempering_sqrt_beta(k - 1, n_leapfrog, beta_zero_sqrt) / tempering_sqrt_beta(k, n_leapfrog, beta_zero_sqrt)
+    """``sqrt(beta_{k-1} / beta_k)``, by which v is multiplied after step k = 1..K; their product is
+    sqrt(beta_0).
+    """
+    return tempering_sqrt_beta(k - 1, n_leapfrog, beta_zero_sqrt) / tempering_sqrt_beta(
+        k, n_leapfrog, beta_zero_sqrt
+    )
 
 
 def init(z: Tensor, v: Tensor, grad: Tensor, tensors: MetricTensors) -> LeapfrogState:
@@ -162,9 +170,10 @@ def leapfrog_step(
 ) -> tuple[LeapfrogState, LeapfrogInfo]:
     """One step of the generalised leapfrog, its fixed points guarded.
 
-    The first implicit equation is quadratic in v and no contraction where v is large. Trajectories whose
-    iterates do not contract take a smaller step instead: halved until they do. One that never does (or
-    whose input is not finite) stays where it is. Either way the info says so, and no NaN is made.
+    The first implicit equation is quadratic in v and no contraction where v is large. Trajectories
+    whose iterates do not contract take a smaller step instead: halved until they do. One that never
+    does (or whose input is not finite) stays where it is. Either way the info says so, and no NaN
+    is made.
 
     Parameters
     ----------
@@ -173,8 +182,8 @@ def leapfrog_step(
     tensors : MetricTensors
         The metric.
     grad_potential : callable
-        (B, d) positions -> (B, d) gradient of U = -log p(x, z) there. Called once, at the new position. What
-        it returns decides whether autograd sees the likelihood's second derivative.
+        (B, d) positions -> (B, d) gradient of U = -log p(x, z) there. Called once, at the new
+        position. What it returns decides whether autograd sees the likelihood's second derivative.
     step_size : float
         eps.
     n_iterations : int
@@ -197,7 +206,9 @@ def leapfrog_step(
     half = _solve(state, tensors, step, n_iterations)
     converged = _settled(half, n_iterations, tolerance)
     if not bool(converged.all()):
-        step, n_halvings, converged = _shrink(state, tensors, step, converged, n_iterations, tolerance, max_halvings)
+        step, n_halvings, converged = _shrink(
+            state, tensors, step, converged, n_iterations, tolerance, max_halvings
+        )
         half = _solve(state, tensors, step, n_iterations)
     stays = ~converged.unsqueeze(-1)
     z = torch.where(stays, state.z, half.z)
@@ -227,8 +238,12 @@ def _shrink(
         bad = ~converged
         step[bad] *= 0.5
         n_halvings[bad] += 1
-        part = LeapfrogState(state.z[bad], state.v[bad], state.grad[bad], LocalMetric(*(t[bad] for t in state.local)))
-        converged[bad] = _settled(_solve(part, tensors, step[bad], n_iterations), n_iterations, tolerance)
+        part = LeapfrogState(
+            state.z[bad], state.v[bad], state.grad[bad], LocalMetric(*(t[bad] for t in state.local))
+        )
+        converged[bad] = _settled(
+            _solve(part, tensors, step[bad], n_iterations), n_iterations, tolerance
+        )
         if bool(converged.all()):
             break
     step[~converged] = 0.0

@@ -1,7 +1,8 @@
 """A cohort as one memory-mapped array with a checksum: what training reads.
 
-A cache folder holds ``images.npy`` (N, X, Y, Z), ``index.tsv`` (one row an image) and ``cache.json``, written last. It
-can be deleted at any time; it is remade when an image, their order, the scaling or the dtype changes.
+A cache folder holds ``images.npy`` (N, X, Y, Z), ``index.tsv`` (one row an image) and
+``cache.json``, written last. It can be deleted at any time; it is remade when an image, their
+order, the scaling or the dtype changes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroaug.errors import InputError, ResourceError
-from neuroaug.files import (
+from neuroaug.imaging.grid import GRIDS, Scaling, rescale
+from neuroaug.imaging.nifti import read_volume
+from neuroaug.system.files import (
     TEMPORARY_PREFIX,
     free_bytes,
     fsync_folder,
@@ -32,8 +35,6 @@ from neuroaug.files import (
     write_json,
     write_tsv,
 )
-from neuroaug.imaging.grid import GRIDS, Scaling, rescale
-from neuroaug.imaging.nifti import read_volume
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,8 +78,10 @@ def as_float(stored: NDArray[Any]) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class _Source:
-    """An image file as it was when the cache was made. The name only: caches hold no machine's paths."""
+class _SourceImage:
+    """An image file as it was when the cache was made. The name only: caches hold no machine's
+    paths.
+    """
 
     name: str
     bytes: int
@@ -86,7 +89,7 @@ class _Source:
     sha256: str
 
     @classmethod
-    def of(cls, path: Path) -> _Source:
+    def of(cls, path: Path) -> _SourceImage:
         status = _status(path)
         return cls(path.name, status.st_size, status.st_mtime_ns, sha256_file(path))
 
@@ -102,11 +105,13 @@ def _status(path: Path) -> os.stat_result:
     try:
         return path.stat()
     except FileNotFoundError:
-        raise InputError(f"{path}: no such image; preprocess this visit or leave it out of the table") from None
+        raise InputError(
+            f"{path}: no such image; preprocess this visit or leave it out of the table"
+        ) from None
 
 
 @dataclass(frozen=True)
-class _Task:
+class _CacheTask:
     """One row of the array, for one worker."""
 
     row: int
@@ -118,17 +123,21 @@ class _Task:
     affine: NDArray[np.float64]
 
 
-def _check_grid(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64], task: _Task) -> None:
+def _check_grid(
+    path: Path, shape: tuple[int, ...], affine: NDArray[np.float64], task: _CacheTask
+) -> None:
     if shape == task.shape and np.allclose(affine, task.affine, rtol=0, atol=_AFFINE_TOLERANCE_MM):
         return
     if shape != task.shape:
         found = f"{'x'.join(map(str, shape))} voxels, the other {'x'.join(map(str, task.shape))}"
     else:
         found = "its affine differs"
-    raise InputError(f"{path}: not on the same grid as {task.first} ({found}); give images of one grid")
+    raise InputError(
+        f"{path}: not on the same grid as {task.first} ({found}); give images of one grid"
+    )
 
 
-def _fill(task: _Task) -> tuple[str, _Source]:
+def _fill(task: _CacheTask) -> tuple[str, _SourceImage]:
     """Read, check and scale one image into its row; its voxel checksum and source record."""
     volume = read_volume(task.path)
     _check_grid(task.path, volume.data.shape, volume.affine, task)
@@ -138,10 +147,10 @@ def _fill(task: _Task) -> tuple[str, _Source]:
     except InputError as error:
         raise InputError(f"{task.path}: {error}") from None
     array.flush()
-    return digest(volume.data), _Source.of(task.path)
+    return digest(volume.data), _SourceImage.of(task.path)
 
 
-def _run(tasks: list[_Task], n_procs: int) -> Iterator[tuple[str, _Source]]:
+def _run(tasks: list[_CacheTask], n_procs: int) -> Iterator[tuple[str, _SourceImage]]:
     if n_procs <= 1 or len(tasks) < 2:
         yield from map(_fill, tasks)
         return
@@ -168,14 +177,17 @@ class CohortCache:
     images : memmap (N, X, Y, Z), float16, uint8 or float32
         Intensities in [0, 1]; uint8 holds round(255 x).
     index : DataFrame
-        One row an image: ``participant_id session_id image_sha256`` and whatever else the caller gave.
+        One row an image: ``participant_id session_id image_sha256`` and whatever else the caller
+        gave.
     grid : {"1mm", "2mm", "4mm", None}
         Name of the images' grid; None for any other.
     affine : array (4, 4)
         Voxel indices to world (mm).
     """
 
-    def __init__(self, folder: Path, images: NDArray[Any], index: pd.DataFrame, record: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, images: NDArray[Any], index: pd.DataFrame, record: dict[str, Any]
+    ) -> None:
         self.folder, self.images, self.index, self._record = folder, images, index, record
         self.affine = np.asarray(record["affine"], dtype=np.float64)
         self.grid: str | None = record["grid"]
@@ -228,17 +240,23 @@ class CohortCache:
         record = read_json(folder / RECORD)
         if not isinstance(record, dict) or record.get("format_version") != FORMAT_VERSION:
             found = record.get("format_version") if isinstance(record, dict) else None
-            raise InputError(f"{folder / RECORD}: cache of version {found}, not {FORMAT_VERSION}; remove {folder}")
+            raise InputError(
+                f"{folder / RECORD}: cache of version {found}, not {FORMAT_VERSION}; remove {folder}"
+            )
         array, index = folder / ARRAY, folder / INDEX
         for path, key in ((array, "sha256"), (index, "index_sha256")):
             if not path.is_file():
                 raise InputError(f"{path}: missing; remove {folder} and it will be made again")
             if (verify or path == index) and sha256_file(path) != record[key]:
-                raise InputError(f"{path}: changed since it was written (checksum); remove {folder} to have it remade")
+                raise InputError(
+                    f"{path}: changed since it was written (checksum); remove {folder} to have it remade"
+                )
         try:
             images = np.load(array, mmap_mode="r", allow_pickle=False)
         except (ValueError, OSError, EOFError):
-            raise InputError(f"{array}: not readable; remove {folder} and it will be made again") from None
+            raise InputError(
+                f"{array}: not readable; remove {folder} and it will be made again"
+            ) from None
         return cls(folder, images, read_tsv(index, INDEX_COLUMNS), record)
 
     @classmethod
@@ -254,8 +272,8 @@ class CohortCache:
     ) -> CohortCache:
         """Make a cache of `files`, or open the one in `folder` if it still answers to them.
 
-        The array depends on the files and options alone, not on `n_procs`. It is built in a temporary folder and
-        renamed; processes that ask for the same folder wait for each other.
+        The array depends on the files and options alone, not on `n_procs`. It is built in a
+        temporary folder and renamed; processes that ask for the same folder wait for each other.
 
         Parameters
         ----------
@@ -275,7 +293,8 @@ class CohortCache:
         Raises
         ------
         InputError
-            An image missing, unreadable or on another grid than the first (both are named), or a row too many.
+            An image missing, unreadable or on another grid than the first (both are named), or a
+            row too many.
         ResourceError
             Too little disk, or a reading process died.
         """
@@ -283,7 +302,9 @@ class CohortCache:
 
         folder, paths = Path(folder).absolute(), [Path(file) for file in files]
         if dtype not in get_args(CacheDtype):
-            raise InputError(f"cache dtype '{dtype}': unknown; choose {', '.join(get_args(CacheDtype))}")
+            raise InputError(
+                f"cache dtype '{dtype}': unknown; choose {', '.join(get_args(CacheDtype))}"
+            )
         _check_index(paths, index)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f".{folder.name}.lock"):
@@ -312,26 +333,37 @@ class CohortCache:
             cache = cls.open(folder)
         except InputError:
             return None
-        record, sources = cache._record, [_Source(**source) for source in cache._record["sources"]]
+        record, sources = (
+            cache._record,
+            [_SourceImage(**source) for source in cache._record["sources"]],
+        )
         if (record["dtype"], record["scaling"], len(sources)) != (dtype, scaling, len(paths)):
             return None
         wanted = _as_text(index)
         if list(wanted.columns) != [name for name in cache.index.columns if name != "image_sha256"]:
             return None
-        same_rows = cache.index[list(wanted.columns)].astype(object).where(cache.index.notna(), None)
+        same_rows = (
+            cache.index[list(wanted.columns)].astype(object).where(cache.index.notna(), None)
+        )
         if not same_rows.equals(wanted):
             return None
         return cache if all(s.is_still(p) for s, p in zip(sources, paths, strict=True)) else None
 
 
 def _as_text(index: pd.DataFrame) -> pd.DataFrame:
-    """Give the index as it reads back from its TSV: strings, None where missing, no checksum column."""
+    """Give the index as it reads back from its TSV: strings, None where missing, no checksum
+    column.
+    """
     import io
 
     import pandas as pd
 
-    text = index.drop(columns="image_sha256", errors="ignore").to_csv(sep="\t", index=False, na_rep="n/a")
-    table = pd.read_csv(io.StringIO(text), sep="\t", dtype=str, na_values=["n/a", ""], keep_default_na=False)
+    text = index.drop(columns="image_sha256", errors="ignore").to_csv(
+        sep="\t", index=False, na_rep="n/a"
+    )
+    table = pd.read_csv(
+        io.StringIO(text), sep="\t", dtype=str, na_values=["n/a", ""], keep_default_na=False
+    )
     return table.astype(object).where(table.notna(), None)
 
 
@@ -339,16 +371,25 @@ def _check_index(paths: list[Path], index: pd.DataFrame) -> None:
     if not paths:
         raise InputError("no images to read: the table of participants is empty")
     if len(paths) != len(index):
-        raise InputError(f"{len(paths)} images for {len(index)} rows of the table; give one image a row")
+        raise InputError(
+            f"{len(paths)} images for {len(index)} rows of the table; give one image a row"
+        )
     missing = [name for name in INDEX_COLUMNS[:2] if name not in index.columns]
     if missing:
-        raise InputError(f"table of images: column(s) {', '.join(missing)} missing; found {', '.join(index.columns)}")
+        raise InputError(
+            f"table of images: column(s) {', '.join(missing)} missing; found {', '.join(index.columns)}"
+        )
     for path in paths:
         _status(path)
 
 
 def _write(
-    folder: Path, paths: list[Path], index: pd.DataFrame, dtype: np.dtype[Any], scaling: Scaling, n_procs: int
+    folder: Path,
+    paths: list[Path],
+    index: pd.DataFrame,
+    dtype: np.dtype[Any],
+    scaling: Scaling,
+    n_procs: int,
 ) -> None:
     """Fill `folder` with array, index and, last, the record."""
     first = read_volume(paths[0])
@@ -363,14 +404,18 @@ def _write(
     array = folder / ARRAY
     np.lib.format.open_memmap(array, mode="w+", dtype=dtype, shape=shape).flush()
     tasks = [
-        _Task(row, path, array, scaling, paths[0], first.data.shape, first.affine) for row, path in enumerate(paths)
+        _CacheTask(row, path, array, scaling, paths[0], first.data.shape, first.affine)
+        for row, path in enumerate(paths)
     ]
     digests, sources = zip(*_run(tasks, n_procs), strict=True)
     with open(array, "rb") as file:
         os.fsync(file.fileno())
     table = index.drop(columns="image_sha256", errors="ignore").assign(image_sha256=list(digests))
     write_tsv(folder / INDEX, table)
-    grid = next((name for name, known in GRIDS.items() if known.matches(first.data.shape, first.affine)), None)
+    grid = next(
+        (name for name, known in GRIDS.items() if known.matches(first.data.shape, first.affine)),
+        None,
+    )
     record = {
         "format_version": FORMAT_VERSION,
         "sha256": sha256_file(array),

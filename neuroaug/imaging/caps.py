@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from neuroaug.errors import InputError
-from neuroaug.files import read_json, write_json
-from neuroaug.provenance import generated_by
+from neuroaug.system.files import read_json, write_json
+from neuroaug.system.provenance import generated_by
 
 SPACE = "MNI152NLin2009cSym"
 CAPS_VERSION = "1.0.0"
@@ -69,7 +69,12 @@ def normalize_participant(label: str) -> str:
     InputError
         If the label holds anything but letters and digits.
     """
-    return _require(_PARTICIPANT, label if label.startswith("sub-") else f"sub-{label}", "participant", "sub-<label>")
+    return _require(
+        _PARTICIPANT,
+        label if label.startswith("sub-") else f"sub-{label}",
+        "participant",
+        "sub-<label>",
+    )
 
 
 def normalize_session(label: str) -> str:
@@ -80,7 +85,9 @@ def normalize_session(label: str) -> str:
     InputError
         If the label holds anything but letters and digits.
     """
-    return _require(_SESSION, label if label.startswith("ses-") else f"ses-{label}", "session", "ses-<label>")
+    return _require(
+        _SESSION, label if label.startswith("ses-") else f"ses-{label}", "session", "ses-<label>"
+    )
 
 
 def visit_folder(caps: str | Path, visit: Visit) -> Path:
@@ -95,13 +102,17 @@ def t1_linear_folder(caps: str | Path, visit: Visit) -> Path:
 
 def _entities(resolution: str, cropped: bool) -> str:
     if resolution not in RESOLUTION_ENTITY:
-        raise InputError(f"resolution '{resolution}': unknown; choose one of {', '.join(RESOLUTION_ENTITY)}")
+        raise InputError(
+            f"resolution '{resolution}': unknown; choose one of {', '.join(RESOLUTION_ENTITY)}"
+        )
     if not cropped and resolution != "1mm":
         raise InputError(f"resolution '{resolution}': the uncropped image exists at 1mm only")
     return f"space-{SPACE}{'_desc-Crop' if cropped else ''}_res-{RESOLUTION_ENTITY[resolution]}"
 
 
-def t1_linear_image(caps: str | Path, visit: Visit, resolution: str = "1mm", cropped: bool = True) -> Path:
+def t1_linear_image(
+    caps: str | Path, visit: Visit, resolution: str = "1mm", cropped: bool = True
+) -> Path:
     """Path of a visit's registered image.
 
     Parameters
@@ -113,9 +124,12 @@ def t1_linear_image(caps: str | Path, visit: Visit, resolution: str = "1mm", cro
     resolution : {"1mm", "2mm", "4mm"}
         Voxel size.
     cropped : bool
-        The cropped image (the one networks read) or the whole template grid, which exists at 1 mm only.
+        The cropped image (the one networks read) or the whole template grid, which exists at 1 mm
+        only.
     """
-    return t1_linear_folder(caps, visit) / f"{visit.stem}_{_entities(resolution, cropped)}_T1w.nii.gz"
+    return (
+        t1_linear_folder(caps, visit) / f"{visit.stem}_{_entities(resolution, cropped)}_T1w.nii.gz"
+    )
 
 
 def t1_linear_affine(caps: str | Path, visit: Visit) -> Path:
@@ -124,7 +138,9 @@ def t1_linear_affine(caps: str | Path, visit: Visit) -> Path:
 
 
 def t1_linear_sidecar(caps: str | Path, visit: Visit) -> Path:
-    """Path of the JSON beside the cropped 1 mm image, written last: the record that the visit is complete."""
+    """Path of the JSON beside the cropped 1 mm image, written last: the record that the visit is
+    complete.
+    """
     return t1_linear_folder(caps, visit) / f"{visit.stem}_{_entities('1mm', True)}_T1w.json"
 
 
@@ -156,7 +172,9 @@ def require_caps(folder: str | Path) -> Path:
     description = read_json(folder / DESCRIPTION)
     if not isinstance(description, dict) or "CAPSVersion" not in description:
         kind = description.get("DatasetType", "raw") if isinstance(description, dict) else "unknown"
-        raise InputError(f"{folder}: not a CAPS ({DESCRIPTION} has no CAPSVersion; its DatasetType is {kind})")
+        raise InputError(
+            f"{folder}: not a CAPS ({DESCRIPTION} has no CAPSVersion; its DatasetType is {kind})"
+        )
     return folder
 
 
@@ -166,7 +184,8 @@ def list_visits(caps: str | Path, resolution: str | None = None) -> list[Visit]:
     Parameters
     ----------
     caps : path-like
-        The CAPS; folders that may not be read, or whose names are not participants or sessions, are passed over.
+        The CAPS; folders that may not be read, or whose names are not participants or sessions, are
+        passed over.
     resolution : {"1mm", "2mm", "4mm"}, optional
         Only visits with an image of this voxel size; by default any.
     """
@@ -190,7 +209,8 @@ def write_dataset_description(
     source_datasets: Sequence[Mapping[str, Any]] = (),
     extra: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write ``dataset_description.json``, which makes a folder a CAPS. No user, host or input path goes into it.
+    """Write ``dataset_description.json``, which makes a folder a CAPS. No user, host or input path
+    goes into it.
 
     Parameters
     ----------

@@ -45,12 +45,18 @@ class Grid:
         x, y, z = self.affine[:3, 3]
         return float(x), float(y), float(z)
 
-    def matches(self, shape: tuple[int, ...], affine: NDArray[np.floating], tolerance_mm: float = 1e-3) -> bool:
+    def matches(
+        self, shape: tuple[int, ...], affine: NDArray[np.floating], tolerance_mm: float = 1e-3
+    ) -> bool:
         """Whether an image of this shape and affine lies on the grid."""
-        return tuple(shape) == self.shape and bool(np.allclose(affine, self.affine, rtol=0, atol=tolerance_mm))
+        return tuple(shape) == self.shape and bool(
+            np.allclose(affine, self.affine, rtol=0, atol=tolerance_mm)
+        )
 
     def halved(self) -> Grid:
-        """Return the grid of `block_mean`: voxels twice as wide, the origin half a voxel further in."""
+        """Return the grid of `block_mean`: voxels twice as wide, the origin half a voxel further
+        in.
+        """
         x, y, z = (n // 2 for n in self.shape)
         affine = self.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
         affine[:3, 3] = self.affine[:3, 3] + self.affine[:3, :3] @ np.full(3, 0.5)
@@ -65,11 +71,16 @@ def _at(shape: tuple[int, int, int], origin: tuple[float, float, float]) -> Grid
 
 UNCROPPED = _at((193, 229, 193), (-96.0, -132.0, -78.0))
 _CROPPED = _at((169, 208, 179), (-84.0, -119.0, -78.0))
-GRIDS: dict[str, Grid] = {"1mm": _CROPPED, "2mm": _CROPPED.halved(), "4mm": _CROPPED.halved().halved()}
+GRIDS: dict[str, Grid] = {
+    "1mm": _CROPPED,
+    "2mm": _CROPPED.halved(),
+    "4mm": _CROPPED.halved().halved(),
+}
 
 
 def crop(volume: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Cut the cropped grid out of an image on the template's grid: (193, 229, 193) -> (169, 208, 179), a copy.
+    """Cut the cropped grid out of an image on the template's grid: (193, 229, 193) -> (169, 208,
+    179), a copy.
 
     Raises
     ------
@@ -77,7 +88,9 @@ def crop(volume: NDArray[np.generic]) -> NDArray[np.generic]:
         If the image is not on the template's grid.
     """
     if volume.shape != UNCROPPED.shape:
-        raise InputError(f"image of shape {volume.shape}: not on the template's grid {UNCROPPED.shape}")
+        raise InputError(
+            f"image of shape {volume.shape}: not on the template's grid {UNCROPPED.shape}"
+        )
     return np.ascontiguousarray(volume[CROP])
 
 
@@ -91,7 +104,9 @@ def block_mean(volume: NDArray[np.floating]) -> NDArray[np.float32]:
     return blocks.mean(axis=(1, 3, 5), dtype=np.float64).astype(np.float32)
 
 
-def rescale(volume: NDArray[np.floating] | NDArray[np.integer], method: Scaling = "min-max") -> NDArray[np.float32]:
+def rescale(
+    volume: NDArray[np.floating] | NDArray[np.integer], method: Scaling = "min-max"
+) -> NDArray[np.float32]:
     """Map intensities to [0, 1], per image.
 
     Parameters
@@ -99,7 +114,8 @@ def rescale(volume: NDArray[np.floating] | NDArray[np.integer], method: Scaling 
     volume : array (X, Y, Z)
         Finite intensities.
     method : {"min-max", "percentile"}
-        By the extremes (the papers' way), or by the 0.5th and 99.5th percentiles, beyond which values are clipped.
+        By the extremes (the papers' way), or by the 0.5th and 99.5th percentiles, beyond which
+        values are clipped.
 
     Raises
     ------
@@ -113,6 +129,8 @@ def rescale(volume: NDArray[np.floating] | NDArray[np.integer], method: Scaling 
     else:
         raise InputError(f"scaling '{method}': unknown; choose min-max or percentile")
     if not high > low:
-        raise InputError(f"image with intensities from {low:g} to {high:g}: constant, cannot be scaled to [0, 1]")
+        raise InputError(
+            f"image with intensities from {low:g} to {high:g}: constant, cannot be scaled to [0, 1]"
+        )
     scaled = (volume.astype(np.float32) - np.float32(low)) / np.float32(high - low)
     return np.clip(scaled, 0.0, 1.0, out=scaled)

@@ -16,7 +16,7 @@ from isal import igzip, isal_zlib
 from numpy.typing import NDArray
 
 from neuroaug.errors import InputError, NeuroaugError
-from neuroaug.files import write_bytes
+from neuroaug.system.files import write_bytes
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -88,20 +88,26 @@ def _stream(path: Path) -> Iterator[IO[bytes]]:
             packed = raw.peek(2)[:2] == _GZIP_MAGIC
             if not packed and path.suffix == ".gz":
                 empty = not raw.peek(1)
-                raise InputError(f"{path}: {'empty file' if empty else 'named .gz but not compressed by gzip'}")
+                raise InputError(
+                    f"{path}: {'empty file' if empty else 'named .gz but not compressed by gzip'}"
+                )
             # ISA-L's reader checks length and checksum as zlib's does, in half the time.
             yield igzip.GzipFile(fileobj=raw) if packed else raw  # type: ignore[misc]
     except NeuroaugError:
         raise
     except FileNotFoundError:
         broken = path.is_symlink()
-        raise InputError(f"{path}: {'link to a file that is not there' if broken else 'no such file'}") from None
+        raise InputError(
+            f"{path}: {'link to a file that is not there' if broken else 'no such file'}"
+        ) from None
     except IsADirectoryError:
         raise InputError(f"{path}: a folder, where a NIfTI file is expected") from None
     except PermissionError:
         raise InputError(f"{path}: no permission to read it") from None
     except EOFError:
-        raise InputError(f"{path}: truncated gzip, the file ends too early; copy it again") from None
+        raise InputError(
+            f"{path}: truncated gzip, the file ends too early; copy it again"
+        ) from None
     except (gzip.BadGzipFile, isal_zlib.error) as error:  # type: ignore[misc]
         raise InputError(f"{path}: corrupt gzip ({error}); copy it again") from None
     except OSError as error:
@@ -122,12 +128,16 @@ def _read_header(path: Path, head: bytes) -> tuple[type[nib.Nifti1Image], nib.Ni
     try:
         header = kind.header_class(head[: kind.header_class.sizeof_hdr], check=False)
         if header["magic"].item() not in (b"n+1", b"n+2"):
-            raise InputError(f"{path}: not a single-file NIfTI (its header says it is one of a pair, or Analyze)")
+            raise InputError(
+                f"{path}: not a single-file NIfTI (its header says it is one of a pair, or Analyze)"
+            )
         header.get_data_dtype()
         header.get_slope_inter()
         header.check_fix(logger=_silent(), error_level=40)
     except (HeaderDataError, WrapStructError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: NIfTI header not usable ({' '.join(str(error).split())})") from None
+        raise InputError(
+            f"{path}: NIfTI header not usable ({' '.join(str(error).split())})"
+        ) from None
     return kind, header
 
 
@@ -143,7 +153,9 @@ def _silent() -> Any:
 def _check_shape(path: Path, header: nib.Nifti1Header) -> tuple[int, int, int]:
     shape = tuple(int(n) for n in header.get_data_shape())
     if len(shape) < 3 or any(n != 1 for n in shape[3:]):
-        raise InputError(f"{path}: not a 3D image (shape {'x'.join(map(str, shape))}); give one volume")
+        raise InputError(
+            f"{path}: not a 3D image (shape {'x'.join(map(str, shape))}); give one volume"
+        )
     x, y, z = shape[:3]
     if min(x, y, z) < MIN_VOXELS:
         raise InputError(f"{path}: shape {x}x{y}x{z}, fewer than {MIN_VOXELS} voxels on an axis")
@@ -152,7 +164,9 @@ def _check_shape(path: Path, header: nib.Nifti1Header) -> tuple[int, int, int]:
         kind = {"c": "complex numbers", "V": "colours"}.get(dtype.kind, str(dtype))
         raise InputError(f"{path}: holds {kind}, where one real number a voxel is expected")
     if x * y * z * dtype.itemsize > MAX_BYTES:
-        raise InputError(f"{path}: shape {x}x{y}x{z} is beyond {MAX_BYTES // 1024**3} GB; the header is wrong")
+        raise InputError(
+            f"{path}: shape {x}x{y}x{z} is beyond {MAX_BYTES // 1024**3} GB; the header is wrong"
+        )
     return x, y, z
 
 
@@ -165,10 +179,14 @@ def check_affine(path: Path, affine: NDArray[np.float64]) -> None:
         Non-finite, singular, sheared, more than 100 m away, or a voxel size outside 0.3-6 mm.
     """
     if not np.isfinite(affine).all():
-        raise InputError(f"{path}: the affine holds non-finite values; the header's orientation is broken")
+        raise InputError(
+            f"{path}: the affine holds non-finite values; the header's orientation is broken"
+        )
     if np.abs(affine[:3, 3]).max() > MAX_ORIGIN_MM:
         place = ", ".join(f"{x:.3g}" for x in affine[:3, 3])
-        raise InputError(f"{path}: the first voxel lies at ({place}) mm; the header's orientation is broken")
+        raise InputError(
+            f"{path}: the first voxel lies at ({place}) mm; the header's orientation is broken"
+        )
     size = np.linalg.norm(affine[:3, :3], axis=0)
     shown = " x ".join(f"{s:.3g}" for s in size)
     # The volume of the voxel relative to a box of the same edges: 0 where axes are parallel.
@@ -180,19 +198,27 @@ def check_affine(path: Path, affine: NDArray[np.float64]) -> None:
     axes = affine[:3, :3] / size
     shear = float(np.abs(axes.T @ axes - np.eye(3)).max())
     if shear > MAX_SHEAR:
-        raise InputError(f"{path}: the affine is sheared (cosine {shear:.2g} between two axes); resample the scan")
+        raise InputError(
+            f"{path}: the affine is sheared (cosine {shear:.2g} between two axes); resample the scan"
+        )
     # A float32 header stores 0.3 as 0.30000001 or just below: leave room for rounding.
     if size.min() < VOXEL_MM[0] * (1 - 1e-5) or size.max() > VOXEL_MM[1] * (1 + 1e-5):
-        raise InputError(f"{path}: voxel size {shown} mm outside {VOXEL_MM[0]:g}-{VOXEL_MM[1]:g} mm")
+        raise InputError(
+            f"{path}: voxel size {shown} mm outside {VOXEL_MM[0]:g}-{VOXEL_MM[1]:g} mm"
+        )
 
 
 def _orientation_notes(header: nib.Nifti1Header, shape: tuple[int, int, int]) -> tuple[str, ...]:
     """Say what nibabel's precedence (sform, then qform, then voxel sizes alone) had to decide."""
     s_code, q_code = int(header["sform_code"]), int(header["qform_code"])
     if not s_code and not q_code:
-        return ("no orientation in the header (sform and qform codes are 0): left and right are a guess",)
+        return (
+            "no orientation in the header (sform and qform codes are 0): left and right are a guess",
+        )
     if s_code and q_code:
-        corners = np.array([[x, y, z, 1] for x in (0, shape[0]) for y in (0, shape[1]) for z in (0, shape[2])])
+        corners = np.array(
+            [[x, y, z, 1] for x in (0, shape[0]) for y in (0, shape[1]) for z in (0, shape[2])]
+        )
         try:
             apart = corners @ (header.get_sform() - header.get_qform()).T
         except (ValueError, np.linalg.LinAlgError):
@@ -206,7 +232,8 @@ def _orientation_notes(header: nib.Nifti1Header, shape: tuple[int, int, int]) ->
 def read_volume(path: str | Path) -> Volume:
     """Read one scan, decompressing to the end, and refuse what no head scan is.
 
-    The affine is nibabel's: the sform where its code is set, else the qform, else voxel sizes alone.
+    The affine is nibabel's: the sform where its code is set, else the qform, else voxel sizes
+    alone.
 
     Parameters
     ----------
@@ -216,9 +243,9 @@ def read_volume(path: str | Path) -> Volume:
     Raises
     ------
     InputError
-        In one line: absent, truncated or corrupt, not NIfTI, not 3D (trailing axes of length 1 are fine), complex or
-        colour, non-finite, constant, fewer than 8 voxels on an axis, singular or sheared affine, voxel size outside
-        0.3-6 mm.
+        In one line: absent, truncated or corrupt, not NIfTI, not 3D (trailing axes of length 1 are
+        fine), complex or colour, non-finite, constant, fewer than 8 voxels on an axis, singular or
+        sheared affine, voxel size outside 0.3-6 mm.
     """
     stored = _read_checked(Path(path))
     values = stored.values.reshape(stored.found.shape, order="F")
@@ -243,14 +270,18 @@ def _read_checked(path: Path) -> _Stored:
         kind, header = _read_header(path, head)
         shape = _check_shape(path, header)
         if not -1 < float(header["vox_offset"]) < MAX_BYTES:
-            raise InputError(f"{path}: its header says that the voxels begin at byte {float(header['vox_offset']):g}")
+            raise InputError(
+                f"{path}: its header says that the voxels begin at byte {float(header['vox_offset']):g}"
+            )
         offset = max(int(header["vox_offset"]), kind.header_class.sizeof_hdr)
         needed = offset + int(np.prod(shape)) * header.get_data_dtype().itemsize
         content = bytearray(head)
         while len(content) < needed and (chunk := stream.read(min(_CHUNK, needed - len(content)))):
             content += chunk
         if len(content) < needed:
-            raise InputError(f"{path}: truncated, {len(content)} bytes where {needed} are needed; copy it again")
+            raise InputError(
+                f"{path}: truncated, {len(content)} bytes where {needed} are needed; copy it again"
+            )
         while stream.read(_CHUNK):  # the gzip checksum stands at the very end
             pass
     values = np.frombuffer(content, header.get_data_dtype(), int(np.prod(shape)), offset)
@@ -259,18 +290,27 @@ def _read_checked(path: Path) -> _Stored:
     _check_values(path, values, slope, intercept)
     affine = np.asarray(header.get_best_affine(), dtype=np.float64)
     check_affine(path, affine)
-    return _Stored(values, slope, intercept, Inspection(shape, affine, _orientation_notes(header, shape)))
+    return _Stored(
+        values, slope, intercept, Inspection(shape, affine, _orientation_notes(header, shape))
+    )
 
 
 def _scale(stored: NDArray[Any], slope: float, intercept: float) -> NDArray[Any]:
-    return stored if (slope, intercept) == (1.0, 0.0) else stored * np.float64(slope) + np.float64(intercept)
+    return (
+        stored
+        if (slope, intercept) == (1.0, 0.0)
+        else stored * np.float64(slope) + np.float64(intercept)
+    )
 
 
 def _check_values(path: Path, stored: NDArray[Any], slope: float, intercept: float) -> None:
     """Refuse non-finite and constant intensities, as float32 will hold them."""
     with np.errstate(over="ignore", invalid="ignore"):
-        # Scaling and rounding keep the order, and NaN passes through: the extremes tell of every voxel.
-        extremes = _scale(np.array([stored.min(), stored.max()]), slope, intercept).astype(np.float32)
+        # Scaling and rounding keep the order, and NaN passes through: the extremes tell of every
+        # voxel.
+        extremes = _scale(np.array([stored.min(), stored.max()]), slope, intercept).astype(
+            np.float32
+        )
         if not np.isfinite(extremes).all():
             data = _scale(stored, slope, intercept).astype(np.float32)
             bad = int(data.size - np.count_nonzero(np.isfinite(data)))
@@ -301,8 +341,8 @@ def write_volume(
     affine : array (4, 4)
         Voxel indices to world (RAS+, mm).
     dtype : {"float32", "uint8", "int16"}
-        ``uint8`` stores x in [0, 1] as round(255 x) with ``scl_slope`` 1/255; ``int16`` spreads the image's range over
-        the integers with a scale factor.
+        ``uint8`` stores x in [0, 1] as round(255 x) with ``scl_slope`` 1/255; ``int16`` spreads the
+        image's range over the integers with a scale factor.
     level : int
         Compression, 1-9.
     space : {"mni", "scanner"}
@@ -333,7 +373,9 @@ def write_volume(
     buffer.write(b"\0" * (header.single_vox_offset - buffer.tell()))
     buffer.write(stored.tobytes(order="F"))
     content = buffer.getbuffer()
-    write_bytes(path, gzip.compress(content, level, mtime=0) if path.suffix == ".gz" else bytes(content))
+    write_bytes(
+        path, gzip.compress(content, level, mtime=0) if path.suffix == ".gz" else bytes(content)
+    )
 
 
 def _to_stored(data: NDArray[Any], dtype: Dtype) -> tuple[NDArray[Any], float, float]:
@@ -343,10 +385,16 @@ def _to_stored(data: NDArray[Any], dtype: Dtype) -> tuple[NDArray[Any], float, f
     low, high = float(data.min()), float(data.max())
     if dtype == "uint8":
         if low < -1e-3 or high > 1 + 1e-3:
-            raise ValueError(f"data to be written as uint8 must lie in [0, 1], found {low:g} to {high:g}")
+            raise ValueError(
+                f"data to be written as uint8 must lie in [0, 1], found {low:g} to {high:g}"
+            )
         return np.rint(np.clip(data, 0, 1) * 255).astype(np.uint8), float(np.float32(1 / 255)), 0.0
     if dtype == "int16":
         slope = float(np.float32(max(high - low, 1e-30) / 65000))
         intercept = float(np.float32(low + slope * 32500))
-        return np.rint((data.astype(np.float64) - intercept) / slope).astype("<i2"), slope, intercept
+        return (
+            np.rint((data.astype(np.float64) - intercept) / slope).astype("<i2"),
+            slope,
+            intercept,
+        )
     raise ValueError(f"dtype {dtype!r} cannot be written")

@@ -10,19 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroaug.errors import InputError
-from neuroaug.files import sha256_file
 from neuroaug.imaging.grid import GRIDS, UNCROPPED
 from neuroaug.imaging.nifti import read_volume
-from neuroaug.resources import packaged
+from neuroaug.system.files import sha256_file
+from neuroaug.system.packaged_files import packaged
 
 PACKAGED = "MNI152NLin2009cAsym, mean with its mirror image"
-_T1W = ("imaging/data/template_T1w.nii.gz", "c98093d4d875eb52ab1c8f4dd86fee6b9747339b2e912d65b096064d8c6e5105")
-_REGIONS = ("imaging/data/template_regions.nii.gz", "134274c9e3401cd02ee530f6b475a6a2dd1e874c9d926126da3350f5a71d615f")
+_T1W = (
+    "imaging/data/template_T1w.nii.gz",
+    "c98093d4d875eb52ab1c8f4dd86fee6b9747339b2e912d65b096064d8c6e5105",
+)
+_REGIONS = (
+    "imaging/data/template_regions.nii.gz",
+    "134274c9e3401cd02ee530f6b475a6a2dd1e874c9d926126da3350f5a71d615f",
+)
 KNOWN = {
     "93359ab97c1c027376397612a9b6c30e95406c15bf8695bd4a8efcb2064eaa34": "Clinica's mni_icbm152_t1_tal_nlin_sym_09c",
     "67e1e7861805a8fd35f7fcf2bdf9d2a39d7bcb2fd5a201016c4d2acdd715f5b3": "Clinica's ref_cropped_template",
 }
-# Share of the head outside the brain that a template must show: 2.64 mm of error without (PREPROCESSING.md).
+# Share of the head outside the brain that a template must show: 2.64 mm of error without
+# (PREPROCESSING.md).
 _MIN_SCALP = 0.3
 
 
@@ -52,7 +59,9 @@ def _unfold(name: str, sha256: str) -> NDArray[np.float32]:
     """Read a packaged half volume, check it and add its mirror image: (97, Y, Z) -> (193, Y, Z)."""
     path = packaged(*name.split("/"))
     if sha256_file(path) != sha256:
-        raise InputError(f"{path}: not the file that was shipped (its sha256 differs); install neuroaug again")
+        raise InputError(
+            f"{path}: not the file that was shipped (its sha256 differs); install neuroaug again"
+        )
     half = np.rint(read_volume(path).data * 255)
     return np.concatenate([half, half[:-1][::-1]])
 
@@ -64,9 +73,9 @@ def load_template(path: str | Path | None = None) -> Template:
     Parameters
     ----------
     path : path-like, optional
-        A full head in MNI152NLin2009cSym space at 1 mm, on the template's grid or on the cropped one: Clinica's
-        ``mni_icbm152_t1_tal_nlin_sym_09c.nii`` and ``ref_cropped_template.nii.gz`` are known by checksum, any other
-        is called custom.
+        A full head in MNI152NLin2009cSym space at 1 mm, on the template's grid or on the cropped
+        one: Clinica's ``mni_icbm152_t1_tal_nlin_sym_09c.nii`` and ``ref_cropped_template.nii.gz``
+        are known by checksum, any other is called custom.
 
     Raises
     ------
@@ -94,7 +103,9 @@ def load_template(path: str | Path | None = None) -> Template:
         scalp = crop(scalp).astype(bool)
     bright = volume.data > 0.1 * np.percentile(volume.data, 99)
     if bright[scalp].mean() < _MIN_SCALP:
-        raise InputError(f"{path}: a skull-stripped template; scans have skulls, give one of the full head")
+        raise InputError(
+            f"{path}: a skull-stripped template; scans have skulls, give one of the full head"
+        )
     checksum = sha256_file(path)
     return Template(KNOWN.get(checksum, "custom"), volume.data, volume.affine, checksum)
 

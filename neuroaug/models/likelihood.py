@@ -28,7 +28,9 @@ class Bernoulli:
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
         """Log p(x|z) (B,), for images x and decoder outputs (B, 1, X, Y, Z)."""
         output = at_least_float32(output)
-        cross_entropy = F.binary_cross_entropy_with_logits(output, x.to(output.dtype), reduction="none")
+        cross_entropy = F.binary_cross_entropy_with_logits(
+            output, x.to(output.dtype), reduction="none"
+        )
         return -cross_entropy.flatten(1).sum(1)
 
 
@@ -56,7 +58,9 @@ class Gaussian:
         output = at_least_float32(output)
         error = (x - self.mean(output)).square().flatten(1)
         n_voxels = error.shape[1]
-        return -0.5 * (error.sum(1) / self.variance + n_voxels * (LOG_2PI + math.log(self.variance)))
+        return -0.5 * (
+            error.sum(1) / self.variance + n_voxels * (LOG_2PI + math.log(self.variance))
+        )
 
 
 Likelihood = Bernoulli | Gaussian

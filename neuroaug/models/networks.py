@@ -23,7 +23,9 @@ LARGEST_COARSE_AXIS = 8
 """The convolutional networks halve the grid until no axis is longer than this."""
 
 CLOSEST_TO_BOUND = 0.01
-"""A decoder starts with no intensity closer to 0 or 1 than this: the sigmoid would be too flat to learn from."""
+"""A decoder starts with no intensity closer to 0 or 1 than this: the sigmoid would be too flat to
+learn from.
+"""
 
 SMALLEST_DEVIATION = 1e-3
 """Least standard deviation by which images are divided; images that are all equal stay finite."""
@@ -94,7 +96,9 @@ class FactorHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Factors L (B, d, d) of features (B, n)."""
         # d = 1 has nothing below the diagonal; the layer is then empty.
-        return lower_triangular(*map(at_least_float32, (self.diagonal(features), self.below(features))))
+        return lower_triangular(
+            *map(at_least_float32, (self.diagonal(features), self.below(features)))
+        )
 
 
 class Perceptron(nn.Sequential):
@@ -122,7 +126,10 @@ class MlpDecoder(nn.Module):
 
 
 def build_mlp(
-    shape: Sequence[int], latent_dim: int, hidden: Sequence[int] = (500, 500, 400), metric_hidden: int = 400
+    shape: Sequence[int],
+    latent_dim: int,
+    hidden: Sequence[int] = (500, 500, 400),
+    metric_hidden: int = 400,
 ) -> Networks:
     """Build the papers' fully connected networks (TPAMI Table 11; Table 8 with ``hidden=(400,)``).
 
@@ -139,9 +146,13 @@ def build_mlp(
     """
     n_voxels = math.prod(shape)
     return Networks(
-        encoder=nn.Sequential(Perceptron([n_voxels, *hidden]), GaussianHead(hidden[-1], latent_dim)),
+        encoder=nn.Sequential(
+            Perceptron([n_voxels, *hidden]), GaussianHead(hidden[-1], latent_dim)
+        ),
         decoder=MlpDecoder(latent_dim, tuple(reversed(hidden)), shape),
-        metric=nn.Sequential(Perceptron([n_voxels, metric_hidden]), FactorHead(metric_hidden, latent_dim)),
+        metric=nn.Sequential(
+            Perceptron([n_voxels, metric_hidden]), FactorHead(metric_hidden, latent_dim)
+        ),
     )
 
 
@@ -174,7 +185,8 @@ class Down(nn.Module):
             n_in, n_out, _where_long(grid, 3, 1), _where_long(grid, 2, 1), _where_long(grid, 1, 0)
         )
         self.activation = nn.SiLU()
-        # Torch's own start shrinks what it is given at every layer, and seven layers on all images look alike.
+        # Torch's own start shrinks what it is given at every layer, and seven layers on all images
+        # look alike.
         nn.init.kaiming_normal_(self.convolution.weight, nonlinearity="relu")
         nn.init.zeros_(self.convolution.bias)  # type: ignore[arg-type]
 
@@ -186,15 +198,18 @@ class Down(nn.Module):
 class Up(nn.Module):
     """Transposed 4x4x4 convolution of stride 2 to the next finer grid, cropped to it exactly.
 
-    Its kernel is a multiple of its stride, so every output voxel sums the same number of inputs, and
-    it starts as a trilinear interpolation of randomly mixed channels: no checkerboard to unlearn.
+    Its kernel is a multiple of its stride, so every output voxel sums the same number of inputs,
+    and it starts as a trilinear interpolation of randomly mixed channels: no checkerboard to
+    unlearn.
     """
 
     def __init__(self, finer: Sequence[int], n_in: int, n_out: int) -> None:
         super().__init__()
         self.finer = tuple(finer)
         kernel = _where_long(finer, 4, 1)
-        self.convolution = nn.ConvTranspose3d(n_in, n_out, kernel, _where_long(finer, 2, 1), _where_long(finer, 1, 0))
+        self.convolution = nn.ConvTranspose3d(
+            n_in, n_out, kernel, _where_long(finer, 2, 1), _where_long(finer, 1, 0)
+        )
         self._interpolate(n_in, n_out, kernel)
 
     def _interpolate(self, n_in: int, n_out: int, kernel: Sequence[int]) -> None:
@@ -219,9 +234,10 @@ def _same(grid: Sequence[int], n_in: int, n_out: int) -> nn.Conv3d:
 class ConvTrunk(nn.Module):
     """Images to flat features: strided convolutions down to a grid of at most 8 voxels an axis.
 
-    Registered heads share most of their intensities. What the convolutions see is the difference from a
-    mean image in units of its standard deviation (`centre_on`): otherwise the codes of all images start at one
-    point, under the posterior's noise, and the decoder learns to do without them.
+    Registered heads share most of their intensities. What the convolutions see is the difference
+    from a mean image in units of its standard deviation (`centre_on`): otherwise the codes of all
+    images start at one point, under the posterior's noise, and the decoder learns to do without
+    them.
     """
 
     mean: Tensor
@@ -253,11 +269,13 @@ class ConvTrunk(nn.Module):
 class ConvDecoder(nn.Module):
     """Latents to logits on exactly the grid: convolutions, plus one bias a voxel.
 
-    The biases, `template`, are what the last layer of the papers' decoder has too. `centre_on` starts
-    them at a mean image, so that the convolutions only learn how images differ from it.
+    The biases, `template`, are what the last layer of the papers' decoder has too. `centre_on`
+    starts them at a mean image, so that the convolutions only learn how images differ from it.
     """
 
-    def __init__(self, latent_dim: int, grids: Sequence[Sequence[int]], channels: Sequence[int], last: int) -> None:
+    def __init__(
+        self, latent_dim: int, grids: Sequence[Sequence[int]], channels: Sequence[int], last: int
+    ) -> None:
         super().__init__()
         self.coarsest = (channels[-1], *grids[-1])
         self.stem = nn.Linear(latent_dim, math.prod(self.coarsest))
@@ -266,13 +284,17 @@ class ConvDecoder(nn.Module):
         for grid, n_in, n_out in ups:
             stages += [nn.SiLU(), Up(grid, n_in, n_out), nn.SiLU(), _same(grid, n_out, n_out)]
         self.stages = nn.Sequential(*stages)
-        self.last = nn.Sequential(nn.SiLU(), Up(grids[0], channels[0], last), nn.SiLU(), _same(grids[0], last, 1))
+        self.last = nn.Sequential(
+            nn.SiLU(), Up(grids[0], channels[0], last), nn.SiLU(), _same(grids[0], last, 1)
+        )
         self.template = nn.Parameter(torch.zeros(1, 1, *grids[0]))
 
     def forward(self, z: Tensor) -> Tensor:
         """Logits (B, 1, X, Y, Z) of latents (B, d)."""
         coarse = self.stem(z).unflatten(1, self.coarsest)
-        return self.template + self.last(self.stages(coarse.contiguous(memory_format=torch.channels_last_3d)))
+        return self.template + self.last(
+            self.stages(coarse.contiguous(memory_format=torch.channels_last_3d))
+        )
 
     @torch.no_grad()
     def centre_on(self, mean_image: Tensor) -> None:
@@ -295,8 +317,10 @@ def build_conv3d(shape: Sequence[int], latent_dim: int, width: int = 16) -> Netw
       voxel: registered heads share most of their anatomy, and training starts from their mean.
     - Metric network: the same trunk at a quarter of the width; it only has to tell the training
       images of one diagnosis apart, and it runs once a step.
-    - Both trunks see an image's difference from the mean of the training images, and the posterior starts
-      narrow (log-variance -2): codes are told apart from the first step, so that the decoder uses them.
+    - Both trunks see an image's difference from the mean of the training images, and the posterior
+      starts
+      narrow (log-variance -2): codes are told apart from the first step, so that the decoder uses
+      them.
     - SiLU throughout: the Hamiltonian flow integrates the gradient of log p(x|z), which a ReLU
       makes discontinuous.
     - No normalisation layer: with batches of 10 to 25 images batch statistics are noise, and the
@@ -346,4 +370,6 @@ def build_networks(config: GeneratorConfig, shape: Sequence[int]) -> Networks:
 
 def n_parameters(networks: Networks) -> int:
     """Count the trained values in all networks."""
-    return sum(p.numel() for network in networks if network is not None for p in network.parameters())
+    return sum(
+        p.numel() for network in networks if network is not None for p in network.parameters()
+    )

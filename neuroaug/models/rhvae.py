@@ -8,11 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from neuroaug.geometry.functional import MetricTensors, from_factors, local_metric
-from neuroaug.geometry.metric import LearnedMetric
-from neuroaug.models.base import Generator
-from neuroaug.models.likelihood import at_least_float32
-from neuroaug.models.objective import (
+from neuroaug.geometry.metrics.functional import MetricTensors, from_factors, local_metric
+from neuroaug.geometry.metrics.learned import LearnedMetric
+from neuroaug.models.flow import (
     DecoderLikelihood,
     FlowEnd,
     LossOutput,
@@ -22,6 +20,8 @@ from neuroaug.models.objective import (
     log_velocity,
     velocity_of_metric,
 )
+from neuroaug.models.generative_model import GenerativeModel
+from neuroaug.models.likelihood import at_least_float32
 
 TRAINING_ITERATIONS = 3
 """Of each fixed point, as in the papers."""
@@ -30,14 +30,16 @@ EVALUATION_ITERATIONS = 10
 """The bound needs a flow that preserves volume, hence fixed points that are solved."""
 
 
-class RHVAE(Generator):
+class RHVAE(GenerativeModel):
     """VAE whose posterior is enriched by a Hamiltonian flow under a metric learned with it.
 
     Two conventions of the training objective (``config.objective``):
 
-    - ``published``: the authors' code, from which the published figures come. The velocity starts as
+    - ``published``: the authors' code, from which the published figures come. The velocity starts
+      as
       v_0 = L_psi(x) gamma / sqrt(beta_0), and its log-density is left out.
-    - ``elbo``: the papers' bound to the letter, v_0 ~ N(0, G(z_0)) / sqrt(beta_0). It gives the metric
+    - ``elbo``: the papers' bound to the letter, v_0 ~ N(0, G(z_0)) / sqrt(beta_0). It gives the
+      metric
       network almost no signal.
 
     Either way `elbo` is the bound to the letter.
@@ -59,7 +61,12 @@ class RHVAE(Generator):
     # -- objective --------------------------------------------------------------------------
 
     def _flow(
-        self, tensors: MetricTensors, likelihood: DecoderLikelihood, z: Tensor, v: Tensor, n_iterations: int
+        self,
+        tensors: MetricTensors,
+        likelihood: DecoderLikelihood,
+        z: Tensor,
+        v: Tensor,
+        n_iterations: int,
     ) -> FlowEnd:
         return flow(
             tensors,
@@ -72,7 +79,9 @@ class RHVAE(Generator):
             n_iterations=n_iterations,
         )
 
-    def loss(self, x: Tensor, noise: Noise | None = None, generator: torch.Generator | None = None) -> LossOutput:
+    def loss(
+        self, x: Tensor, noise: Noise | None = None, generator: torch.Generator | None = None
+    ) -> LossOutput:
         """Training objective, with the metric of this batch's centroids (TPAMI Alg. 1).
 
         Parameters
@@ -100,14 +109,22 @@ class RHVAE(Generator):
             if self.config.objective == "published":
                 v = (factors @ noise.gamma[..., None])[..., 0]
                 # log N(L gamma; 0, L L^T): kept for the bound, left out of the objective
-                log_v = log_standard_normal(noise.gamma) - factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+                log_v = log_standard_normal(noise.gamma) - factors.diagonal(
+                    dim1=-2, dim2=-1
+                ).log().sum(-1)
             else:
                 local = local_metric(z, tensors)
                 v = velocity_of_metric(local, noise.gamma)
                 log_v = log_velocity(local, v)
-            likelihood = DecoderLikelihood(self.decoder, self.likelihood, x, self.config.second_order, precision)
+            likelihood = DecoderLikelihood(
+                self.decoder, self.likelihood, x, self.config.second_order, precision
+            )
             end = self._flow(tensors, likelihood, z, v, TRAINING_ITERATIONS)
-            rest = log_standard_normal(end.state.z) + log_velocity(end.state.local, end.state.v) - log_q
+            rest = (
+                log_standard_normal(end.state.z)
+                + log_velocity(end.state.local, end.state.v)
+                - log_q
+            )
             left_out = log_v.detach()
             if self.config.objective == "elbo":
                 rest, left_out = rest - log_v, torch.zeros_like(left_out)
@@ -116,10 +133,11 @@ class RHVAE(Generator):
         return LossOutput(loss, values + rest.detach() - left_out, values, end.n_halvings)
 
     def log_weights(self, x: Tensor, code: tuple[Tensor, Tensor], noise: Noise) -> Tensor:
-        """Logarithm of p(x, z_K) N(v_K; 0, G(z_K)) / [q(z_0|x) N(gamma_0; 0, G(z_0))], (B,) (METHOD 3).
+        """Logarithm of p(x, z_K) N(v_K; 0, G(z_K)) / [q(z_0|x) N(gamma_0; 0, G(z_0))], (B,) (METHOD
+        3).
 
-        gamma_0 is the velocity before its scaling by 1 / sqrt(beta_0): the scaling and the tempering
-        cancel, so no beta_0 term is left.
+        gamma_0 is the velocity before its scaling by 1 / sqrt(beta_0): the scaling and the
+        tempering cancel, so no beta_0 term is left.
         """
         mean, log_variance = code
         centroids, matrices, temperature, regularization = self.metric.tensors
@@ -129,14 +147,25 @@ class RHVAE(Generator):
         local = local_metric(z, tensors)
         v = velocity_of_metric(local, gamma)
         log_q = log_standard_normal(eps) - 0.5 * log_variance.sum(-1) + log_velocity(local, v)
-        end = self._flow(tensors, DecoderLikelihood(self.decoder, self.likelihood, x), z, v, EVALUATION_ITERATIONS)
-        log_p = end.likelihood.values + log_standard_normal(end.state.z) + log_velocity(end.state.local, end.state.v)
+        end = self._flow(
+            tensors,
+            DecoderLikelihood(self.decoder, self.likelihood, x),
+            z,
+            v,
+            EVALUATION_ITERATIONS,
+        )
+        log_p = (
+            end.likelihood.values
+            + log_standard_normal(end.state.z)
+            + log_velocity(end.state.local, end.state.v)
+        )
         return log_p - log_q
 
     # -- metric -----------------------------------------------------------------------------
 
     def update_metric(self, batches: Iterable[Tensor]) -> None:
-        """Compute centroids and factors of all training images, in evaluation mode and full precision.
+        """Compute centroids and factors of all training images, in evaluation mode and full
+        precision.
 
         Parameters
         ----------

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from neuroaug.geometry.posterior import PosteriorMetric, nearest_neighbour_temperature
-from neuroaug.models.base import Generator
+from neuroaug.geometry.metrics.posterior import PosteriorMetric, nearest_neighbour_temperature
+from neuroaug.models.flow import LossOutput, Noise, log_standard_normal
+from neuroaug.models.generative_model import GenerativeModel
 from neuroaug.models.likelihood import at_least_float32
-from neuroaug.models.objective import LossOutput, Noise, log_standard_normal
 
 REGULARIZATION = 1e-2
 """lambda of the posterior metric (GEO Alg. 1)."""
@@ -23,7 +23,7 @@ MAX_CENTROIDS = 500
 """Above this number of training images the metric is built on as many medoids."""
 
 
-class VAE(Generator):
+class VAE(GenerativeModel):
     """Variational autoencoder with a Gaussian posterior of diagonal covariance."""
 
     name: ClassVar[str] = "vae"
@@ -34,8 +34,11 @@ class VAE(Generator):
         """c_i, the mean codes that the metric is built on, (N, d)."""
         return self.metric.means
 
-    def loss(self, x: Tensor, noise: Noise | None = None, generator: torch.Generator | None = None) -> LossOutput:
-        """Minus the bound E_q[log p(x|z)] - KL(q(z|x) || N(0, I)), one draw, the divergence in closed form.
+    def loss(
+        self, x: Tensor, noise: Noise | None = None, generator: torch.Generator | None = None
+    ) -> LossOutput:
+        """Minus the bound E_q[log p(x|z)] - KL(q(z|x) || N(0, I)), one draw, the divergence in
+        closed form.
 
         Parameters
         ----------
@@ -64,7 +67,8 @@ class VAE(Generator):
     # -- metric -----------------------------------------------------------------------------
 
     def update_metric(self, batches: Iterable[Tensor]) -> None:
-        """Compute the posterior metric of all training images: rho is the largest distance to a nearest neighbour.
+        """Compute the posterior metric of all training images: rho is the largest distance to a
+        nearest neighbour.
 
         Parameters
         ----------
@@ -80,7 +84,9 @@ class VAE(Generator):
             {
                 "means": means,
                 "variances": variances,
-                "temperature": torch.tensor(nearest_neighbour_temperature(means), dtype=torch.float64),
+                "temperature": torch.tensor(
+                    nearest_neighbour_temperature(means), dtype=torch.float64
+                ),
                 "regularization": torch.tensor(REGULARIZATION, dtype=torch.float64),
                 "decay": torch.tensor(DECAY, dtype=torch.float64),
             }
@@ -107,7 +113,8 @@ class VAE(Generator):
 
 
 def medoids(points: Tensor, k: int, n_rounds: int = 20) -> Tensor:
-    """Choose the k of points (N, d) that stand for the rest, by alternating k-medoids; no randomness.
+    """Choose the k of points (N, d) that stand for the rest, by alternating k-medoids; no
+    randomness.
 
     Starts from the farthest-point traversal of the data, begun at the overall medoid.
     """

@@ -1,4 +1,6 @@
-"""Results of costly steps, kept by a hash of everything that they depend on: done once, shared by all tables."""
+"""Results of costly steps, kept by a hash of everything that they depend on: done once, shared by
+all tables.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from typing import Any
 from filelock import FileLock
 
 from neuroaug.errors import InputError
-from neuroaug.files import read_json, sha256_json, write_text
+from neuroaug.system.files import read_json, sha256_json, write_text
 
 PROTOCOL = 1
 """Raised when the meaning of a key changes; older results are then done anew."""
@@ -47,14 +49,17 @@ class Memo:
                 except (InputError, KeyError, TypeError):
                     path.unlink(missing_ok=True)
             value = compute()
-            # In the value's own order (keys are not sorted), so that a result read back gives the same table.
+            # In the value's own order (keys are not sorted), so that a result read back gives the
+            # same table.
             content = {"key": digest(key), "settings": key, "value": value}
             write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
             return value
 
     @contextmanager
     def alone(self, path: Path) -> Iterator[None]:
-        """Keep other processes from making the same thing at the same time; a process that dies lets go."""
+        """Keep other processes from making the same thing at the same time; a process that dies
+        lets go.
+        """
         locks = self.folder / "locks"
         locks.mkdir(parents=True, exist_ok=True)
         with FileLock(locks / f"{path.stem}.lock"):

@@ -1,8 +1,11 @@
-"""``summary.tsv`` and ``published.md`` from the committed results; the words come from the tables' configurations."""
+"""``summary.tsv`` and ``published.md`` from the committed results; the words come from the tables'
+configurations.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +13,16 @@ import numpy as np
 import pandas as pd
 
 from neuroaug.errors import InputError
-from neuroaug.files import read_tsv, write_text
-from neuroaug.published.results import (
-    YES_OR_NO,
+from neuroaug.published.jobs import read_configuration
+from neuroaug.published.run_scores import (
+    DIVERGED,
     interval,
     paired_difference,
     read_scores,
     summarise,
     write_summary,
 )
-from neuroaug.published.tables import read_configuration
+from neuroaug.system.files import read_tsv, write_text
 
 REFERENCE = "reference.tsv"
 SUMMARY = "summary.tsv"
@@ -87,17 +90,26 @@ def write(out: Path, folder: Path) -> None:
             summaries.append(summary)
             sections.append(_section(settings, mode, scores, summary, out))
     if not summaries:
-        raise InputError(f"{out}: no results in it; make a table with 'python -m neuroaug.published run'")
+        raise InputError(
+            f"{out}: no results in it; make a table with 'python -m neuroaug.published run'"
+        )
     write_summary(out / SUMMARY, pd.concat(summaries, ignore_index=True))
     write_text(out.parent / f"{out.name}.md", "\n".join([HEAD.format(folder=out.name), *sections]))
 
 
-def _section(settings: dict[str, Any], mode: str, scores: pd.DataFrame, summary: pd.DataFrame, out: Path) -> str:
+def _section(
+    settings: dict[str, Any], mode: str, scores: pd.DataFrame, summary: pd.DataFrame, out: Path
+) -> str:
     about = settings.get("about", {})
     name = settings["table"] + (f"-{mode}" if mode else "")
-    parts = [f"## {about.get('title', name)}{f' ({mode})' if mode else ''}\n", about.get("text", "").strip() + "\n"]
+    parts = [
+        f"## {about.get('title', name)}{f' ({mode})' if mode else ''}\n",
+        about.get("text", "").strip() + "\n",
+    ]
     n_runs = scores["run"].nunique()
-    parts.append(f"Per-run results: [`{name}.tsv`]({out.name}/{name}.tsv), {n_runs} run{'s' * (n_runs != 1)}.\n")
+    parts.append(
+        f"Per-run results: [`{name}.tsv`]({out.name}/{name}.tsv), {n_runs} run{'s' * (n_runs != 1)}.\n"
+    )
     if not mode and (line := unfinished(settings, scores)):
         parts.append(line)
     parts.append(markdown_tables(scores, summary))
@@ -105,7 +117,9 @@ def _section(settings: dict[str, Any], mode: str, scores: pd.DataFrame, summary:
         lines = [_comparison(scores, name, comparison) for comparison in about["compare"]]
         parts.append("Differences, run by run:\n\n" + "\n".join(lines) + "\n")
     if (out / f"{name}.png").is_file():
-        parts.append(f"![{about.get('figure', name)}]({out.name}/{name}.png)\n\n{about.get('figure', '')}\n")
+        parts.append(
+            f"![{about.get('figure', name)}]({out.name}/{name}.png)\n\n{about.get('figure', '')}\n"
+        )
     if about.get("why"):
         parts.append(f"**What came out.** {about['why'].strip()}\n")
     return "\n".join(parts)
@@ -116,7 +130,9 @@ def unfinished(settings: dict[str, Any], scores: pd.DataFrame) -> str:
     done = scores.groupby("column")["run"].nunique()
     titles = [spec.get("title", name) for name, spec in settings["datasets"].items()]
     missing = {title: settings["runs"] - int(done.get(title, 0)) for title in titles}
-    named = ", ".join(f"{title} ({n} of {settings['runs']})" for title, n in missing.items() if n > 0)
+    named = ", ".join(
+        f"{title} ({n} of {settings['runs']})" for title, n in missing.items() if n > 0
+    )
     return f"**Unfinished.** Runs still to be made: {named}.\n" if named else ""
 
 
@@ -135,15 +151,20 @@ def signed(value: float) -> str:
     return f"{'+' if value >= ROUNDING else ''}{number(value)}"
 
 
+def bracketed(low: float, high: float, shown: Callable[[float], str] = number) -> str:
+    """An interval as it stands behind a mean; nothing where there is none."""
+    return "" if math.isnan(low) else f" [{shown(low)}, {shown(high)}]"
+
+
 def markdown_tables(scores: pd.DataFrame, summary: pd.DataFrame) -> str:
-    """One table a measure, shares of runs last; one a measure and data set where that would be long."""
-    lengths = summary["measure"].value_counts()
+    """One table a measure, the share of diverged runs last; one a measure and data set where that
+    would be long.
+    """
     parts = []
-    for measure in sorted(summary["measure"].unique(), key=YES_OR_NO.__contains__):
+    for measure in sorted(summary["measure"].unique(), key=DIVERGED.__eq__):
         rows = summary[summary["measure"] == measure]
         columns = rows["column"].unique()
-        groups = [rows[rows["column"] == c] for c in columns] if lengths[measure] > LONG else [rows]
-        for group in groups:
+        for group in [rows[rows["column"] == c] for c in columns] if len(rows) > LONG else [rows]:
             alone = len(set(group["column"])) == 1
             title = f"{group['column'].iloc[0]}, {measure}" if alone else measure
             parts.append(f"**{title}**\n\n{_table(scores, group, with_data=not alone)}")
@@ -153,18 +174,40 @@ def markdown_tables(scores: pd.DataFrame, summary: pd.DataFrame) -> str:
 def _table(scores: pd.DataFrame, summary: pd.DataFrame, *, with_data: bool) -> str:
     """Rows of the summary beside the range of a further run; published figures where there is one."""
     compared = bool(summary["published"].notna().any())
-    names = ["", *(["data"] * with_data), *(["published"] * compared), "ours [95 %]", "a further run", "runs"]
-    lines = [_line(names + ["verdict"] * compared), "|---" * (len(names) + compared) + "|"]
+    columns = {
+        "": True,
+        "data": with_data,
+        "published": compared,
+        "ours [95 %]": True,
+        "a further run": True,
+    }
+    columns |= {"runs": True, "verdict": compared}
     key = ["table", "row", "column", "measure"]
     groups = {cell: group["value"].to_numpy() for cell, group in scores.groupby(key, sort=False)}
+    lines = [list(columns), ["---"] * len(columns)]
     for row in summary.to_dict("records"):
         low, high = interval(groups[tuple(row[k] for k in key)], row["measure"], further=1)
-        mean = "" if math.isnan(row["ci_low"]) else f" [{number(row['ci_low'])}, {number(row['ci_high'])}]"
-        cells = [row["row"], *([row["column"]] * with_data), *([number(row["published"])] * compared)]
-        cells += [number(row["ours"]) + mean, "" if math.isnan(low) else f"{number(low)} to {number(high)}"]
-        cells += [row["n_runs"], *(["" if row["verdict"] == "n/a" else row["verdict"]] * compared)]
-        lines.append(_line(cells))
-    return "\n".join(lines) + "\n"
+        ours = number(row["ours"]) + bracketed(row["ci_low"], row["ci_high"])
+        further = "" if math.isnan(low) else f"{number(low)} to {number(high)}"
+        verdict = "" if row["verdict"] == "n/a" else row["verdict"]
+        lines.append(
+            [
+                row["row"],
+                row["column"],
+                number(row["published"]),
+                ours,
+                further,
+                row["n_runs"],
+                verdict,
+            ]
+        )
+    return (
+        "\n".join(
+            _line([c for c, kept in zip(line, columns.values(), strict=True) if kept])
+            for line in lines
+        )
+        + "\n"
+    )
 
 
 def _line(cells: list[Any]) -> str:
@@ -181,6 +224,7 @@ def _comparison(scores: pd.DataFrame, table: str, comparison: dict[str, str]) ->
         difference = paired_difference(scores, first, second)
         if len(difference):
             low, high = interval(difference, measure)
-            shown = "" if math.isnan(low) else f" [{signed(low)}, {signed(high)}]"
-            parts.append(f"{column} {signed(float(np.mean(difference)))}{shown}")
+            parts.append(
+                f"{column} {signed(float(np.mean(difference)))}{bracketed(low, high, signed)}"
+            )
     return f"- {comparison['first']} minus {comparison['second']} ({measure}): {'; '.join(parts)}."

@@ -1,4 +1,6 @@
-"""Sections about the training of the classifiers: learning curves and cost of each cell, and the search."""
+"""Sections about the training of the classifiers: learning curves and cost of each cell, and the
+search.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,11 @@ from numpy.typing import NDArray
 
 from neuroaug.config import Cell
 from neuroaug.errors import InputError
-from neuroaug.files import read_json, read_tsv
 from neuroaug.report import figures
 from neuroaug.report.content import Figure, Section, data_text, make_table, percent
 from neuroaug.report.evaluation_sections import cell_folders
 from neuroaug.study import Study
+from neuroaug.system.files import read_json, read_tsv
 
 CURVES = ("training_loss", "validation_loss", "validation_balanced_accuracy")
 BEST_DRAWS = 5
@@ -27,14 +29,28 @@ def training(study: Study, section: Section, phantom: bool) -> None:
     rows: list[list[object]] = []
     groups: dict[tuple[str, str, str], dict[str, list[dict[str, NDArray]]]] = {}
     for folder in cell_folders(study):
-        runs = sorted(folder.glob("run-*/history.tsv"), key=lambda path: int(path.parent.name.removeprefix("run-")))
+        runs = sorted(
+            folder.glob("run-*/history.tsv"),
+            key=lambda path: int(path.parent.name.removeprefix("run-")),
+        )
         if not runs:
             continue
         cell = Cell.parse(folder.name)
         histories = [_history(path) for path in runs]
-        records = [read_json(path.parent / "run.json") for path in runs if (path.parent / "run.json").is_file()]
+        records = [
+            read_json(path.parent / "run.json")
+            for path in runs
+            if (path.parent / "run.json").is_file()
+        ]
         name = data_text(cell.data) + (", equal steps" if cell.steps == "matched" else "")
-        rows.append([f"{cell.split}: {name}", f"{cell.network} {cell.resolution}", len(runs), *_cost(records)])
+        rows.append(
+            [
+                f"{cell.split}: {name}",
+                f"{cell.network} {cell.resolution}",
+                len(runs),
+                *_cost(records),
+            ]
+        )
         groups.setdefault((cell.split, cell.network, cell.resolution), {})[name] = histories
     if not rows:
         return
@@ -45,16 +61,25 @@ def training(study: Study, section: Section, phantom: bool) -> None:
     )
     head = ("training set", "classifier", "runs", "images", "epochs", "gradient steps", "best epoch",
             "validation balanced accuracy there, %", "minutes a run", "device")  # fmt: skip
-    section.tables.append(make_table("Runs of each cell", head, rows, numeric=range(2, 9), folded=len(rows) > 12))
+    section.tables.append(
+        make_table("Runs of each cell", head, rows, numeric=range(2, 9), folded=len(rows) > 12)
+    )
     for (split, network, resolution), cells in groups.items():
         what = f"{split}, {network} network, {resolution}"
         caption = (
             f"{what}: training loss (solid) and validation loss (dashed) above, validation balanced accuracy below. "
             "Thin lines are runs, the thick one is their mean, dots are the epochs that were kept."
         )
-        words = "; ".join(f"{name}: {len(runs)} runs of {_most_epochs(runs)} epochs" for name, runs in cells.items())
+        words = "; ".join(
+            f"{name}: {len(runs)} runs of {_most_epochs(runs)} epochs"
+            for name, runs in cells.items()
+        )
         section.figures.append(
-            Figure(figures.learning_curves(cells, phantom), caption, f"Learning curves of {what}. {words}")
+            Figure(
+                figures.learning_curves(cells, phantom),
+                caption,
+                f"Learning curves of {what}. {words}",
+            )
         )
 
 
@@ -71,7 +96,9 @@ def _most_epochs(runs: Sequence[dict[str, NDArray]]) -> int:
 
 
 def _cost(records: Sequence[dict[str, Any]]) -> list[object]:
-    """Images, epochs, steps, best epoch, its balanced accuracy, minutes and device of a cell's runs."""
+    """Images, epochs, steps, best epoch, its balanced accuracy, minutes and device of a cell's
+    runs.
+    """
     if not records:
         return [None] * 7
 
@@ -104,25 +131,34 @@ def search(study: Study, section: Section, phantom: bool) -> None:
     for folder in sorted((study.root / "search").glob("*mm")):
         if not (folder / "draws.tsv").is_file():
             continue
-        table = read_tsv(folder / "draws.tsv", ("draw", "balanced_accuracy_mean", "balanced_accuracy_std"))
+        table = read_tsv(
+            folder / "draws.tsv", ("draw", "balanced_accuracy_mean", "balanced_accuracy_std")
+        )
         means = pd.to_numeric(table["balanced_accuracy_mean"], errors="coerce")
         best = table.loc[means.sort_values(ascending=False, kind="stable").index[:BEST_DRAWS]]
         folds = [name for name in table.columns if name.startswith("fold_")]
         settings = [
             name
             for name in table.columns
-            if name not in (*folds, "draw", "failure", "balanced_accuracy_mean", "balanced_accuracy_std")
+            if name
+            not in (*folds, "draw", "failure", "balanced_accuracy_mean", "balanced_accuracy_std")
         ]
         rows = [
             [row["draw"], *(_short(row[name]) for name in settings),
              f"{percent(row['balanced_accuracy_mean'])} ± {percent(row['balanced_accuracy_std'])}"]
             for row in best.to_dict("records")
         ]  # fmt: skip
-        head = ("draw", *(name.replace("_", " ") for name in settings), "balanced accuracy over the folds, %")
+        head = (
+            "draw",
+            *(name.replace("_", " ") for name in settings),
+            "balanced accuracy over the folds, %",
+        )
         caption = f"At {folder.name}: the best of {len(table)} draws in {len(folds)} folds; the first is used"
         section.tables.append(make_table(caption, head, rows, numeric=range(len(head))))
         if "failure" in table.columns and (failed := int(table["failure"].notna().sum())):
-            section.paragraphs.append(f"At {folder.name}, {failed} draw(s) diverged or did not fit into the device.")
+            section.paragraphs.append(
+                f"At {folder.name}, {failed} draw(s) diverged or did not fit into the device."
+            )
         if (folder / "lineage.tsv").is_file():
             n = len(read_tsv(folder / "lineage.tsv"))
             section.paragraphs.append(

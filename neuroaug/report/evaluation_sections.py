@@ -7,11 +7,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from neuroaug.files import read_tsv
 from neuroaug.report import figures
-from neuroaug.report.content import Figure, Section, data_text, make_table, p_text, percent, to_number
-from neuroaug.resources import packaged
+from neuroaug.report.content import (
+    Figure,
+    Section,
+    data_text,
+    make_table,
+    p_text,
+    percent,
+    to_number,
+)
 from neuroaug.study import Study
+from neuroaug.system.files import read_tsv
+from neuroaug.system.packaged_files import packaged
 
 MEASURES = ("balanced_accuracy", "sensitivity", "specificity")
 RESULT_COLUMNS = (
@@ -20,7 +28,17 @@ RESULT_COLUMNS = (
     *(f"{measure}_{part}" for measure in MEASURES for part in ("mean", "std", "ci_low", "ci_high")),
 )  # fmt: skip
 FEW_PARTICIPANTS = 30
-COMPARISON_COLUMNS = ("cell", "reference_cell", "test_set", "metric", "difference", "ci_low", "ci_high", "p", "p_holm")
+COMPARISON_COLUMNS = (
+    "cell",
+    "reference_cell",
+    "test_set",
+    "metric",
+    "difference",
+    "ci_low",
+    "ci_high",
+    "p",
+    "p_holm",
+)
 FURTHER = (
     ("detectable", "Smallest difference in balanced accuracy that would be found with 80 % power"),
     ("measures", "Further measures"),
@@ -51,36 +69,70 @@ def results(study: Study, section: Section, phantom: bool) -> None:
         name = f"{row['training_split']}: {data_text(str(row['data']))}{steps}"
         kind = f"{row['network']} {row['resolution']}"
         rows.append(
-            [name, kind, row["test_set"], row["n_real_per_label"], row["n_synthetic_per_label"], row["n_runs"], *scores]
+            [
+                name,
+                kind,
+                row["test_set"],
+                row["n_real_per_label"],
+                row["n_synthetic_per_label"],
+                row["n_runs"],
+                *scores,
+            ]
         )
-        mean, low, high = (to_number(row[f"balanced_accuracy_{part}"]) for part in ("mean", "ci_low", "ci_high"))
+        mean, low, high = (
+            to_number(row[f"balanced_accuracy_{part}"]) for part in ("mean", "ci_low", "ci_high")
+        )
         if mean is not None and low is not None and high is not None:
             points.append((f"{name}\n{kind}", str(row["test_set"]), mean, low, high))
-    head = ("training set", "classifier", "test set", "real per label", "synthetic per label", "runs")
+    head = (
+        "training set",
+        "classifier",
+        "test set",
+        "real per label",
+        "synthetic per label",
+        "runs",
+    )
     columns = (*head, *(f"{m.replace('_', ' ')}, %" for m in MEASURES))
     section.tables.append(make_table("Results of each cell", columns, rows, numeric=range(3, 9)))
     if points:
         png = figures.intervals(points, phantom)
         words = "; ".join(f"{p[0]} on {p[1]}: {percent(p[2])} %".replace("\n", " ") for p in points)
-        section.figures.append(Figure(png, "Balanced accuracy: mean over runs and 95 % interval.", words))
+        section.figures.append(
+            Figure(png, "Balanced accuracy: mean over runs and 95 % interval.", words)
+        )
     if not phantom:
         _published(section, table)
 
 
 def _published(section: Section, table: pd.DataFrame) -> None:
     """Put the papers' figures beside those of the same cells."""
-    printed = read_tsv(packaged("report", "published.tsv"), ("cell", "test_set", "metric", "mean", "std", "source"))
+    printed = read_tsv(
+        packaged("report", "published.tsv"), ("cell", "test_set", "metric", "mean", "std", "source")
+    )
     ours = {(row["cell"], row["test_set"]): row for row in table.to_dict("records")}
     rows = []
     for row in printed.to_dict("records"):
         own = ours.get((row["cell"], row["test_set"]))
         if own is not None and row["metric"] in MEASURES:
-            here = f"{percent(own[row['metric'] + '_mean'])} ± {percent(own[row['metric'] + '_std'])}"
+            here = (
+                f"{percent(own[row['metric'] + '_mean'])} ± {percent(own[row['metric'] + '_std'])}"
+            )
             there = f"{percent(row['mean'])} ± {percent(row['std'])}"
-            rows.append([row["cell"], row["test_set"], row["metric"].replace("_", " "), here, there, row["source"]])
+            rows.append(
+                [
+                    row["cell"],
+                    row["test_set"],
+                    row["metric"].replace("_", " "),
+                    here,
+                    there,
+                    row["source"],
+                ]
+            )
     if rows:
         head = ("cell", "test set", "measure", "here, %", "published, %", "where")
-        section.tables.append(make_table("Beside the published figures", head, rows, numeric=(3, 4)))
+        section.tables.append(
+            make_table("Beside the published figures", head, rows, numeric=(3, 4))
+        )
 
 
 def comparisons(study: Study, section: Section, phantom: bool) -> None:
@@ -100,12 +152,25 @@ def comparisons(study: Study, section: Section, phantom: bool) -> None:
             [row["cell"], row["reference_cell"], row["test_set"], str(row["metric"]).replace("_", " "),
              percent(row["difference"], sign=True), interval, p_text(row["p"]), p_text(row["p_holm"])]
         )  # fmt: skip
-    head = ("cell", "compared with", "test set", "measure", "difference, points", "95 % interval", "p", "p (Holm)")
+    head = (
+        "cell",
+        "compared with",
+        "test set",
+        "measure",
+        "difference, points",
+        "95 % interval",
+        "p",
+        "p (Holm)",
+    )
     if rows[True]:
-        section.tables.append(make_table("Differences in balanced accuracy", head, rows[True], numeric=range(4, 8)))
+        section.tables.append(
+            make_table("Differences in balanced accuracy", head, rows[True], numeric=range(4, 8))
+        )
     if rows[False]:
         caption = "Differences in sensitivity and specificity"
-        section.tables.append(make_table(caption, head, rows[False], numeric=range(4, 8), folded=True))
+        section.tables.append(
+            make_table(caption, head, rows[False], numeric=range(4, 8), folded=True)
+        )
     if table.empty:
         section.paragraphs.append("No cell has a real-only cell to be compared with.")
 
@@ -118,7 +183,9 @@ def cautions(study: Study) -> list[str]:
         counts = read_tsv(test, ("diagnosis",))["diagnosis"].value_counts()
         fewest = int(counts.min()) if len(counts) else 0
         if 0 < fewest < FEW_PARTICIPANTS:
-            people = " and ".join(f"{n} {label}" for label, n in counts.sort_index(ascending=False).items())
+            people = " and ".join(
+                f"{n} {label}" for label, n in counts.sort_index(ascending=False).items()
+            )
             found.append(
                 f"The test set holds {people}: few participants decide, one alone moves the balanced accuracy of a run "
                 f"by up to {50 / fewest:.1f} points."
@@ -126,7 +193,9 @@ def cautions(study: Study) -> list[str]:
     path = study.root / "evaluation" / "detectable.tsv"
     if path.is_file():
         table = read_tsv(path, ("cell", "test_set", "detectable"))
-        sizes = [number for value in table["detectable"] if (number := to_number(value)) is not None]
+        sizes = [
+            number for value in table["detectable"] if (number := to_number(value)) is not None
+        ]
         if sizes:
             low, high = (f"{100 * size:.0f}" for size in (min(sizes), max(sizes)))
             least = low if low == high else f"{low} to {high}"
@@ -157,7 +226,9 @@ def leakage(study: Study, section: Section, phantom: bool) -> None:
     if not rows:
         return
     columns = list(
-        read_tsv(next(f / "leakage.tsv" for f in cell_folders(study) if (f / "leakage.tsv").is_file())).columns
+        read_tsv(
+            next(f / "leakage.tsv" for f in cell_folders(study) if (f / "leakage.tsv").is_file())
+        ).columns
     )
     refused = sum("refused" in map(str, row) for row in rows)
     section.paragraphs.append(
@@ -184,7 +255,9 @@ def further(study: Study, section: Section, phantom: bool) -> None:
             for i, column in enumerate(table.columns)
             if to_number(table[column].dropna().head(1).squeeze()) is not None
         ]
-        rows = [[_short(value) for value in row] for row in table.itertuples(index=False, name=None)]
+        rows = [
+            [_short(value) for value in row] for row in table.itertuples(index=False, name=None)
+        ]
         head = [column.replace("_", " ") for column in table.columns]
         section.tables.append(make_table(caption, head, rows, numeric=numeric, folded=True))
 

@@ -55,7 +55,9 @@ def intervals(rows: Sequence[tuple[str, str, float, float, float]], phantom: boo
             colour = COLOURS[k % len(COLOURS)]
             axes.plot([100 * low, 100 * high], [y, y], color=colour, linewidth=1.6)
             axes.plot([100 * mean], [y], MARKERS[k % len(MARKERS)], color=colour, markersize=6)
-        axes.plot([], [], MARKERS[k % len(MARKERS)], color=COLOURS[k % len(COLOURS)], label=test_set)
+        axes.plot(
+            [], [], MARKERS[k % len(MARKERS)], color=COLOURS[k % len(COLOURS)], label=test_set
+        )
     axes.axvline(50, color="0.5", linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set_ylim(len(names) - 0.5, -0.5)
@@ -98,7 +100,8 @@ def training_curves(histories: Mapping[str, Mapping[str, NDArray]], phantom: boo
 
 
 def learning_curves(cells: Mapping[str, Sequence[Mapping[str, NDArray]]], phantom: bool) -> bytes:
-    """Plot losses and validation balanced accuracy over the epochs, two panels a cell, four cells a row.
+    """Plot losses and validation balanced accuracy over the epochs, two panels a cell, four cells a
+    row.
 
     Parameters
     ----------
@@ -113,15 +116,30 @@ def learning_curves(cells: Mapping[str, Sequence[Mapping[str, NDArray]]], phanto
     figure = _figure(0.6 + 2.6 * n_columns, 0.3 + 2.9 * n_rows)
     axes = np.atleast_2d(figure.subplots(2 * n_rows, n_columns, squeeze=False))
     for k, (name, runs) in enumerate(cells.items()):
-        above, below = axes[2 * (k // n_columns), k % n_columns], axes[2 * (k // n_columns) + 1, k % n_columns]
+        above, below = (
+            axes[2 * (k // n_columns), k % n_columns],
+            axes[2 * (k // n_columns) + 1, k % n_columns],
+        )
         for column, style in (("training_loss", "-"), ("validation_loss", "--")):
             _curves(above, runs, column, style, COLOURS[0 if column == "training_loss" else 1])
-        _curves(below, [{**r, "y": 100 * r["validation_balanced_accuracy"]} for r in runs], "y", "-", COLOURS[2])
+        _curves(
+            below,
+            [{**r, "y": 100 * r["validation_balanced_accuracy"]} for r in runs],
+            "y",
+            "-",
+            COLOURS[2],
+        )
         for run in runs:
             accuracy = run["validation_balanced_accuracy"]
             if np.isfinite(accuracy).any():
                 best = int(np.nanargmax(accuracy))
-                below.plot([run["epoch"][best]], [100 * accuracy[best]], "o", color=COLOURS[2], markersize=3)
+                below.plot(
+                    [run["epoch"][best]],
+                    [100 * accuracy[best]],
+                    "o",
+                    color=COLOURS[2],
+                    markersize=3,
+                )
         below.axhline(50, color="0.5", linewidth=0.8, linestyle=":")
         below.set_ylim(0, 103)
         above.set_ylim(bottom=0)
@@ -141,8 +159,12 @@ def learning_curves(cells: Mapping[str, Sequence[Mapping[str, NDArray]]], phanto
     return _png(figure, phantom, dpi=90)
 
 
-def _curves(axes: Any, runs: Sequence[Mapping[str, NDArray]], column: str, style: str, colour: str) -> None:
-    """Draw each run thin and their mean thick; runs that are not as long as the longest end where they end."""
+def _curves(
+    axes: Any, runs: Sequence[Mapping[str, NDArray]], column: str, style: str, colour: str
+) -> None:
+    """Draw each run thin and their mean thick; runs that are not as long as the longest end where
+    they end.
+    """
     n = max(len(run["epoch"]) for run in runs)
     stacked = np.full((len(runs), n), np.nan)
     for row, run in zip(stacked, runs, strict=True):
@@ -173,7 +195,9 @@ def _fit(axes: Any, values: NDArray) -> None:
 
 
 def slices(volume: NDArray, affine: NDArray) -> list[NDArray]:
-    """Cut a volume (X, Y, Z) with axes near RAS+ in three planes: each (rows, columns), head up, in [0, 1]."""
+    """Cut a volume (X, Y, Z) with axes near RAS+ in three planes: each (rows, columns), head up, in
+    [0, 1].
+    """
     top = float(np.percentile(volume, 99.8)) or 1.0
     found = []
     for _, axis, position in CUTS:
@@ -183,7 +207,9 @@ def slices(volume: NDArray, affine: NDArray) -> list[NDArray]:
     return found
 
 
-def montage(real: Sequence[list[NDArray]], synthetic: Sequence[list[NDArray]], label: str, phantom: bool) -> bytes:
+def montage(
+    real: Sequence[list[NDArray]], synthetic: Sequence[list[NDArray]], label: str, phantom: bool
+) -> bytes:
     """Show real images on the left and synthetic ones on the right, one row a plane.
 
     Parameters
@@ -201,7 +227,9 @@ def montage(real: Sequence[list[NDArray]], synthetic: Sequence[list[NDArray]], l
         (synthetic, f"{label}: synthetic", COLOURS[1]),
     )
     widths = [max(len(images), 1) for images, _, _ in sides]
-    for axes, (images, name, colour) in zip(figure.subplots(1, 2, width_ratios=widths), sides, strict=True):
+    for axes, (images, name, colour) in zip(
+        figure.subplots(1, 2, width_ratios=widths), sides, strict=True
+    ):
         axes.set_title(name, fontsize=10, color=colour, fontweight="bold")
         axes.axis("off")
         if images:
@@ -212,7 +240,9 @@ def montage(real: Sequence[list[NDArray]], synthetic: Sequence[list[NDArray]], l
 
 
 def mosaic(images: Sequence[list[NDArray]], gap: int = 2) -> NDArray:
-    """Put slices side by side: one image a column, one plane a row, centred, on black with white lines between."""
+    """Put slices side by side: one image a column, one plane a row, centred, on black with white
+    lines between.
+    """
     heights = [max(image[row].shape[0] for image in images) for row in range(3)]
     width = max(part.shape[1] for image in images for part in image)
     whole = np.ones((sum(heights) + 2 * gap, len(images) * (width + gap) - gap))
@@ -237,11 +267,24 @@ def draw_diagnostics(draws: Mapping[str, Mapping[str, NDArray]], phantom: bool) 
         ("acceptance rate of a chain", "distance from the start (latent units)"),
         strict=True,
     ):
-        values = [table[column][np.isfinite(table[column])] for table in draws.values() if column in table]
+        values = [
+            table[column][np.isfinite(table[column])] for table in draws.values() if column in table
+        ]
         names = [name for name, table in draws.items() if column in table]
-        edges = np.histogram_bin_edges(np.concatenate(values), 24) if values and sum(map(len, values)) else 10
+        edges = (
+            np.histogram_bin_edges(np.concatenate(values), 24)
+            if values and sum(map(len, values))
+            else 10
+        )
         for k, (name, data) in enumerate(zip(names, values, strict=True)):
-            axes.hist(data, bins=edges, histtype="step", linewidth=1.5, color=COLOURS[k % len(COLOURS)], label=name)
+            axes.hist(
+                data,
+                bins=edges,
+                histtype="step",
+                linewidth=1.5,
+                color=COLOURS[k % len(COLOURS)],
+                label=name,
+            )
         axes.set_xlabel(title)
         axes.set_ylabel("images")
         axes.spines[["top", "right"]].set_visible(False)

@@ -11,12 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from neuroaug.errors import InputError
-from neuroaug.files import read_json, read_tsv
 from neuroaug.imaging import caps as caps_names
 from neuroaug.imaging.nifti import read_volume
 from neuroaug.report import figures
 from neuroaug.report.content import Figure, Section, make_table
 from neuroaug.study import Study
+from neuroaug.system.files import read_json, read_tsv
 
 N_SHOWN = 5
 REFUSED_BELOW = 0.5  # acceptance at which a chain hardly moves
@@ -58,7 +58,9 @@ def generators(study: Study, section: Section, phantom: bool) -> None:
         "generator", "network", "grid", "training images", "epochs", "best epoch", "best ELBO", "stopped by",
         "metric contrast",
     )  # fmt: skip
-    section.paragraphs.insert(0, "One generative model per diagnosis, learned from its training participants only.")
+    section.paragraphs.insert(
+        0, "One generative model per diagnosis, learned from its training participants only."
+    )
     section.tables.append(make_table("Generators", head, rows, numeric=(3, 4, 5, 6, 8)))
     if histories:
         words = "; ".join(f"{name}: {len(h['epoch'])} epochs" for name, h in histories.items())
@@ -72,8 +74,13 @@ def _history(path: Path) -> dict[str, NDArray]:
     except (ValueError, OSError) as error:  # pandas' parser and decoding errors are ValueErrors
         raise InputError(f"{path}: not readable as a table ({str(error).strip()})") from None
     if "epoch" not in table.columns:
-        raise InputError(f"{path}: column epoch missing; found {', '.join(map(str, table.columns))}")
-    return {str(name): pd.to_numeric(table[name], errors="coerce").to_numpy(float) for name in table.columns}
+        raise InputError(
+            f"{path}: column epoch missing; found {', '.join(map(str, table.columns))}"
+        )
+    return {
+        str(name): pd.to_numeric(table[name], errors="coerce").to_numpy(float)
+        for name in table.columns
+    }
 
 
 def _rounded(value: Any) -> Any:
@@ -87,14 +94,20 @@ def draws(study: Study, section: Section, phantom: bool) -> None:
         if not (folder / "synthesis.json").is_file():
             continue
         record = read_json(folder / "synthesis.json")
-        n = len(read_tsv(folder / "participants.tsv")) if (folder / "participants.tsv").is_file() else None
+        n = (
+            len(read_tsv(folder / "participants.tsv"))
+            if (folder / "participants.tsv").is_file()
+            else None
+        )
         found: dict[str, NDArray] = {}
         if (folder / "draws.tsv").is_file():
             table = read_tsv(folder / "draws.tsv")
             for column in ("acceptance_rate", "displacement"):
                 if column in table.columns:
                     found[column] = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
-            found = {column: values for column, values in found.items() if np.isfinite(values).any()}
+            found = {
+                column: values for column, values in found.items() if np.isfinite(values).any()
+            }
         if found:
             tables[name] = found
         acceptance = found.get("acceptance_rate")
@@ -109,11 +122,23 @@ def draws(study: Study, section: Section, phantom: bool) -> None:
             )
     if not rows:
         return
-    head = ("set", "images", "sampler", "settings", "seed", "voxel type", "acceptance rate", "displacement")
-    section.tables.append(make_table("Synthetic sets (mean and range over images)", head, rows, numeric=(1, 4, 6, 7)))
+    head = (
+        "set",
+        "images",
+        "sampler",
+        "settings",
+        "seed",
+        "voxel type",
+        "acceptance rate",
+        "displacement",
+    )
+    section.tables.append(
+        make_table("Synthetic sets (mean and range over images)", head, rows, numeric=(1, 4, 6, 7))
+    )
     if tables:
         words = "; ".join(
-            f"{name}: {', '.join(f'{c} {_spread(v)}' for c, v in t.items())}" for name, t in tables.items()
+            f"{name}: {', '.join(f'{c} {_spread(v)}' for c, v in t.items())}"
+            for name, t in tables.items()
         )
         caption = "How the chains moved: share of moves accepted, and distance of each draw from where its chain began."
         section.figures.append(Figure(figures.draw_diagnostics(tables, phantom), caption, words))
@@ -133,7 +158,9 @@ def images(study: Study, section: Section, phantom: bool) -> None:
             continue
         record = read_json(folder / "synthesis.json")
         resolution = str(record.get("resolution", study.config.resolution))
-        made = read_tsv(folder / "participants.tsv", ("participant_id",))["participant_id"][:N_SHOWN]
+        made = read_tsv(folder / "participants.tsv", ("participant_id",))["participant_id"][
+            :N_SHOWN
+        ]
         synthetic = _slices(folder, [(participant, "ses-M000") for participant in made], resolution)
         learned = read_tsv(folder / "lineage.tsv", ("participant_id", "session_id"))
         visits = list(zip(learned["participant_id"], learned["session_id"], strict=True))
@@ -145,17 +172,24 @@ def images(study: Study, section: Section, phantom: bool) -> None:
         png = figures.montage(real, synthetic, str(record.get("label", name)), phantom)
         section.figures.append(Figure(png, caption, f"Slices of heads, {caption}"))
     if section.figures and not phantom:
-        section.paragraphs.append("This file shows slices of real participants: handle it as you handle their scans.")
+        section.paragraphs.append(
+            "This file shows slices of real participants: handle it as you handle their scans."
+        )
 
 
 def _spaced(visits: list[tuple[str, str]], n: int) -> list[tuple[str, str]]:
-    return [visits[i] for i in sorted({round(k) for k in np.linspace(0, len(visits) - 1, min(n, len(visits)))})]
+    return [
+        visits[i]
+        for i in sorted({round(k) for k in np.linspace(0, len(visits) - 1, min(n, len(visits)))})
+    ]
 
 
 def _slices(caps: Path, visits: list[tuple[str, str]], resolution: str) -> list[list[NDArray]]:
     found = []
     for participant, session in visits:
-        path = caps_names.t1_linear_image(caps, caps_names.Visit(participant, session), resolution=resolution)
+        path = caps_names.t1_linear_image(
+            caps, caps_names.Visit(participant, session), resolution=resolution
+        )
         if path.is_file():
             volume = read_volume(path)
             found.append(figures.slices(volume.data, volume.affine))

@@ -10,12 +10,17 @@ from pathlib import Path
 
 from neuroaug import __version__
 from neuroaug.errors import NeuroaugError
-from neuroaug.files import read_tsv, write_text
-from neuroaug.report import classifier_sections, evaluation_sections, generator_sections, study_sections
+from neuroaug.report import (
+    classifier_sections,
+    evaluation_sections,
+    generator_sections,
+    study_sections,
+)
 from neuroaug.report.content import Section
 from neuroaug.report.verdict import Verdict, judge
-from neuroaug.resources import packaged
 from neuroaug.study import Study
+from neuroaug.system.files import read_tsv, write_text
+from neuroaug.system.packaged_files import packaged
 
 SECTIONS: tuple[tuple[str, str, Callable[[Study, Section, bool], None]], ...] = (
     ("results", "Results", evaluation_sections.results),
@@ -82,10 +87,14 @@ def render(study: Study) -> str:
 
 
 def _verdict(study: Study) -> Verdict:
-    """Judge the comparisons; where they give an answer, say what the study's size allows to be seen."""
+    """Judge the comparisons; where they give an answer, say what the study's size allows to be
+    seen.
+    """
     try:
         table = (
-            read_tsv(study.comparisons, evaluation_sections.COMPARISON_COLUMNS) if study.comparisons.is_file() else None
+            read_tsv(study.comparisons, evaluation_sections.COMPARISON_COLUMNS)
+            if study.comparisons.is_file()
+            else None
         )
         verdict = judge(table)
         return (

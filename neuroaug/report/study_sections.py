@@ -5,12 +5,12 @@ from __future__ import annotations
 import pandas as pd
 
 from neuroaug.cohort.split_folder import SplitFolder
-from neuroaug.files import read_json, read_tsv
 from neuroaug.imaging import caps as caps_names
-from neuroaug.provenance import versions
 from neuroaug.report.content import Section, make_table, p_text
 from neuroaug.report.generator_sections import member_folders
 from neuroaug.study import Study
+from neuroaug.system.files import read_json, read_tsv
+from neuroaug.system.provenance import versions
 
 MOST_ROWS = 200
 
@@ -45,10 +45,23 @@ def participants(study: Study, section: Section, phantom: bool) -> None:
                 else None
             )
             women = int((sex == "F").sum())
-            rows.append([name, label, len(people), ages, f"{len(sex) - women} M, {women} F", people["site"].nunique()])
+            rows.append(
+                [
+                    name,
+                    label,
+                    len(people),
+                    ages,
+                    f"{len(sex) - women} M, {women} F",
+                    people["site"].nunique(),
+                ]
+            )
     head = ("set", "label", "participants", "age (mean ± sd)", "sex", "sites")
-    section.tables.append(make_table("Sets, one image a participant", head, rows, numeric=(2, 3, 5)))
-    section.paragraphs.append(f"Split {split.hash[:12]} (hash over its tables); every model, set and score carries it.")
+    section.tables.append(
+        make_table("Sets, one image a participant", head, rows, numeric=(2, 3, 5))
+    )
+    section.paragraphs.append(
+        f"Split {split.hash[:12]} (hash over its tables); every model, set and score carries it."
+    )
 
     balance = split.balance()
     if len(balance):
@@ -66,14 +79,23 @@ def participants(study: Study, section: Section, phantom: bool) -> None:
         ]
         tests = ("sets", "label", "variable", "test", "values", "p", "note")
         section.tables.append(
-            make_table("Do the sets match? (p above .05: no difference found)", tests, rows, numeric=(5,))
+            make_table(
+                "Do the sets match? (p above .05: no difference found)", tests, rows, numeric=(5,)
+            )
         )
     exclusions = split.exclusions()
     if len(exclusions):
         counts = exclusions.groupby("rule")["participant_id"].agg(["size", "nunique"]).reset_index()
-        rows = [list(row) for row in counts.sort_values("size", ascending=False).itertuples(index=False, name=None)]
+        rows = [
+            list(row)
+            for row in counts.sort_values("size", ascending=False).itertuples(
+                index=False, name=None
+            )
+        ]
         rules = ("rule", "visits", "participants")
-        section.tables.append(make_table("Visits left out, by rule (exclusions.tsv)", rules, rows, numeric=(1, 2)))
+        section.tables.append(
+            make_table("Visits left out, by rule (exclusions.tsv)", rules, rows, numeric=(1, 2))
+        )
 
 
 def preprocessing(study: Study, section: Section, phantom: bool) -> None:
@@ -95,9 +117,16 @@ def preprocessing(study: Study, section: Section, phantom: bool) -> None:
         ]
         if "pass_probability" in table.columns:
             probability = pd.to_numeric(table["pass_probability"], errors="coerce")
-            rows.append(["lowest probability of passing among those that passed", float(probability[passed].min())])
+            rows.append(
+                [
+                    "lowest probability of passing among those that passed",
+                    float(probability[passed].min()),
+                ]
+            )
     else:
-        section.paragraphs.append("There is no quality check (qc.tsv) in this CAPS: every visit counts as passed.")
+        section.paragraphs.append(
+            "There is no quality check (qc.tsv) in this CAPS: every visit counts as passed."
+        )
     settings = study.config.preprocessing
     rows += [
         ["profile", settings.profile],
@@ -122,7 +151,9 @@ def failures(study: Study, section: Section, phantom: bool) -> None:
     if len(table) > MOST_ROWS:
         section.paragraphs.append(f"The first {MOST_ROWS} of {len(table)} rows of failures.tsv.")
     head = ("participant", "session", "stage", "reason")
-    section.tables.append(make_table("What could not be done (failures.tsv)", head, rows, folded=len(rows) > 20))
+    section.tables.append(
+        make_table("What could not be done (failures.tsv)", head, rows, folded=len(rows) > 20)
+    )
 
 
 def configuration(study: Study, section: Section, phantom: bool) -> None:
@@ -130,14 +161,18 @@ def configuration(study: Study, section: Section, phantom: bool) -> None:
     hidden = set() if phantom else {"phantom"}
     rows = list(_flatten("", study.config.model_dump(mode="json", exclude=hidden)))
     section.tables.append(
-        make_table("neuroaug.yaml, every default spelled out", ("setting", "value"), rows, folded=True)
+        make_table(
+            "neuroaug.yaml, every default spelled out", ("setting", "value"), rows, folded=True
+        )
     )
 
 
 def _flatten(prefix: str, value: object) -> list[tuple[str, str]]:
     if isinstance(value, dict) and value:
         return [
-            row for key, inner in value.items() for row in _flatten(f"{prefix}.{key}" if prefix else str(key), inner)
+            row
+            for key, inner in value.items()
+            for row in _flatten(f"{prefix}.{key}" if prefix else str(key), inner)
         ]
     if isinstance(value, list):
         return [(prefix, ", ".join(map(str, value)) or "none")]
@@ -145,9 +180,13 @@ def _flatten(prefix: str, value: object) -> list[tuple[str, str]]:
 
 
 def software(study: Study, section: Section, phantom: bool) -> None:
-    """Fill in the versions that wrote this report, and those recorded by the generators where they differ."""
+    """Fill in the versions that wrote this report, and those recorded by the generators where they
+    differ.
+    """
     here = versions()
-    section.tables.append(make_table("Software that wrote this report", ("package", "version"), sorted(here.items())))
+    section.tables.append(
+        make_table("Software that wrote this report", ("package", "version"), sorted(here.items()))
+    )
     rows = []
     for name, folder in member_folders(study.root / "models"):
         if (folder / "environment.json").is_file():

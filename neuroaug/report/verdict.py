@@ -34,10 +34,11 @@ class Verdict:
 
 
 def judge(comparisons: pd.DataFrame | None) -> Verdict:
-    """Judge the differences in balanced accuracy between cells with synthetic images and their real-only cells.
+    """Judge the differences in balanced accuracy between cells with synthetic images and their
+    real-only cells.
 
-    A difference counts as shown when its 95 % interval leaves out zero and its p-value, corrected by Holm for
-    the number of cells compared on that test set, is below .05.
+    A difference counts as shown when its 95 % interval leaves out zero and its p-value, corrected
+    by Holm for the number of cells compared on that test set, is below .05.
 
     Parameters
     ----------
@@ -46,7 +47,8 @@ def judge(comparisons: pd.DataFrame | None) -> Verdict:
     """
     if comparisons is None or comparisons.empty:
         return Verdict(
-            "unknown", "Not known yet: no cell with synthetic images has been compared with its real-only cell."
+            "unknown",
+            "Not known yet: no cell with synthetic images has been compared with its real-only cell.",
         )
     rows = comparisons[comparisons["metric"] == "balanced_accuracy"]
     rows = rows[["synthetic" in str(cell) for cell in rows["cell"]]]
@@ -54,7 +56,8 @@ def judge(comparisons: pd.DataFrame | None) -> Verdict:
     judged = [(kind, row) for kind, row in judged if kind != "unknown"]
     if not judged:
         return Verdict(
-            "unknown", "Not known yet: no cell with synthetic images has been compared with its real-only cell."
+            "unknown",
+            "Not known yet: no cell with synthetic images has been compared with its real-only cell.",
         )
     said = [(kind, _sentence(kind, row)) for kind, row in judged]
     n = len(judged)
@@ -65,14 +68,21 @@ def judge(comparisons: pd.DataFrame | None) -> Verdict:
     of = f"in {{}} of {n} comparisons" if n > 1 else "in the one comparison made"
     if better and worse:
         outcome = "mixed"
-        headline = f"Mixed: synthetic images helped {of.format(better)} and hurt {of.format(worse)}."
+        headline = (
+            f"Mixed: synthetic images helped {of.format(better)} and hurt {of.format(worse)}."
+        )
     elif better:
         outcome, headline = "helped", f"Synthetic images helped {of.format(better)}."
     elif worse:
-        outcome, headline = "hurt", f"Synthetic images made the classifier worse {of.format(worse)}."
+        outcome, headline = (
+            "hurt",
+            f"Synthetic images made the classifier worse {of.format(worse)}.",
+        )
     else:
         outcome = "not shown"
-        headline = "This study shows no difference between training with and without synthetic images."
+        headline = (
+            "This study shows no difference between training with and without synthetic images."
+        )
     return Verdict(outcome, headline, sentences, folded=folded)
 
 

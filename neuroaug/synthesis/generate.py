@@ -19,20 +19,21 @@ import pandas as pd
 
 from neuroaug.cohort import lineage
 from neuroaug.errors import InputError, ResourceError
-from neuroaug.files import free_bytes, human_bytes, remove_leftovers, sha256_file, write_tsv
 from neuroaug.imaging.grid import GRIDS
 from neuroaug.imaging.nifti import write_volume
-from neuroaug.machine import n_cores
-from neuroaug.progress import Progress, progress
 from neuroaug.synthesis import synthetic_caps as layout
+from neuroaug.system.files import free_bytes, human_bytes, remove_leftovers, sha256_file, write_tsv
+from neuroaug.system.progress import Progress, progress
+from neuroaug.system.threads import n_cores
 
 if TYPE_CHECKING:
-    from neuroaug.models.base import Generator
-    from neuroaug.models.samplers import DrawInfo
+    from neuroaug.models.generative_model import GenerativeModel
+    from neuroaug.synthesis.draws import DrawInfo
 
 log = logging.getLogger("neuroaug")
 
-# Share of the raw size that gzip leaves of a noiseless decoded image; the disk estimate errs upward.
+# Share of the raw size that gzip leaves of a noiseless decoded image; the disk estimate errs
+# upward.
 COMPRESSED_SHARE = {"float32": 0.92, "uint8": 0.6}
 
 
@@ -48,7 +49,9 @@ class GenerateSummary:
 
 
 def model_sha256(model_folder: Path) -> str:
-    """Identity of a trained model: the checksum of its ``config.json``, which holds those of its weights."""
+    """Identity of a trained model: the checksum of its ``config.json``, which holds those of its
+    weights.
+    """
     return sha256_file(model_folder / "config.json")
 
 
@@ -58,7 +61,9 @@ def _resolve_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"--device {device}: this machine has no GPU that torch can use; use --device cpu")
+        raise InputError(
+            f"--device {device}: this machine has no GPU that torch can use; use --device cpu"
+        )
     return device
 
 
@@ -142,15 +147,20 @@ def generate(
         raise InputError(f"--n {n}: at least 1 image must be asked for")
     if not (model_folder / "config.json").is_file():
         raise InputError(f"{model_folder}: no trained model there; train one with 'neuroaug train'")
-    from neuroaug.models import load_model, samplers
+    from neuroaug.models import load_model
+    from neuroaug.synthesis import draws
 
     target = _resolve_device(device)
     model = load_model(model_folder)
     grid = model.grid
     if grid not in GRIDS or tuple(model.shape) != tuple(GRIDS[grid].shape):
-        raise InputError(f"{model_folder}: trained on a grid of {tuple(model.shape)} voxels, which is not a CAPS grid")
+        raise InputError(
+            f"{model_folder}: trained on a grid of {tuple(model.shape)} voxels, which is not a CAPS grid"
+        )
     if model.label is None:
-        raise InputError(f"{model_folder}: a model without a label; train it with 'neuroaug train --label'")
+        raise InputError(
+            f"{model_folder}: a model without a label; train it with 'neuroaug train --label'"
+        )
     sampler = sampler or model.default_sampler
     record = layout.SetRecord(
         label=model.label,
@@ -163,19 +173,21 @@ def generate(
         dtype=dtype,
         device=target.split(":")[0],
         settings={
-            "block": samplers.BLOCK,
+            "block": draws.BLOCK,
             "decode_block": model.decode_block,
-            "threads": samplers.DRAW_THREADS,
-            "sampler": samplers.settings(model, sampler, profile),
+            "threads": draws.DRAW_THREADS,
+            "sampler": draws.settings(model, sampler, profile),
         },
     )
     if (out / layout.RECORD).exists():
         record.refuse_mixing(layout.SetRecord.read(out), out)
     elif out.exists() and any(p for p in out.iterdir() if not p.name.startswith(".")):
-        raise InputError(f"{out}: not empty and not a synthetic CAPS; give another folder with --out")
+        raise InputError(
+            f"{out}: not empty and not a synthetic CAPS; give another folder with --out"
+        )
 
     present = layout.present_indices(out, record.label, grid, upto=n)
-    wanted = _indices_of_shard(n, shard, samplers.BLOCK, model.decode_block)
+    wanted = _indices_of_shard(n, shard, draws.BLOCK, model.decode_block)
     missing = layout.missing_of(wanted, present)
     if not missing:
         if (out / layout.RECORD).exists():
@@ -211,13 +223,15 @@ def generate(
     warning: str | None = None
     n_writers = n_writers or min(8, max(2, n_cores()))
     with (
-        progress(len(present) + len(missing), f"draw {model.label}", "images", done=len(present)) as bar,
+        progress(
+            len(present) + len(missing), f"draw {model.label}", "images", done=len(present)
+        ) as bar,
         _Writer(n_writers) as writer,
-        samplers.draw_threads(),
+        draws.draw_threads(),
     ):
-        for block in sorted({(i - 1) // samplers.BLOCK for i in missing}):
-            indices = range(block * samplers.BLOCK + 1, (block + 1) * samplers.BLOCK + 1)
-            latents, info = samplers.draw_latents(
+        for block in sorted({(i - 1) // draws.BLOCK for i in missing}):
+            indices = range(block * draws.BLOCK + 1, (block + 1) * draws.BLOCK + 1)
+            latents, info = draws.draw_latents(
                 model, indices, sampler=sampler, profile=profile, seed=seed, label=model.label
             )
             _write_draws(out, block, indices, info)
@@ -239,7 +253,8 @@ def generate(
 def _indices_of_shard(n: int, shard: tuple[int, int], block: int, chunk: int) -> list[int]:
     """Which of the images 1..n are a shard's: whole decoded chunks, dealt in turn.
 
-    Shards that share a block each draw its latents, which costs little, and decode and write only their own.
+    Shards that share a block each draw its latents, which costs little, and decode and write only
+    their own.
     """
     part, n_parts = shard
     chunks_of_a_block = -(-block // chunk)
@@ -251,7 +266,7 @@ def _indices_of_shard(n: int, shard: tuple[int, int], block: int, chunk: int) ->
 
 
 def _decode_block(
-    model: Generator,
+    model: GenerativeModel,
     record: layout.SetRecord,
     latents: Any,
     indices: range,
@@ -275,7 +290,10 @@ def _decode_block(
 
 
 def _write_draws(out: Path, block: int, indices: range, info: DrawInfo) -> None:
-    columns = {name: np.round(np.asarray(getattr(info, name), float), 4) for name in layout.DRAW_COLUMNS[1:]}
+    columns = {
+        name: np.round(np.asarray(getattr(info, name), float), 4)
+        for name in layout.DRAW_COLUMNS[1:]
+    }
     write_tsv(layout.draws_file(out, block), pd.DataFrame({"index": list(indices), **columns}))
 
 

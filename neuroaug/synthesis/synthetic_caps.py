@@ -15,9 +15,9 @@ from typing import Any
 import pandas as pd
 
 from neuroaug.errors import InputError
-from neuroaug.files import read_json, read_tsv, write_json, write_text, write_tsv
 from neuroaug.imaging import caps as caps_names
-from neuroaug.provenance import versions
+from neuroaug.system.files import read_json, read_tsv, write_json, write_text, write_tsv
+from neuroaug.system.provenance import versions
 
 SESSION = "ses-M000"
 RECORD = "synthesis.json"
@@ -59,7 +59,9 @@ class SetRecord:
 
     def write(self, folder: Path) -> None:
         """Write ``synthesis.json``."""
-        write_json(folder / RECORD, {**asdict(self), "versions": versions("torch", "nibabel", "numpy")})
+        write_json(
+            folder / RECORD, {**asdict(self), "versions": versions("torch", "nibabel", "numpy")}
+        )
 
     @classmethod
     def read(cls, folder: Path) -> SetRecord:
@@ -71,11 +73,15 @@ class SetRecord:
             If the folder is not a synthetic CAPS of ours.
         """
         if not (folder / RECORD).is_file():
-            raise InputError(f"{folder}: not a synthetic CAPS (no {RECORD}); make one with 'neuroaug augment'")
+            raise InputError(
+                f"{folder}: not a synthetic CAPS (no {RECORD}); make one with 'neuroaug augment'"
+            )
         content = read_json(folder / RECORD)
         names = [field.name for field in fields(cls)]
         if not isinstance(content, dict) or any(name not in content for name in names):
-            raise InputError(f"{folder / RECORD}: not a record of a synthetic set; give another --out")
+            raise InputError(
+                f"{folder / RECORD}: not a record of a synthetic set; give another --out"
+            )
         return cls(**{name: content[name] for name in names})
 
     def refuse_mixing(self, other: SetRecord, folder: Path) -> None:
@@ -104,7 +110,11 @@ def present_indices(folder: Path, label: str, resolution: str, upto: int | None 
     found = set()
     for entry in subjects.iterdir():
         index = parse_index(entry.name)
-        if index is None or not entry.name.startswith(prefix) or (upto is not None and index > upto):
+        if (
+            index is None
+            or not entry.name.startswith(prefix)
+            or (upto is not None and index > upto)
+        ):
             continue
         if image_path(folder, label, index, resolution).is_file():
             found.add(index)
@@ -138,14 +148,18 @@ def write_tables(folder: Path, record: SetRecord) -> pd.DataFrame:
     return participants
 
 
-def write_description(folder: Path, record: SetRecord, source_datasets: Sequence[dict[str, str]]) -> None:
+def write_description(
+    folder: Path, record: SetRecord, source_datasets: Sequence[dict[str, str]]
+) -> None:
     """Write ``dataset_description.json`` and ``.bidsignore``."""
     caps_names.write_dataset_description(
         folder,
         name=f"Synthetic T1w images, {record.label}, drawn with neuroaug",
         source_datasets=source_datasets,
     )
-    write_text(folder / ".bidsignore", "subjects\nsynthesis.json\nlineage.tsv\ndraws.tsv\n.neuroaug/\n")
+    write_text(
+        folder / ".bidsignore", "subjects\nsynthesis.json\nlineage.tsv\ndraws.tsv\n.neuroaug/\n"
+    )
 
 
 def missing_of(indices: Iterable[int], present: set[int]) -> list[int]:

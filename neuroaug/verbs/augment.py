@@ -11,10 +11,10 @@ import math
 from pathlib import Path
 
 from neuroaug.errors import InputError
-from neuroaug.files import read_json
 from neuroaug.imaging.caps import require_caps
 from neuroaug.study import Study
 from neuroaug.synthesis.generate import GenerateSummary, generate, parse_shard
+from neuroaug.system.files import read_json
 from neuroaug.verbs.split import split as make_split
 from neuroaug.verbs.train import train
 
@@ -83,12 +83,17 @@ def augment(
 
 def _study_sampler(study: Study) -> str | None:
     sampler = study.config.synthesis.sampler
-    # A plain VAE has no learned metric: the study's default sampler means its own geometric one there.
+    # A plain VAE has no learned metric: the study's default sampler means its own geometric one
+    # there.
     return None if study.config.generator.model == "vae" and sampler == "hmc" else sampler
 
 
 def _split_name(study: Study, split: str | None) -> str:
-    return Path(split).stem if split and split.endswith(".tsv") else split or study.config.split.default
+    return (
+        Path(split).stem
+        if split and split.endswith(".tsv")
+        else split or study.config.split.default
+    )
 
 
 def _model_folder(
@@ -102,16 +107,28 @@ def _model_folder(
 ) -> Path:
     if study is None:
         if split is None or out is None:
-            raise InputError("augment: outside a study, --split and --out are needed (or --model and --out)")
+            raise InputError(
+                "augment: outside a study, --split and --out are needed (or --model and --out)"
+            )
         if caps is None:
             raise InputError("augment: outside a study, a CAPS folder (or --model) is needed")
         folder = out.parent / f"{out.name}_model"
         if not (folder / "config.json").is_file():
             log.info("no model for %s yet: training one in %s", label, folder)
-            train(None, label=label, caps=caps, split=split, out=folder, device=device, seed=model_seed)
+            train(
+                None,
+                label=label,
+                caps=caps,
+                split=split,
+                out=folder,
+                device=device,
+                seed=model_seed,
+            )
         return folder
     if label not in study.config.labels:
-        raise InputError(f"label '{label}': this study's labels are {', '.join(study.config.labels)}")
+        raise InputError(
+            f"label '{label}': this study's labels are {', '.join(study.config.labels)}"
+        )
     if not (study.splits / "split.json").is_file():
         log.info("no split yet: making the default one in %s", study.splits)
         make_split(study, caps=caps)
@@ -127,7 +144,9 @@ def _check_label(model: Path, label: str) -> None:
         raise InputError(f"{model}: no trained model there; train one with 'neuroaug train'")
     learned = read_json(model / "config.json").get("label")
     if learned != label:
-        raise InputError(f"{model}: learned from label '{learned}', not '{label}'; give the model of that label")
+        raise InputError(
+            f"{model}: learned from label '{learned}', not '{label}'; give the model of that label"
+        )
 
 
 def _check_grid(model: Path, study: Study) -> None:

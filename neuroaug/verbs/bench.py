@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from neuroaug.errors import InputError
-from neuroaug.files import write_json
-from neuroaug.machine import n_cores
-from neuroaug.provenance import versions
+from neuroaug.system.files import write_json
+from neuroaug.system.provenance import versions
+from neuroaug.system.threads import n_cores
 
 log = logging.getLogger("neuroaug")
 
@@ -49,7 +49,13 @@ def bench(name: str | None, *, json_file: Path | None = None, full: bool = False
         if json_file is not None:
             # After each, so that a long night that is cut short leaves what it measured.
             machine = {"cores": n_cores(), "processor": platform.machine()}
-            record = {"bench": name, "full": full, "machine": machine, "versions": versions(), "rows": rows}
+            record = {
+                "bench": name,
+                "full": full,
+                "machine": machine,
+                "versions": versions(),
+                "rows": rows,
+            }
             write_json(json_file, record)
     if json_file is not None:
         log.info("%s", json_file)

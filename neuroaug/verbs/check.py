@@ -8,8 +8,8 @@ from pathlib import Path
 
 import typer
 
-from neuroaug.imaging.check import check as check_dataset
-from neuroaug.machine import n_cores
+from neuroaug.dataset_check.check_files import check as check_dataset
+from neuroaug.system.threads import n_cores
 
 log = logging.getLogger("neuroaug")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from neuroaug.config import OPTIMISED, Cell
 from neuroaug.errors import InputError
 from neuroaug.imaging.grid import GRIDS
-from neuroaug.imaging.plan import SECONDS
+from neuroaug.preprocessing.plan import SECONDS
 from neuroaug.study import Study
 
 if TYPE_CHECKING:
@@ -38,13 +38,25 @@ def print_estimate(study: Study, n_jobs: int | None = None) -> None:
     lines: list[tuple[str, int | str, str]] = []
     if config.bids or config.phantom:
         n = _n_raw(study)
-        hours = n * SECONDS[config.preprocessing.profile] / 3600 * (PHANTOM_SHARE if config.phantom else 1)
+        hours = (
+            n
+            * SECONDS[config.preprocessing.profile]
+            / 3600
+            * (PHANTOM_SHARE if config.phantom else 1)
+        )
         lines.append(("visits to preprocess", n, f"about {hours:.1f} core hours"))
     device_hours = 0.0
     if generators:
         step, where = generator_step_seconds(study)
-        steps = {split: math.ceil(n_per_label(study, split) / config.generator.batch_size) for split, *_ in generators}
-        hours = sum(steps[split] * config.generator.max_epochs for split, *_ in generators) * step / 3600
+        steps = {
+            split: math.ceil(n_per_label(study, split) / config.generator.batch_size)
+            for split, *_ in generators
+        }
+        hours = (
+            sum(steps[split] * config.generator.max_epochs for split, *_ in generators)
+            * step
+            / 3600
+        )
         device_hours += 0.0 if math.isnan(hours) else hours
         note = f"at most {_hours(hours)} ({where}; early stopping ends sooner)"
         lines.append(("generators to train", len(generators), note))
@@ -62,7 +74,13 @@ def print_estimate(study: Study, n_jobs: int | None = None) -> None:
     lines.append(("CNN runs", len(cells) * config.evaluation.runs, f"about {_hours(hours)}"))
     if n_jobs is not None:
         lines.append(("jobs of the workflow", n_jobs, ""))
-    lines.append((f"{_device().upper()} hours", _hours(device_hours).removesuffix(" h"), _where(bool(searched))))
+    lines.append(
+        (
+            f"{_device().upper()} hours",
+            _hours(device_hours).removesuffix(" h"),
+            _where(bool(searched)),
+        )
+    )
     for what, number, note in lines:
         print(f"{what:<26} {number:>9}   {note}".rstrip())
 
@@ -81,7 +99,11 @@ def _where(searched: bool) -> str:
     """How the hours were come by."""
     import torch
 
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "the CPU: no GPU here, where it is far less"
+    name = (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else "the CPU: no GPU here, where it is far less"
+    )
     drawn = f"; searched networks as the mean of {TIMED_DRAWS} draws" if searched else ""
     return f"from steps measured now on {name}{drawn}"
 
@@ -128,7 +150,9 @@ def generator_step_seconds(study: Study) -> tuple[float, str]:
         if device == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
-    return min(times) * config.batch_size, f"a step of one image took {min(times):.2f} s on {device}"
+    return min(
+        times
+    ) * config.batch_size, f"a step of one image took {min(times):.2f} s on {device}"
 
 
 def evaluation_hours(study: Study, cells: Sequence[Cell]) -> float:
@@ -137,7 +161,9 @@ def evaluation_hours(study: Study, cells: Sequence[Cell]) -> float:
     seconds = 0.0
     for cell in cells:
         step = _step_seconds(study, cell.network, cell.resolution)
-        seconds += config.runs * config.epochs_of(cell.network) * steps_per_epoch(study, cell) * step
+        seconds += (
+            config.runs * config.epochs_of(cell.network) * steps_per_epoch(study, cell) * step
+        )
     return seconds / 3600
 
 
@@ -160,14 +186,17 @@ def _step_seconds(study: Study, network: str, resolution: str) -> float:
 
 
 @cache
-def _measured(network: str, resolution: str, config: EvaluationConfig, spec: ClassifierSpec | None = None) -> float:
-    from neuroaug.evaluation.timing import bare_step_seconds
+def _measured(
+    network: str, resolution: str, config: EvaluationConfig, spec: ClassifierSpec | None = None
+) -> float:
+    from neuroaug.evaluation.step_timing import bare_step_seconds
 
     return bare_step_seconds(network, GRIDS[resolution].shape, config, spec=spec)
 
 
 def _mean_draw_seconds(study: Study, resolution: str) -> float:
-    """A step of a network of the search space: the mean over its first draws, timed small and scaled by voxels.
+    """A step of a network of the search space: the mean over its first draws, timed small and
+    scaled by voxels.
 
     At full size a wide draw would take minutes on a CPU, and the memory of a small GPU.
     """
@@ -193,5 +222,9 @@ def steps_per_epoch(study: Study, cell: Cell) -> int:
 def say_evaluation(study: Study, runs: Sequence[Run], n_procs: int) -> None:
     """Print what `neuroaug evaluate` would do."""
     cells = tuple(dict.fromkeys(run.cell for run in runs))
-    print(f"{len(runs)} runs in {len(cells)} cells, {n_procs} at a time; no generator saw a test participant")
-    print(f"about {_hours(evaluation_hours(study, cells))} of this machine's device, for all runs of these cells")
+    print(
+        f"{len(runs)} runs in {len(cells)} cells, {n_procs} at a time; no generator saw a test participant"
+    )
+    print(
+        f"about {_hours(evaluation_hours(study, cells))} of this machine's device, for all runs of these cells"
+    )

@@ -1,6 +1,6 @@
 """``neuroaug evaluate``: the user's CNNs on real, synthetic and real + synthetic images.
 
-Before any training, `neuroaug.verbs.leakage` proves that no generator saw anyone whom a cell is
+Before any training, `neuroaug.audit.leakage` proves that no generator saw anyone whom a cell is
 validated or tested on. The tables are always remade from the per-image scores.
 """
 
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from neuroaug.audit.leakage import prove, synthetic_sets
 from neuroaug.config import OPTIMISED, Cell
 from neuroaug.errors import InputError
 from neuroaug.study import Study
 from neuroaug.verbs import search
 from neuroaug.verbs.inputs import open_split
-from neuroaug.verbs.leakage import prove, synthetic_sets
 from neuroaug.verbs.split import external_table
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def evaluate(
     study : Study
         The study.
     cells : sequence of str, optional
-        Cells by name, or by their ``<data>`` part with the study's defaults; default: all of the study's.
+        Cells by name, or by their ``<data>`` part with the study's defaults; default: all of the
+        study's.
     runs : sequence of int, optional
         Only these runs (from 0). The tables are then left to a later call.
     n_procs : int
@@ -70,7 +71,9 @@ def evaluate(
     """
     wanted = tuple(study.config.cell(name) for name in cells) if cells else study.config.cells()
     if runs is not None and (bad := [k for k in runs if not 0 <= k < study.config.evaluation.runs]):
-        raise InputError(f"--run {bad[0]}: this study has runs 0 to {study.config.evaluation.runs - 1}")
+        raise InputError(
+            f"--run {bad[0]}: this study has runs 0 to {study.config.evaluation.runs - 1}"
+        )
     if not summary_only:
         numbers = list(runs) if runs is not None else list(range(study.config.evaluation.runs))
         todo = prepare(study, wanted, numbers)
@@ -101,10 +104,16 @@ def prepare(study: Study, cells: Sequence[Cell], runs: Sequence[int]) -> list[Ru
         if cell.split not in split.names():
             raise InputError(f"cell {cell.name}: no set '{cell.split}' in {study.splits}")
         train = split.table(cell.split)
-        sets = synthetic_sets(study, cell, tuple(dict.fromkeys(seeds[k % len(seeds)] for k in runs)))
+        sets = synthetic_sets(
+            study, cell, tuple(dict.fromkeys(seeds[k % len(seeds)] for k in runs))
+        )
         forbidden = {"validation": (study.caps, validation), **tests}
         spec = search.found(study, cell.resolution) if cell.network == OPTIMISED else None
-        searched = (search.folder_of(study, cell.resolution), split.table(search.TRAINING_SET)) if spec else None
+        searched = (
+            (search.folder_of(study, cell.resolution), split.table(search.TRAINING_SET))
+            if spec
+            else None
+        )
         prove(
             study, cell, split_hash=split.hash, train=train, forbidden=forbidden, sets=sets, searched=searched
         )  # fmt: skip
@@ -118,8 +127,13 @@ def prepare(study: Study, cells: Sequence[Cell], runs: Sequence[int]) -> list[Ru
                     config=study.config.evaluation,
                     train=LabelledFolder(study.caps, train),
                     validation=LabelledFolder(study.caps, validation),
-                    tests={name: LabelledFolder(caps, table) for name, (caps, table) in tests.items()},
-                    synthetic=[Synthetic(label, folder, cell.n_synthetic) for label, folder in by_label.items()],
+                    tests={
+                        name: LabelledFolder(caps, table) for name, (caps, table) in tests.items()
+                    },
+                    synthetic=[
+                        Synthetic(label, folder, cell.n_synthetic)
+                        for label, folder in by_label.items()
+                    ],
                     labels=study.config.labels,
                     spec=spec,
                 )
@@ -127,7 +141,9 @@ def prepare(study: Study, cells: Sequence[Cell], runs: Sequence[int]) -> list[Ru
     return prepared
 
 
-def _work_off(runs: Sequence[Run], cache: Path, n_procs: int, n_threads: int | None, device: str) -> None:
+def _work_off(
+    runs: Sequence[Run], cache: Path, n_procs: int, n_threads: int | None, device: str
+) -> None:
     if n_procs <= 1 or len(runs) <= 1:
         _do(runs, cache, n_threads, device)
         return
@@ -145,9 +161,11 @@ def _do(runs: Sequence[Run], cache: Path, n_threads: int | None, device: str) ->
 
 def summarise(study: Study) -> None:
     """Write ``results.tsv`` and ``comparisons.tsv`` from the scores of all complete runs."""
-    from neuroaug.evaluation.summary import summarise_study
+    from neuroaug.statistics.results import summarise_study
 
-    cells = [cell for cell in study.config.cells() if list(study.cell(cell).glob("run-*/scores.tsv"))]
+    cells = [
+        cell for cell in study.config.cells() if list(study.cell(cell).glob("run-*/scores.tsv"))
+    ]
     if not cells:
         raise InputError(f"{study.root / 'evaluation'}: no run has ended yet; nothing to summarise")
     for note in summarise_study(study, cells).notes:

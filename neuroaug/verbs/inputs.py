@@ -10,9 +10,9 @@ import pandas as pd
 from neuroaug.cohort.split_folder import SplitFolder, read_set
 from neuroaug.config import Resolution
 from neuroaug.errors import InputError
-from neuroaug.files import sha256_json
 from neuroaug.imaging import caps as caps_names
 from neuroaug.study import Study
+from neuroaug.system.files import sha256_json
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,9 @@ class SplitTable:
         rows = self.table[self.table["diagnosis"] == label].reset_index(drop=True)
         if rows.empty:
             found = ", ".join(sorted(self.table["diagnosis"].dropna().unique())) or "none"
-            raise InputError(f"label '{label}': no such diagnosis in the split '{self.name}' (found: {found})")
+            raise InputError(
+                f"label '{label}': no such diagnosis in the split '{self.name}' (found: {found})"
+            )
         return rows
 
 
@@ -65,13 +67,19 @@ def read_split(study: Study | None, split: str | None) -> SplitTable:
         folder = open_split(study)
         name = split or study.config.split.default
         if name not in folder.names():
-            raise InputError(f"--split {name}: not in {study.splits} (found: {', '.join(folder.names())})")
+            raise InputError(
+                f"--split {name}: not in {study.splits} (found: {', '.join(folder.names())})"
+            )
         return SplitTable(name, folder.table(name), folder.hash)
     if split is None:
-        raise InputError("--split: outside a study, give the path of a TSV with participant_id, session_id, diagnosis")
+        raise InputError(
+            "--split: outside a study, give the path of a TSV with participant_id, session_id, diagnosis"
+        )
     path = Path(split)
     if not path.is_file():
-        raise InputError(f"{path}: no such file; --split is a TSV's path outside a study, a name inside one")
+        raise InputError(
+            f"{path}: no such file; --split is a TSV's path outside a study, a name inside one"
+        )
     if (path.parent / "split.json").is_file():
         folder = SplitFolder.open(path.parent)
         folder.verify()

@@ -7,7 +7,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from neuroaug.config import GeneratorConfig, PreprocessingConfig, Resolution, StudyConfig, parse_config
+from neuroaug.config import (
+    GeneratorConfig,
+    PreprocessingConfig,
+    Resolution,
+    StudyConfig,
+    parse_config,
+)
 from neuroaug.errors import InputError
 from neuroaug.study import Study
 
@@ -49,7 +55,9 @@ def _number(option: str, text: str | None) -> int | float | None:
         try:
             return float(text)
         except ValueError:
-            raise InputError(f"{option} {text}: a number of participants, or a fraction below 1") from None
+            raise InputError(
+                f"{option} {text}: a number of participants, or a fraction below 1"
+            ) from None
 
 
 def split_options(
@@ -109,7 +117,9 @@ def preprocessing_options(study: Study | None, values: dict[str, Any]) -> Prepro
         typed["resolutions"] = tuple(dict.fromkeys(("1mm", *typed["resolutions"])))
     one_of("--profile", typed.get("profile"), ("exact", "default", "fast"))
     if typed.get("n4_distance") not in (None, 200, 600):
-        raise InputError(f"--n4-distance {typed['n4_distance']}: 200 (Clinica 0.12) or 600 (up to 0.11.3)")
+        raise InputError(
+            f"--n4-distance {typed['n4_distance']}: 200 (Clinica 0.12) or 600 (up to 0.11.3)"
+        )
     return _update(base, typed)
 
 
@@ -147,7 +157,9 @@ def override(config: StudyConfig, assignments: Sequence[str]) -> StudyConfig:
         *sections, name = key.split(".")
         place = content
         for section in sections:
-            if place.get(section) is None:  # a section that is off by default, or a misspelt one: parsing says which
+            if (
+                place.get(section) is None
+            ):  # a section that is off by default, or a misspelt one: parsing says which
                 place[section] = {}
             place = place[section]
             if not isinstance(place, dict):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from neuroaug.config import PhantomConfig
 from neuroaug.errors import InputError
-from neuroaug.imaging.phantom import make_cohort
+from neuroaug.phantom.phantom_cohort import make_cohort
 from neuroaug.study import Study
 
 log = logging.getLogger("neuroaug")
@@ -30,5 +30,7 @@ def phantom(
     config = (study.config.phantom if study is not None else None) or PhantomConfig()
     n = config.n_participants if participants is None else participants
     seed = config.seed if seed is None else seed
-    make_cohort(folder, n_participants=n, seed=seed, n_procs=n_procs, cohort=cohort or config.cohort)
+    make_cohort(
+        folder, n_participants=n, seed=seed, n_procs=n_procs, cohort=cohort or config.cohort
+    )
     log.info("%s: %d phantom participants", folder, n)

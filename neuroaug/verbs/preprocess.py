@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from neuroaug.errors import InputError
-from neuroaug.imaging.preprocess import preprocess as preprocess_visits
+from neuroaug.preprocessing.preprocess import preprocess as preprocess_visits
 from neuroaug.study import Study
 from neuroaug.synthesis.generate import parse_shard
 from neuroaug.verbs.options import preprocessing_options
@@ -36,8 +36,14 @@ def preprocess(
 ) -> int:
     """Preprocess what is not preprocessed yet; 0 if all is done, 1 if some visits failed."""
     if study is not None:
-        if options.get("resolutions") is None and study.config.resolution not in study.config.preprocessing.resolutions:
-            options = {**options, "resolutions": [*study.config.preprocessing.resolutions, study.config.resolution]}
+        if (
+            options.get("resolutions") is None
+            and study.config.resolution not in study.config.preprocessing.resolutions
+        ):
+            options = {
+                **options,
+                "resolutions": [*study.config.preprocessing.resolutions, study.config.resolution],
+            }
         if caps is None:
             caps, bids = study.caps, bids or study.bids
     if caps is None:
@@ -63,10 +69,16 @@ def preprocess(
         return 0
     target = out or caps
     log.info(
-        "%s: %d visits done, %d failed, %d were done before", target, summary.n_ok, summary.n_failed, summary.n_skipped
+        "%s: %d visits done, %d failed, %d were done before",
+        target,
+        summary.n_ok,
+        summary.n_failed,
+        summary.n_skipped,
     )
     if summary.n_failed:
         log.info("why they failed: %s", target / "failures.tsv")
     if summary.n_rejected:
-        log.info("%d did not pass the quality check: look at %s", summary.n_rejected, target / "qc.html")
+        log.info(
+            "%d did not pass the quality check: look at %s", summary.n_rejected, target / "qc.html"
+        )
     return 1 if summary.n_failed else 0

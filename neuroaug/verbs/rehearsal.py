@@ -1,7 +1,7 @@
 """A rehearsal: every cell and stage of a configuration, on phantoms, cut down to minutes.
 
-Before weeks of a cluster are spent on a grid of cells, one wants to see that each of them runs to the
-end. What it finds means nothing: two runs of one or two epochs on a handful of phantoms.
+Before weeks of a cluster are spent on a grid of cells, one wants to see that each of them runs to
+the end. What it finds means nothing: two runs of one or two epochs on a handful of phantoms.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ def rehearse(config: StudyConfig) -> tuple[StudyConfig, list[str]]:
     Returns
     -------
     config : StudyConfig
-        Phantoms in the layout of the same cohort; every resolution one step coarser, every training subset
-        and number of synthetic images replaced by a small one (the order stays), two runs of a cell, one or
-        two epochs, a search of two draws. Cells stay as many, unless two become one by this.
+        Phantoms in the layout of the same cohort; every resolution one step coarser, every training
+        subset and number of synthetic images replaced by a small one (the order stays), two runs of
+        a cell, one or two epochs, a search of two draws. Cells stay as many, unless two become one
+        by this.
     notes : list of str
         What was left out.
     """
@@ -80,7 +81,9 @@ def rehearse(config: StudyConfig) -> tuple[StudyConfig, list[str]]:
     }
     notes = ["rehearsal: phantoms, and sizes cut down; what comes out means nothing"]
     if config.external:
-        notes.append(f"rehearsal: the external test sets ({', '.join(config.external)}) are left out")
+        notes.append(
+            f"rehearsal: the external test sets ({', '.join(config.external)}) are left out"
+        )
     return StudyConfig.model_validate({**config.model_dump(), **changes}), notes
 
 
@@ -92,4 +95,6 @@ def _split(name: str, subsets: dict[int, int]) -> str:
 def _cell(cell: Cell, subsets: dict[int, int], images: dict[int, int]) -> str:
     data = re.sub(r"(?<=synthetic-)\d+", lambda n: str(images[int(n[0])]), cell.data)
     split = _split(cell.split, subsets)
-    return cell.model_copy(update={"split": split, "resolution": COARSER[cell.resolution], "data": data}).name
+    return cell.model_copy(
+        update={"split": split, "resolution": COARSER[cell.resolution], "data": data}
+    ).name

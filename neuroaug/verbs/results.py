@@ -6,9 +6,9 @@ import sys
 
 import pandas as pd
 
-from neuroaug.files import read_tsv
 from neuroaug.report.verdict import judge
 from neuroaug.study import Study
+from neuroaug.system.files import read_tsv
 
 MEASURES = ("balanced_accuracy", "sensitivity", "specificity")
 
@@ -31,7 +31,8 @@ def print_results(study: Study) -> None:
         table.add_column(measure.replace("_", " "), justify="right")
     for row in results.itertuples():
         table.add_row(
-            f"{row.training_split} {row.data}" + (", equal steps" if row.steps == "matched" else ""),
+            f"{row.training_split} {row.data}"
+            + (", equal steps" if row.steps == "matched" else ""),
             f"{row.network} {row.resolution}",
             str(row.test_set),
             str(row.n_runs),
@@ -40,7 +41,11 @@ def print_results(study: Study) -> None:
         )
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 150).print(table)
     verdict = judge(read_tsv(study.comparisons) if study.comparisons.is_file() else None)
-    rest = (f"{len(verdict.folded)} comparisons show no difference; they are in the report.",) if verdict.folded else ()
+    rest = (
+        (f"{len(verdict.folded)} comparisons show no difference; they are in the report.",)
+        if verdict.folded
+        else ()
+    )
     for sentence in (verdict.headline, *verdict.sentences, *rest, *verdict.cautions):
         print(sentence, flush=True)
 

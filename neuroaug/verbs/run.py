@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import json
 import logging
 import os
@@ -13,22 +11,22 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from neuroaug.config import StudyConfig, read_config, write_config
 from neuroaug.errors import InputError, StageError
-from neuroaug.files import read_tsv
-from neuroaug.machine import n_cores
-from neuroaug.resources import shipped
 from neuroaug.study import CONFIG_NAME, Study
+from neuroaug.system.files import read_tsv
+from neuroaug.system.locks import exclusive
+from neuroaug.system.packaged_files import shipped
+from neuroaug.system.parent_death import die_with_parent
+from neuroaug.system.threads import n_cores
 from neuroaug.verbs.options import override
 from neuroaug.verbs.rehearsal import rehearse
 
 log = logging.getLogger("neuroaug")
-
-_PR_SET_PDEATHSIG = 1
 
 
 def run(
@@ -76,7 +74,9 @@ def run(
     content, folder = _resolve(config, study_folder)
     if rehearsal:
         if config.is_dir():
-            raise InputError(f"{config}: a study; rehearse its configuration in a folder of its own, from a YAML file")
+            raise InputError(
+                f"{config}: a study; rehearse its configuration in a folder of its own, from a YAML file"
+            )
         content, notes = rehearse(content)
         for note in notes:
             log.info("%s", note)
@@ -102,7 +102,9 @@ def run(
 
 
 def demo(folder: Path, *, cores: int | None = None) -> int:
-    """The whole protocol on the embedded cohort; its unreadable scan is expected, so 0 where all else is done."""
+    """The whole protocol on the embedded cohort; its unreadable scan is expected, so 0 where all
+    else is done.
+    """
     run(shipped("configs") / "demo.yaml", folder, cores=cores)
     log.info("study: %s   report: %s", folder, folder / "report.html")
     return 0
@@ -156,29 +158,22 @@ def _prepare(folder: Path, content: StudyConfig) -> None:
         write_config(path, content)
 
 
-@contextmanager
-def _sole_run(folder: Path) -> Iterator[int]:
-    """Hold the study for this run. The kernel drops the lock when the last process that has it dies."""
-    path = folder / ".neuroaug" / "run.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{folder}: another 'neuroaug run' is at work on this study; wait for it") from None
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _sole_run(folder: Path) -> AbstractContextManager[int]:
+    """Hold the study for this run; the lock goes on to the workflow's processes."""
+    return exclusive(
+        folder / ".neuroaug" / "run.lock",
+        f"{folder}: another 'neuroaug run' is at work on this study; wait for it",
+    )
 
 
 def _command(folder: Path, cores: int | None, profile: str | None) -> list[str]:
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(shipped("pipelines") / "Snakefile")]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(shipped("pipelines") / "Snakefile"),
+    ]
     command += ["--directory", str(folder), "--config", f"study={folder}"]
     command += ["--rerun-incomplete", "--rerun-triggers", "mtime", "--keep-going"]
     # Our own lock decides (see _sole_run): it cannot outlive the processes that hold it.
@@ -203,8 +198,13 @@ def _n_gpu_slots() -> int:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    # Snakemake keeps a cache in the home folder, which need not exist for an unprivileged user in a container.
-    return {**os.environ, "XDG_CACHE_HOME": str(folder / ".neuroaug" / "cache"), "OMP_WAIT_POLICY": "PASSIVE"}
+    # Snakemake keeps a cache in the home folder, which need not exist for an unprivileged user in a
+    # container.
+    return {
+        **os.environ,
+        "XDG_CACHE_HOME": str(folder / ".neuroaug" / "cache"),
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
 
 
 def _snakemake(folder: Path, cores: int | None, profile: str | None, lock: int) -> int:
@@ -218,7 +218,7 @@ def _snakemake(folder: Path, cores: int | None, profile: str | None, lock: int) 
             env=_environment(folder),
             stderr=stream,
             pass_fds=(lock,),
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
         try:
             return process.wait()
@@ -241,7 +241,9 @@ def _dry_run(content: StudyConfig, scratch: Path, cores: int | None, profile: st
         check=False,
     )
     if result.returncode != 0:
-        raise StageError(f"the workflow could not be planned: {(result.stderr or result.stdout).strip()[-400:]}")
+        raise StageError(
+            f"the workflow could not be planned: {(result.stderr or result.stdout).strip()[-400:]}"
+        )
     total = re.search(r"^total\s+(\d+)", result.stdout, re.MULTILINE)
     study = Study.open(folder)
     print_estimate(study, int(total[1]) if total else None)
@@ -251,10 +253,14 @@ def _dry_run(content: StudyConfig, scratch: Path, cores: int | None, profile: st
 
 
 def _rooted(content: StudyConfig, folder: Path) -> StudyConfig:
-    """The configuration with its paths made absolute, so that it can be planned from a scratch folder."""
+    """The configuration with its paths made absolute, so that it can be planned from a scratch
+    folder.
+    """
     study = Study(folder, content)
     external = {
-        name: e.model_copy(update={"caps": str(study.path(e.caps)), "tables": str(study.path(e.tables))})
+        name: e.model_copy(
+            update={"caps": str(study.path(e.caps)), "tables": str(study.path(e.tables))}
+        )
         for name, e in content.external.items()
     }
     return content.model_copy(
@@ -268,10 +274,15 @@ def _rooted(content: StudyConfig, folder: Path) -> StudyConfig:
 
 
 def _explain_failure(study: Study) -> None:
-    records = [json.loads(p.read_text()) for p in sorted((study.root / ".neuroaug" / "failed").glob("*.json"))]
+    records = [
+        json.loads(p.read_text())
+        for p in sorted((study.root / ".neuroaug" / "failed").glob("*.json"))
+    ]
     if not records:
         tail = (study.logs / "workflow.log").read_text(errors="replace").strip().splitlines()[-3:]
-        raise StageError(f"the workflow stopped ({' '.join(tail)}); see {study.logs / 'workflow.log'}")
+        raise StageError(
+            f"the workflow stopped ({' '.join(tail)}); see {study.logs / 'workflow.log'}"
+        )
     first = records[0]
     message = f"{first['job']}: {first['message'].removeprefix('neuroaug: ')} (log: {study.root / first['log']})"
     if any(r["exit"] == InputError.exit_code for r in records):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from neuroaug.config import ClassifierSpec, Resolution
 from neuroaug.errors import InputError
-from neuroaug.files import read_json
 from neuroaug.imaging.cache import voxel_sha256
 from neuroaug.study import Study
+from neuroaug.system.files import read_json
 from neuroaug.verbs.inputs import image_files, open_split
 
 log = logging.getLogger("neuroaug")
@@ -29,9 +29,9 @@ def search(
 ) -> Path:
     """Draw architectures, score each by cross-validation on the real training set, keep the best.
 
-    Only the split's ``train`` is read: no validation, test or synthetic image. Its participants are kept
-    beside the result as ``lineage.tsv``, so that `neuroaug.verbs.leakage.prove` can refuse a network that
-    was chosen in another split.
+    Only the split's ``train`` is read: no validation, test or synthetic image. Its participants are
+    kept beside the result as ``lineage.tsv``, so that `neuroaug.audit.leakage.prove` can refuse a
+    network that was chosen in another split.
 
     Parameters
     ----------
@@ -51,13 +51,19 @@ def search(
     Path
         ``search/<resolution>/best.json``, which cells of the network ``optimised`` use.
     """
-    for option, value, least in (("--trials", trials, 1), ("--folds", folds, 2), ("--epochs", epochs, 1)):
+    for option, value, least in (
+        ("--trials", trials, 1),
+        ("--folds", folds, 2),
+        ("--epochs", epochs, 1),
+    ):
         if value is not None and value < least:
             raise InputError(f"{option} {value}: at least {least}")
     split = open_split(study)
     resolution = resolution or study.config.resolution
     typed = {"draws": trials, "folds": folds, "epochs": epochs}
-    config = study.config.search.model_copy(update={k: v for k, v in typed.items() if v is not None})
+    config = study.config.search.model_copy(
+        update={k: v for k, v in typed.items() if v is not None}
+    )
     table = split.table(TRAINING_SET)
     table = table[table["diagnosis"].isin(study.config.labels)].reset_index(drop=True)
     checksums = [voxel_sha256(path) for path in image_files(study.caps, table, resolution)]

@@ -13,7 +13,7 @@ from neuroaug.cohort.splits import SplitFolder
 from neuroaug.config import StudyConfig
 from neuroaug.errors import InputError
 from neuroaug.imaging import caps as caps_names
-from neuroaug.imaging import records
+from neuroaug.preprocessing import records
 from neuroaug.study import Study
 
 log = logging.getLogger("neuroaug")
@@ -42,7 +42,11 @@ def split(
         Names of `SplitConfig` fields that the user typed: they are met or refused, never adapted.
     """
     if study is not None:
-        caps, tables_folder, out = caps or study.caps, tables_folder or study.tables, out or study.splits
+        caps, tables_folder, out = (
+            caps or study.caps,
+            tables_folder or study.tables,
+            out or study.splits,
+        )
     config = config or (study.config if study is not None else StudyConfig())
     for value, option in ((caps, "CAPS"), (tables_folder, "--tables"), (out, "--out")):
         if value is None:
@@ -60,7 +64,13 @@ def split(
         min_age=config.split.min_age,
     )
     made = splits.make_split(
-        labelled, exclusions, out, config.split, labels=config.labels, typed=set(typed), cohort=cohort
+        labelled,
+        exclusions,
+        out,
+        config.split,
+        labels=config.labels,
+        typed=set(typed),
+        cohort=cohort,
     )
     for note in made.notes:
         log.info("%s", note)
@@ -84,7 +94,9 @@ def passed_visits(caps: Path) -> list[caps_names.Visit] | None:
 
 
 def external_table(study: Study, name: str) -> tuple[Path, pd.DataFrame]:
-    """CAPS and table of an external test cohort; kept, with its exclusions, in ``splits/external/<name>``."""
+    """CAPS and table of an external test cohort; kept, with its exclusions, in
+    ``splits/external/<name>``.
+    """
     external = study.config.external[name]
     caps = study.path(external.caps)
     caps_names.require_caps(caps)
@@ -97,5 +109,7 @@ def external_table(study: Study, name: str) -> tuple[Path, pd.DataFrame]:
         min_age=external.min_age,
     )
     out = study.splits / "external" / name
-    folder = splits.make_external(labelled, exclusions, out, name, labels=study.config.labels, cohort=cohort)
+    folder = splits.make_external(
+        labelled, exclusions, out, name, labels=study.config.labels, cohort=cohort
+    )
     return caps, folder.table(name)

@@ -61,7 +61,7 @@ def train(
     )
     import torch
 
-    from neuroaug.models.training import train as train_generator
+    from neuroaug.training.train import train as train_generator
 
     if n_threads:
         torch.set_num_threads(n_threads)
@@ -86,7 +86,12 @@ def _cache_root(study: Study | None, out: Path) -> Path:
 
 
 def training_cache(
-    caps: Path, table: SplitTable, label: str, resolution: Resolution, config: GeneratorConfig, root: Path
+    caps: Path,
+    table: SplitTable,
+    label: str,
+    resolution: Resolution,
+    config: GeneratorConfig,
+    root: Path,
 ) -> CohortCache:
     """The label's training images as one memory-mapped array."""
     rows = table.rows(label)

@@ -1,4 +1,6 @@
-"""The GPU's benchmark: what it measures can be measured on a CPU too; without a GPU it says so in one line."""
+"""The GPU's benchmark: what it measures can be measured on a CPU too; without a GPU it says so in
+one line.
+"""
 
 import pytest
 import torch
@@ -19,7 +21,8 @@ def test_an_epoch_costs_time():
 def test_a_step_of_twice_the_images_takes_twice_the_operations():
     _, one = gpu.step(TINY, SHAPE, 2, "cpu", n=1)
     _, two = gpu.step(TINY, SHAPE, 4, "cpu", n=1)
-    # All but the metric of the batch's centroids, a few thousand operations that grow with its square.
+    # All but the metric of the batch's centroids, a few thousand operations that grow with its
+    # square.
     assert two == pytest.approx(2 * one, rel=0.01)
 
 

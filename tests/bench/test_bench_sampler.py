@@ -15,7 +15,7 @@ def _tiny(monkeypatch):
     monkeypatch.setattr(sampler, "PAPER", {"n_steps": 6, "n_leapfrog": 2, "step_size": 0.03})
     monkeypatch.setattr(sampler, "N_REFERENCE", 40)
     monkeypatch.setattr(sampler, "N_ESS_CHAINS", 32)
-    monkeypatch.setattr("neuroaug.geometry.tuning.N_PILOTS", 32)
+    monkeypatch.setattr("neuroaug.geometry.mcmc.tuning.N_PILOTS", 32)
 
 
 def test_without_pythae_the_rows_say_so(monkeypatch):
@@ -28,7 +28,7 @@ def test_without_pythae_the_rows_say_so(monkeypatch):
 
 
 def test_tuned_chains_are_worth_at_least_the_papers(monkeypatch):
-    monkeypatch.setattr("neuroaug.geometry.tuning.GRID", {3: (0.7,)})
+    monkeypatch.setattr("neuroaug.geometry.mcmc.tuning.GRID", {3: (0.7,)})
     settings, tuned, paper = sampler.equal_mixing(sampler.random_metric(12))
     assert tuned.ess >= paper.ess
     assert set(settings) == {"n_steps", "n_leapfrog", "step_size"}

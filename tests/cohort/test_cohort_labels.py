@@ -76,9 +76,16 @@ def test_stable_participants_are_labelled_and_the_others_listed_by_rule():
 
 
 def test_everybody_in_the_tables_is_labelled_or_excluded():
-    table = visits(history("sub-1", "CN"), history("sub-2", "MCI"), history("sub-3", "AD"), history("sub-4", "-"))
+    table = visits(
+        history("sub-1", "CN"),
+        history("sub-2", "MCI"),
+        history("sub-3", "AD"),
+        history("sub-4", "-"),
+    )
     labelled, exclusions = assign_labels(table, "aibl", caps_visits=[("sub-1", "ses-M000")])
-    assert {*labelled["participant_id"], *exclusions["participant_id"]} == set(table["participant_id"])
+    assert {*labelled["participant_id"], *exclusions["participant_id"]} == set(
+        table["participant_id"]
+    )
 
 
 def test_a_conversion_at_month_100_comes_last_whatever_the_order_of_rows():

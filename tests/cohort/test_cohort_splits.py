@@ -36,7 +36,9 @@ NOBODY = pd.DataFrame(columns=["participant_id", "session_id", "rule"])
 
 def split(tmp_path, labelled=None, config=None, typed=frozenset(), **kwargs):
     labelled = cohort() if labelled is None else labelled
-    return splits.make_split(labelled, NOBODY, tmp_path / "splits", config or SplitConfig(), typed=typed, **kwargs)
+    return splits.make_split(
+        labelled, NOBODY, tmp_path / "splits", config or SplitConfig(), typed=typed, **kwargs
+    )
 
 
 def counts(folder, name):
@@ -67,7 +69,9 @@ def test_nobody_is_in_two_sets_and_everybody_in_one(tmp_path):
 def test_balance_holds_scipys_p_values_on_the_counts(tmp_path):
     made = split(tmp_path)
     rows = made.balance()
-    assert len(rows) == 2 * (3 * 3 + 3 * 2)  # labels x (pairs x variables + train-50 against three sets, no site)
+    assert len(rows) == 2 * (
+        3 * 3 + 3 * 2
+    )  # labels x (pairs x variables + train-50 against three sets, no site)
     assert (rows["p"].astype(float) > 0.05).all()
     for row in rows.to_dict("records"):
         first, second = (made.table(row[key]) for key in ("set_1", "set_2"))
@@ -76,7 +80,9 @@ def test_balance_holds_scipys_p_values_on_the_counts(tmp_path):
         if row["variable"] == "age":
             p = stats.mannwhitneyu(first["age"], second["age"]).pvalue
         elif row["variable"] == "sex":
-            p = stats.fisher_exact([[(t["sex"] == s).sum() for s in "MF"] for t in (first, second)]).pvalue
+            p = stats.fisher_exact(
+                [[(t["sex"] == s).sum() for s in "MF"] for t in (first, second)]
+            ).pvalue
         else:
             both = pd.concat([first.assign(of=1), second.assign(of=2)])
             p = stats.chi2_contingency(pd.crosstab(both["of"], both["site"])).pvalue
@@ -102,9 +108,19 @@ def test_unbalanced_draws_are_drawn_again(tmp_path):
 
 def test_a_cohort_that_cannot_match_is_refused_naming_the_test(tmp_path, monkeypatch):
     monkeypatch.setattr(splits, "MAX_DRAWS", 5)
-    never = {"set_1": "test", "set_2": "train", "label": "AD", "variable": "sex", "test": "Fisher exact", "p": 0.001}
+    never = {
+        "set_1": "test",
+        "set_2": "train",
+        "label": "AD",
+        "variable": "sex",
+        "test": "Fisher exact",
+        "p": 0.001,
+    }
     monkeypatch.setattr(splits.balance, "comparisons", lambda *args, **kwargs: iter([dict(never)]))
-    with pytest.raises(InputError, match=r"none of 5 draws .* AD: sex of test and train \(Fisher exact, p = 0.001\)"):
+    with pytest.raises(
+        InputError,
+        match=r"none of 5 draws .* AD: sex of test and train \(Fisher exact, p = 0.001\)",
+    ):
         split(tmp_path)
     assert not (tmp_path / "splits" / "split.json").exists()
 
@@ -161,10 +177,14 @@ def test_defaults_that_cannot_be_met_are_replaced_with_one_line(tmp_path):
 
 def test_numbers_that_were_typed_are_kept_or_refused_with_the_counts(tmp_path):
     small = cohort(30, 25)
-    made = split(tmp_path / "a", small, SplitConfig(n_test=0.4, subsets=(5,)), typed={"n_test", "subsets"})
+    made = split(
+        tmp_path / "a", small, SplitConfig(n_test=0.4, subsets=(5,)), typed={"n_test", "subsets"}
+    )
     assert counts(made, "test") == {"CN": 12, "AD": 10}
     with pytest.raises(InputError, match="n_test 28 cannot be met: found 30 CN, 25 AD"):
-        split(tmp_path / "b", small, SplitConfig(n_test=28))  # not the default: somebody asked for it
+        split(
+            tmp_path / "b", small, SplitConfig(n_test=28)
+        )  # not the default: somebody asked for it
     with pytest.raises(InputError, match="n_test 100 cannot be met: found 30 CN, 25 AD"):
         split(tmp_path / "b", small, SplitConfig(n_test=100), typed={"n_test"})
     with pytest.raises(InputError, match="subset 50 cannot be met: 20 CN, 16 AD are in train"):
@@ -193,7 +213,9 @@ def test_making_it_again_is_a_no_op_and_another_one_is_refused(tmp_path):
     stamps = {path.name: path.stat().st_mtime_ns for path in made.folder.iterdir()}
     assert split(tmp_path).hash == made.hash
     assert {path.name: path.stat().st_mtime_ns for path in made.folder.iterdir()} == stamps
-    with pytest.raises(InputError, match=r"holds another split \(seed 0, not 1\).*choose another --out"):
+    with pytest.raises(
+        InputError, match=r"holds another split \(seed 0, not 1\).*choose another --out"
+    ):
         split(tmp_path, config=SplitConfig(seed=1))
     with pytest.raises(InputError, match="other counts"):
         split(tmp_path, cohort(n_cn=400))
@@ -236,7 +258,11 @@ def test_edits_by_hand_are_refused_naming_the_participants(tmp_path):
 def test_other_edits_are_refused_too(tmp_path):
     made = split(tmp_path)
     text = made.path("validation").read_text().splitlines()
-    relabelled = text[1].replace("\tCN\t", "\tAD\t") if "\tCN\t" in text[1] else text[1].replace("\tAD\t", "\tCN\t")
+    relabelled = (
+        text[1].replace("\tCN\t", "\tAD\t")
+        if "\tCN\t" in text[1]
+        else text[1].replace("\tAD\t", "\tCN\t")
+    )
     made.path("validation").write_text("\n".join([text[0], relabelled, *text[2:]]) + "\n")
     with pytest.raises(InputError, match=rf"validation.tsv: altered {text[1].split()[0]}"):
         made.verify()
@@ -257,12 +283,17 @@ def test_the_order_of_rows_and_the_line_ends_are_not_an_edit(tmp_path):
 
 def test_unknown_set_names_those_there(tmp_path):
     made = split(tmp_path)
-    with pytest.raises(InputError, match="no set 'train-70' in this split; it has test, train, validation, train-50"):
+    with pytest.raises(
+        InputError,
+        match="no set 'train-70' in this split; it has test, train, validation, train-50",
+    ):
         made.table("train-70")
 
 
 def test_labels_not_asked_for_are_exclusions(tmp_path):
-    made = splits.make_split(cohort(30, 30), NOBODY, tmp_path / "s", SplitConfig(n_test=5, subsets=()), ["AD"])
+    made = splits.make_split(
+        cohort(30, 30), NOBODY, tmp_path / "s", SplitConfig(n_test=5, subsets=()), ["AD"]
+    )
     assert set(made.table("train")["diagnosis"]) == {"AD"}
     assert set(made.exclusions()["rule"]) == {"label CN not asked for"}
     assert len(made.exclusions()) == 30
@@ -270,12 +301,16 @@ def test_labels_not_asked_for_are_exclusions(tmp_path):
 
 def test_an_external_cohort_is_a_set_of_its_own(tmp_path):
     people = cohort(10, 8)
-    made = splits.make_external(people, NOBODY, tmp_path / "external" / "aibl", "aibl", cohort="aibl")
+    made = splits.make_external(
+        people, NOBODY, tmp_path / "external" / "aibl", "aibl", cohort="aibl"
+    )
     assert made.names() == ["aibl"]
     assert counts(made, "aibl") == {"CN": 10, "AD": 8}
     made.verify()
     with pytest.raises(InputError, match="nobody is labelled AD"):
-        splits.make_external(people[people["diagnosis"] == "CN"], NOBODY, tmp_path / "other", "aibl")
+        splits.make_external(
+            people[people["diagnosis"] == "CN"], NOBODY, tmp_path / "other", "aibl"
+        )
 
 
 def test_folds_keep_participants_whole_and_labels_even(tmp_path):
@@ -286,7 +321,9 @@ def test_folds_keep_participants_whole_and_labels_even(tmp_path):
     assert sum(map(len, held)) == len(train)
     for fit, validation in folds:
         assert not set(fit["participant_id"]) & set(validation["participant_id"])
-        assert validation["diagnosis"].value_counts().to_dict() in ({"CN": a, "AD": 42} for a in (48, 49))
+        assert validation["diagnosis"].value_counts().to_dict() in (
+            {"CN": a, "AD": 42} for a in (48, 49)
+        )
     twice = pd.concat([train, train.assign(session_id="ses-M006")])
     for fit, validation in splits.make_folds(twice, 3):
         assert not set(fit["participant_id"]) & set(validation["participant_id"])

@@ -115,7 +115,11 @@ def test_aibl_age_comes_from_the_year_of_birth_where_it_is_absent(tmp_path):
         ses-M018 018 74.9 29 0 CN 11/20/2009
         """,
     )
-    sessions(tmp_path, "sub-AIBL11", "session_id MMS diagnosis examination_date\nses-M00 -4 AD 2008-01-02")
+    sessions(
+        tmp_path,
+        "sub-AIBL11",
+        "session_id MMS diagnosis examination_date\nses-M00 -4 AD 2008-01-02",
+    )
     visits, cohort = read_visits(tmp_path)
     assert cohort == "aibl"
     by_visit = visits.set_index(["participant_id", "session_id"])
@@ -139,32 +143,60 @@ def oasis(folder: Path) -> None:
         sub-OASIS10030 OAS1_0030_MR1 F 2 78 n/a R
         """,
     )
-    visits = ((1, "0.0", "CN"), (3, "0.5", "n/a"), (4, "n/a", "n/a"), (22, "n/a", "n/a"), (30, "n/a", "AD"))
+    visits = (
+        (1, "0.0", "CN"),
+        (3, "0.5", "n/a"),
+        (4, "n/a", "n/a"),
+        (22, "n/a", "n/a"),
+        (30, "n/a", "AD"),
+    )
     for number, cdr, diagnosis in visits:
         participant = f"sub-OASIS1{number:04d}"
-        sessions(folder, participant, f"session_id cdr_global MMS diagnosis\nses-M000 {cdr} 29 {diagnosis}")
+        sessions(
+            folder,
+            participant,
+            f"session_id cdr_global MMS diagnosis\nses-M000 {cdr} 29 {diagnosis}",
+        )
 
 
 def test_oasis_cdr_of_a_half_is_ad_though_its_diagnosis_is_missing(tmp_path):
     oasis(tmp_path)
     visits, cohort = read_visits(tmp_path)
     assert cohort == "oasis1"
-    # CDR 0, CDR 0.5, never given a CDR; without a CDR, what diagnosis_bl or the visit's own diagnosis says.
+    # CDR 0, CDR 0.5, never given a CDR; without a CDR, what diagnosis_bl or the visit's own
+    # diagnosis says.
     assert list(visits["diagnosis"]) == ["CN", "AD", None, "AD", "AD"]
     assert list(visits["cdr"]) == [0.0, 0.5, None, None, None]
 
 
 def test_oasis_with_clinicas_diagnosis_alone_is_refused(tmp_path):
-    write(tmp_path / "merged.tsv", "participant_id session_id sex age_bl diagnosis\nsub-OASIS10001 ses-M000 F 74 CN")
-    with pytest.raises(InputError, match=r"no column for diagnosis \(one of cdr_global, cdr, diagnosis_bl"):
+    write(
+        tmp_path / "merged.tsv",
+        "participant_id session_id sex age_bl diagnosis\nsub-OASIS10001 ses-M000 F 74 CN",
+    )
+    with pytest.raises(
+        InputError, match=r"no column for diagnosis \(one of cdr_global, cdr, diagnosis_bl"
+    ):
         read_visits(tmp_path)
 
 
 def test_cohort_is_recognised_by_columns_where_ids_say_nothing(tmp_path):
-    write(tmp_path / "a" / "m.tsv", "participant_id session_id sex age diagnosis diagnosis_sc\nsub-1 ses-M0 F 74 CN CN")
-    write(tmp_path / "b" / "m.tsv", "participant_id session_id sex age diagnosis apoe_gen1\nsub-1 ses-M0 F 74 CN 3")
-    write(tmp_path / "c" / "m.tsv", "participant_id session_id sex age cdr_global laterality\nsub-1 ses-M0 F 74 0 R")
-    write(tmp_path / "d" / "m.tsv", "participant_id session_id sex age diagnosis\nsub-1 ses-M0 F 74 CN")
+    write(
+        tmp_path / "a" / "m.tsv",
+        "participant_id session_id sex age diagnosis diagnosis_sc\nsub-1 ses-M0 F 74 CN CN",
+    )
+    write(
+        tmp_path / "b" / "m.tsv",
+        "participant_id session_id sex age diagnosis apoe_gen1\nsub-1 ses-M0 F 74 CN 3",
+    )
+    write(
+        tmp_path / "c" / "m.tsv",
+        "participant_id session_id sex age cdr_global laterality\nsub-1 ses-M0 F 74 0 R",
+    )
+    write(
+        tmp_path / "d" / "m.tsv",
+        "participant_id session_id sex age diagnosis\nsub-1 ses-M0 F 74 CN",
+    )
     assert [read_visits(tmp_path / name)[1] for name in "abc"] == ["adni", "aibl", "oasis1"]
     with pytest.raises(InputError, match="give --cohort adni or aibl or oasis1"):
         read_visits(tmp_path / "d")
@@ -177,14 +209,26 @@ MERGED = "participant_id session_id sex age diagnosis diagnosis_sc\n"
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("sub-ADNI1 ses-M000 F 70 Demented CN", r"sub-ADNI1 ses-M000: unknown diagnosis 'Demented'"),
+        (
+            "sub-ADNI1 ses-M000 F 70 Demented CN",
+            r"sub-ADNI1 ses-M000: unknown diagnosis 'Demented'",
+        ),
         ("sub-ADNI1 ses-M000 X 70 CN CN", r"sub-ADNI1 ses-M000: unknown sex 'X'"),
         ("sub-ADNI1 ses-M000 F old CN CN", r"unknown age 'old'; expected a number"),
         ("sub-ADNI1 ses-M000 F 700 CN CN", r"unknown age '700'; expected years"),
         ("sub-ADNI1 ses-baseline F 70 CN CN", r"unknown session_id 'ses-baseline'"),
-        ("sub-ADNI1 ses-M000 F 70 CN CN\nsub-ADNI1 ses-M00 F 70 CN CN", r"sub-ADNI1 ses-M00 stands twice"),
-        ("../../etc ses-M000 F 70 CN CN", r"'../../etc' is not sub- followed by letters and digits"),
-        ("sub-ADNI1 ses-M000 F 70 CN CN\nsub-AIBL1 ses-M000 F 70 CN CN", r"several cohorts \(adni, aibl\)"),
+        (
+            "sub-ADNI1 ses-M000 F 70 CN CN\nsub-ADNI1 ses-M00 F 70 CN CN",
+            r"sub-ADNI1 ses-M00 stands twice",
+        ),
+        (
+            "../../etc ses-M000 F 70 CN CN",
+            r"'../../etc' is not sub- followed by letters and digits",
+        ),
+        (
+            "sub-ADNI1 ses-M000 F 70 CN CN\nsub-AIBL1 ses-M000 F 70 CN CN",
+            r"several cohorts \(adni, aibl\)",
+        ),
     ],
 )
 def test_what_cannot_be_understood_is_named(tmp_path, rows, message):
@@ -195,7 +239,9 @@ def test_what_cannot_be_understood_is_named(tmp_path, rows, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("column", "quantity"), [("sex", "sex"), ("age", "age"), ("diagnosis", "diagnosis")])
+@pytest.mark.parametrize(
+    ("column", "quantity"), [("sex", "sex"), ("age", "age"), ("diagnosis", "diagnosis")]
+)
 def test_a_missing_column_is_named_with_those_expected_and_found(tmp_path, column, quantity):
     header = MERGED.split()
     row = ["sub-ADNI1", "ses-M000", "F", "70", "CN", "CN"]
@@ -203,7 +249,8 @@ def test_a_missing_column_is_named_with_those_expected_and_found(tmp_path, colum
     lines = [" ".join(values[i] for i in kept) for values in (header, row)]
     write(tmp_path / "merged.tsv", "\n".join(lines))
     with pytest.raises(
-        InputError, match=rf"no column for {quantity} \(one of .*merged.tsv has participant_id, session_id"
+        InputError,
+        match=rf"no column for {quantity} \(one of .*merged.tsv has participant_id, session_id",
     ):
         read_visits(tmp_path)
 
@@ -230,7 +277,10 @@ def test_one_person_under_two_spellings_is_refused(tmp_path):
         sub-adni002s0295 ses-M000 F 70 CN
         """,
     )
-    with pytest.raises(InputError, match="sub-ADNI002S0295 and sub-adni002s0295 differ by upper and lower case only"):
+    with pytest.raises(
+        InputError,
+        match="sub-ADNI002S0295 and sub-adni002s0295 differ by upper and lower case only",
+    ):
         read_visits(tmp_path / "merged.tsv", "adni")
 
 
@@ -239,13 +289,17 @@ def test_empty_or_absent_folders_are_refused(tmp_path):
         read_visits(tmp_path)
     with pytest.raises(InputError, match="no such file or folder"):
         read_visits(tmp_path / "absent")
-    write(tmp_path / "participants.tsv", "participant_id sex age_bl diagnosis_sc\nsub-ADNI1 F 70 CN")
+    write(
+        tmp_path / "participants.tsv", "participant_id sex age_bl diagnosis_sc\nsub-ADNI1 F 70 CN"
+    )
     with pytest.raises(InputError, match="no participant has a sub"):
         read_visits(tmp_path)
 
 
 def test_session_months():
-    assert [session_months(name) for name in ("ses-M00", "ses-M000", "ses-M006", "ses-M100", "ses-1")] == [
+    assert [
+        session_months(name) for name in ("ses-M00", "ses-M000", "ses-M006", "ses-M100", "ses-1")
+    ] == [
         0,
         0,
         6,

@@ -10,7 +10,9 @@ from neuroaug.evaluation import classifiers
 from neuroaug.imaging.grid import GRIDS
 
 # (fan in + bias) of each 3x3x3 convolution, and two parameters a channel of batch normalisation.
-CONVOLUTIONS = sum(n * (27 * m + 1) + 2 * n for m, n in [(1, 8), (8, 16), (16, 32), (32, 64), (64, 128)])
+CONVOLUTIONS = sum(
+    n * (27 * m + 1) + 2 * n for m, n in [(1, 8), (8, 16), (16, 32), (32, 64), (64, 128)]
+)
 
 
 def linear_sizes(network):
@@ -41,9 +43,9 @@ def test_baseline_blocks_are_convolution_normalisation_activation_pooling():
     assert kinds == [nn.Conv3d, nn.BatchNorm3d, nn.LeakyReLU, classifiers.PaddedMaxPool3d]
     filters = [m.out_channels for m in network.modules() if isinstance(m, nn.Conv3d)]
     assert filters == [8, 16, 32, 64, 128]
-    assert {(m.kernel_size, m.stride, m.padding) for m in network.modules() if isinstance(m, nn.Conv3d)} == {
-        ((3, 3, 3), (1, 1, 1), (1, 1, 1))
-    }
+    assert {
+        (m.kernel_size, m.stride, m.padding) for m in network.modules() if isinstance(m, nn.Conv3d)
+    } == {((3, 3, 3), (1, 1, 1), (1, 1, 1))}
 
 
 def test_padded_pooling_keeps_the_last_voxel_and_pads_zeros_in_front():
@@ -77,7 +79,9 @@ def test_densenet_by_name_is_monai_s():
 
 
 def test_searched_network_follows_its_specification():
-    spec = ClassifierSpec(n_blocks=3, first_filters=4, convolutions_per_block=2, n_fully_connected=2, dropout=0.25)
+    spec = ClassifierSpec(
+        n_blocks=3, first_filters=4, convolutions_per_block=2, n_fully_connected=2, dropout=0.25
+    )
     network = classifiers.build("optimised", (16, 20, 18), spec)
     convolutions = [m.out_channels for m in network.modules() if isinstance(m, nn.Conv3d)]
     assert convolutions == [4, 4, 8, 8, 16, 16]

@@ -10,11 +10,11 @@ from clinicadl.metrics import MetricsHandler
 from tiny_caps import AFFINE, LABELS, SHAPE, Cohort, people, write_caps, write_synthetic
 
 from neuroaug.errors import DivergenceError, InputError, LeakageError
-from neuroaug.evaluation import training
+from neuroaug.evaluation import classifier_training
 from neuroaug.evaluation.callbacks import RunState, ScoreRecorder, recomputed
+from neuroaug.evaluation.cell_images import ImageStore, bids_dataset, concatenate, read_labelled
+from neuroaug.evaluation.clinicadl_model import Classifier, TwoClassCrossEntropy, metrics
 from neuroaug.evaluation.datasets import Item, VolumeBatch, VolumeDataset
-from neuroaug.evaluation.images import ImageStore, bids_dataset, concatenate, read_labelled
-from neuroaug.evaluation.model import Classifier, TwoClassCrossEntropy, metrics
 from neuroaug.imaging import caps
 from neuroaug.imaging.cache import as_float
 from neuroaug.imaging.nifti import write_volume
@@ -54,7 +54,7 @@ def settings(**changes):
         "device": torch.device("cpu"),
         "bf16": False,
     }
-    return training.Settings(**(values | changes))
+    return classifier_training.ClassifierSettings(**(values | changes))
 
 
 class Fixed(torch.nn.Module):
@@ -72,7 +72,10 @@ class Fixed(torch.nn.Module):
 
 
 def batch(labels):
-    items = [Item(participant_id=f"sub-{i}", session_id="ses-M000", label=label) for i, label in enumerate(labels)]
+    items = [
+        Item(participant_id=f"sub-{i}", session_id="ses-M000", label=label)
+        for i, label in enumerate(labels)
+    ]
     return VolumeBatch(items, torch.zeros(len(labels), 1, 2, 2, 2, dtype=torch.uint8))
 
 
@@ -83,7 +86,9 @@ TRUTH = [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
 LOGITS = [2.0, -1.0, -3.0, 0.5, -0.2, -4.0]
 
 
-@pytest.mark.parametrize("order", [("ba", "sensitivity", "specificity"), ("specificity", "ba", "sensitivity")])
+@pytest.mark.parametrize(
+    "order", [("ba", "sensitivity", "specificity"), ("specificity", "ba", "sensitivity")]
+)
 def test_every_metric_is_right_whatever_comes_before_it(order):
     """ClinicaDL's confusion-matrix metrics report .625 / 1 / 0 here."""
     model = Classifier(Fixed(LOGITS), learning_rate=1e-3, weight_decay=0)
@@ -103,10 +108,14 @@ def test_every_metric_is_right_whatever_comes_before_it(order):
 def test_metrics_leave_the_batch_as_it_was():
     model = Classifier(Fixed(LOGITS), learning_rate=1e-3, weight_decay=0)
     evaluated = model.evaluation_step(batch(TRUTH))
-    before = [(float(item["score"]), float(item["prediction"]), item["label"]) for item in evaluated]
+    before = [
+        (float(item["score"]), float(item["prediction"]), item["label"]) for item in evaluated
+    ]
     for metric in metrics().values():
         metric(evaluated)
-    assert [(float(item["score"]), float(item["prediction"]), item["label"]) for item in evaluated] == before
+    assert [
+        (float(item["score"]), float(item["prediction"]), item["label"]) for item in evaluated
+    ] == before
 
 
 def test_prediction_is_the_class_with_the_higher_score():
@@ -130,7 +139,9 @@ def test_a_run_fails_when_clinicadl_s_metric_is_not_that_of_the_scores():
         def get_metric_value(self, name, epoch=None):
             return {"ba": 0.625, "sensitivity": 1.0, "specificity": 0.0}[name]
 
-    with pytest.raises(RuntimeError, match=r"sensitivity: ClinicaDL reports 1\.0, the scores give 0\.5"):
+    with pytest.raises(
+        RuntimeError, match=r"sensitivity: ClinicaDL reports 1\.0, the scores give 0\.5"
+    ):
         recorder.check(Wrong())
 
 
@@ -173,7 +184,7 @@ def fitted_with_order(monkeypatch, tmp_path, train, validation, chosen):
             seen.append([item["participant_id"] for item in found])
         return found
 
-    build = training.build_model
+    build = classifier_training.build_model
 
     def keep(*args):
         model = build(*args)
@@ -182,11 +193,16 @@ def fitted_with_order(monkeypatch, tmp_path, train, validation, chosen):
 
     with monkeypatch.context() as patch:
         patch.setattr(VolumeDataset, "_read", spy)
-        # Validation images under other names, since ClinicaDL refuses to test on validation participants.
+        # Validation images under other names, since ClinicaDL refuses to test on validation
+        # participants.
         names = validation.table["participant_id"].str.replace("sub-", "sub-other")
-        copies = dataclasses.replace(validation, table=validation.table.assign(participant_id=names))
-        task = training.Task(build_model=keep)
-        fitted = training.fit(train, validation, chosen, maps=tmp_path / "maps", tests={"test": copies}, task=task)
+        copies = dataclasses.replace(
+            validation, table=validation.table.assign(participant_id=names)
+        )
+        task = classifier_training.ClassificationTask(build_model=keep)
+        fitted = classifier_training.fit(
+            train, validation, chosen, maps=tmp_path / "maps", tests={"test": copies}, task=task
+        )
     return seen, start, fitted
 
 
@@ -195,7 +211,9 @@ def three_runs(tmp_path_factory, train, validation):
     """One seed twice, then another."""
     patch = pytest.MonkeyPatch()
     return [
-        fitted_with_order(patch, tmp_path_factory.mktemp("run"), train, validation, settings(seed=seed))
+        fitted_with_order(
+            patch, tmp_path_factory.mktemp("run"), train, validation, settings(seed=seed)
+        )
         for seed in (1, 1, 2)
     ]
 
@@ -224,7 +242,9 @@ def test_two_seeds_differ_in_order_and_in_start(three_runs):
 
 
 def test_every_epoch_shows_every_image_once_in_an_order_of_its_own(three_runs, train):
-    """ClinicaDL's trainer sets the epoch on one loader and reads another, whose order never changes."""
+    """ClinicaDL's trainer sets the epoch on one loader and reads another, whose order never
+    changes.
+    """
     first, second, third = epochs_of(three_runs[0][0])
     everyone = sorted(train.table["participant_id"])
     assert sorted(first) == sorted(second) == sorted(third) == everyone
@@ -235,14 +255,15 @@ def test_the_kept_weights_are_those_of_the_first_best_epoch(three_runs):
     for _, _, fitted in three_runs:
         values = [row["validation_balanced_accuracy"] for row in fitted.run.history]
         assert fitted.run.best_epoch == 1 + int(np.argmax(values))
-        # The test set holds the validation images: the weights that were tested are the best epoch's.
+        # The test set holds the validation images: the weights that were tested are the best
+        # epoch's.
         tested, best = fitted.scores["test"], fitted.run.best_scores
         assert [row["score"] for row in tested] == [row["score"] for row in best]
 
 
 def test_device_settings_are_never_clinicadl_s_defaults():
     """Its defaults ask for a GPU and float16."""
-    found = training.computational(settings())
+    found = classifier_training.computational(settings())
     assert (found.gpu, found.amp, found.seed, found.deterministic) == (False, False, 1, True)
 
 
@@ -251,7 +272,8 @@ def test_device_settings_are_never_clinicadl_s_defaults():
 
 def test_labels_are_floats_and_the_index_starts_at_zero():
     table = pd.DataFrame(
-        {"participant_id": ["sub-2", "sub-1"], "session_id": "ses-M000", "diagnosis": ["AD", "CN"]}, index=[7, 3]
+        {"participant_id": ["sub-2", "sub-1"], "session_id": "ses-M000", "diagnosis": ["AD", "CN"]},
+        index=[7, 3],
     )
     found = read_labelled(table, LABELS, "table")
     assert list(found.index) == [0, 1]
@@ -279,10 +301,14 @@ def test_tables_in_any_order_get_the_right_images(cohort, store, train):
 
 def test_two_caps_of_one_parent_do_not_mix(tmp_path):
     """ClinicaDL writes the tensors of both into one folder."""
-    tables = [write_caps(tmp_path / name, people(2), seed=seed) for seed, name in enumerate(["one", "two"])]
+    tables = [
+        write_caps(tmp_path / name, people(2), seed=seed)
+        for seed, name in enumerate(["one", "two"])
+    ]
     store = ImageStore(tmp_path / "cache", "4mm")
     one, two = (
-        store.real(tmp_path / name, table, LABELS, name) for name, table in zip(["one", "two"], tables, strict=True)
+        store.real(tmp_path / name, table, LABELS, name)
+        for name, table in zip(["one", "two"], tables, strict=True)
     )
     assert not np.array_equal(one.stored(np.array([0])), two.stored(np.array([0])))
 
@@ -301,7 +327,7 @@ def test_synthetic_images_are_not_dropped_and_keep_their_labels(cohort, store, t
 
 
 def test_a_synthetic_set_spreads_over_caches_that_extending_it_keeps(tmp_path, monkeypatch):
-    monkeypatch.setattr("neuroaug.evaluation.images.SYNTHETIC_BLOCK", 4)
+    monkeypatch.setattr("neuroaug.evaluation.cell_images.SYNTHETIC_BLOCK", 4)
     write_synthetic(tmp_path / "syn", "AD", 6, seed=0)
     store = ImageStore(tmp_path / "cache", "4mm")
     whole = store.synthetic(tmp_path / "syn", "AD", 6)
@@ -352,13 +378,18 @@ def test_a_participant_in_two_sets_is_refused_by_name(tmp_path, train, validatio
     both = concatenate([train, validation.take([2])])
     name = validation.table["participant_id"][2]
     with pytest.raises(LeakageError, match=name) as caught:
-        training.fit(both, validation, settings(epochs=1), maps=tmp_path / "maps")
+        classifier_training.fit(both, validation, settings(epochs=1), maps=tmp_path / "maps")
     assert "\n" not in str(caught.value)
 
 
 def test_a_visit_without_image_is_named(cohort, store):
     table = pd.concat(
-        [cohort.train, pd.DataFrame([{"participant_id": "sub-none", "session_id": "ses-M000", "diagnosis": "CN"}])]
+        [
+            cohort.train,
+            pd.DataFrame(
+                [{"participant_id": "sub-none", "session_id": "ses-M000", "diagnosis": "CN"}]
+            ),
+        ]
     )
     with pytest.raises(InputError, match="train: sub-none ses-M000 has no 4mm image"):
         store.real(cohort.caps, table, LABELS, "train")
@@ -368,6 +399,10 @@ def test_two_images_of_one_visit_are_refused(tmp_path):
     table = write_caps(tmp_path / "caps", people(2))
     visit = caps.Visit("sub-T000", "ses-M000")
     path = caps.t1_linear_image(tmp_path / "caps", visit, "4mm")
-    write_volume(path.with_name(path.name.removesuffix(".gz")), np.random.default_rng(0).random(SHAPE), AFFINE)
+    write_volume(
+        path.with_name(path.name.removesuffix(".gz")),
+        np.random.default_rng(0).random(SHAPE),
+        AFFINE,
+    )
     with pytest.raises(InputError, match="ClinicaDL cannot read it"):
         ImageStore(tmp_path / "cache", "4mm").real(tmp_path / "caps", table, LABELS, "train")

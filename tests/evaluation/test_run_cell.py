@@ -1,4 +1,6 @@
-"""A run from folders to ``scores.tsv``: equal when repeated, exact when resumed, refused when wrong."""
+"""A run from folders to ``scores.tsv``: equal when repeated, exact when resumed, refused when
+wrong.
+"""
 
 import dataclasses
 import multiprocessing
@@ -14,11 +16,11 @@ from tiny_caps import Cohort, people, write_caps
 
 from neuroaug.config import ClassifierSpec
 from neuroaug.errors import DivergenceError, InputError, LeakageError, ResourceError
-from neuroaug.evaluation import checkpoint, training
+from neuroaug.evaluation import classifier_checkpoint, classifier_training
 from neuroaug.evaluation.clinicadl import LabelledFolder, run_cell, run_cells
 from neuroaug.evaluation.run_folder import is_complete
-from neuroaug.files import read_json, read_tsv
 from neuroaug.imaging import caps
+from neuroaug.system.files import read_json, read_tsv
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,14 @@ def finished(cohort, tmp_path_factory):
 
 def test_scores_have_the_promised_columns_and_rows(cohort, finished):
     table = read_tsv(finished / "scores.tsv")
-    assert list(table.columns) == ["participant_id", "session_id", "test_set", "label", "score", "prediction"]
+    assert list(table.columns) == [
+        "participant_id",
+        "session_id",
+        "test_set",
+        "label",
+        "score",
+        "prediction",
+    ]
     assert list(table["participant_id"]) == list(cohort.test["participant_id"])
     assert list(table["label"]) == list(cohort.test["diagnosis"])
     assert set(table["test_set"]) == {"test"}
@@ -57,11 +66,16 @@ def test_history_record_and_maps_agree_with_the_scores(finished):
     best = history.loc[int(history["validation_balanced_accuracy"].idxmax())]
     assert record["best_epoch"] == best["epoch"]
     scores = read_tsv(finished / "validation-scores.tsv")
-    assert balanced_accuracy_score(scores["label"], scores["prediction"]) == best["validation_balanced_accuracy"]
+    assert (
+        balanced_accuracy_score(scores["label"], scores["prediction"])
+        == best["validation_balanced_accuracy"]
+    )
     tests = read_tsv(finished / "scores.tsv")
     aggregated = "maps/test/group-test/results/split-0/best-ba/metrics/aggregated.tsv"
     reported = float(read_tsv(finished / aggregated)["ba"][0])
-    assert reported == pytest.approx(balanced_accuracy_score(tests["label"], tests["prediction"]), abs=1e-12)
+    assert reported == pytest.approx(
+        balanced_accuracy_score(tests["label"], tests["prediction"]), abs=1e-12
+    )
     assert record["gradient_steps"] == 16
     assert record["n_real_per_label"] == {"CN": 7, "AD": 7}
     assert record["versions"]["clinicadl"] == "2.0.0"
@@ -78,13 +92,15 @@ def test_the_record_names_no_place_on_this_machine(cohort, finished):
         assert str(cohort.root) not in (finished / name).read_text()
 
 
-def test_a_finished_run_is_not_done_again_unless_its_inputs_change(cohort, finished, tmp_path, monkeypatch):
+def test_a_finished_run_is_not_done_again_unless_its_inputs_change(
+    cohort, finished, tmp_path, monkeypatch
+):
     copy = shutil.copytree(finished, tmp_path / "run-0")
 
     def never(*args, **kwargs):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(training, "fit", never)
+    monkeypatch.setattr(classifier_training, "fit", never)
     do(cohort, cohort.run(copy, epochs=4))
     with pytest.raises(AssertionError, match="trained again"):
         do(cohort, cohort.run(copy, epochs=5))
@@ -99,18 +115,22 @@ def test_a_table_edited_by_hand_is_made_again(cohort, finished, tmp_path):
     assert (run.out / "scores.tsv").read_bytes() == before == (finished / "scores.tsv").read_bytes()
 
 
-def test_a_test_set_added_later_is_tested_without_training_again(cohort, finished, tmp_path, monkeypatch):
+def test_a_test_set_added_later_is_tested_without_training_again(
+    cohort, finished, tmp_path, monkeypatch
+):
     copy = shutil.copytree(finished, tmp_path / "run-0")
     table = write_caps(tmp_path / "caps", people(6, first=80), seed=5)
     run = cohort.run(copy, epochs=4)
-    run = dataclasses.replace(run, tests={**run.tests, "aibl": LabelledFolder(tmp_path / "caps", table)})
+    run = dataclasses.replace(
+        run, tests={**run.tests, "aibl": LabelledFolder(tmp_path / "caps", table)}
+    )
     whole = dataclasses.replace(run, out=tmp_path / "whole")
     do(cohort, whole)
 
     def never(*args, **kwargs):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(training, "fit", never)
+    monkeypatch.setattr(classifier_training, "fit", never)
     do(cohort, run)
     scores = read_tsv(copy / "scores.tsv")
     assert list(scores["test_set"]) == ["test"] * 10 + ["aibl"] * 6
@@ -120,7 +140,10 @@ def test_a_test_set_added_later_is_tested_without_training_again(cohort, finishe
 
 
 def test_a_run_does_not_depend_on_the_runs_before_it(cohort, tmp_path):
-    runs = [cohort.run(tmp_path / f"together/run-{k}", "real+synthetic-8", k=k, epochs=2) for k in (0, 1)]
+    runs = [
+        cohort.run(tmp_path / f"together/run-{k}", "real+synthetic-8", k=k, epochs=2)
+        for k in (0, 1)
+    ]
     do(cohort, *runs)
     np.random.seed(99)  # noqa: NPY002
     alone = cohort.run(tmp_path / "alone/run-1", "real+synthetic-8", k=1, epochs=2)
@@ -132,20 +155,23 @@ def test_a_run_does_not_depend_on_the_runs_before_it(cohort, tmp_path):
 
 def killed_after(epoch, cohort, run):
     """In a child: train until the checkpoint of `epoch` is written, then die without warning."""
-    save = checkpoint.Checkpoint.save
+    save = classifier_checkpoint.ClassifierCheckpoint.save
 
     def save_and_die(self, model, state):
         save(self, model, state)
         if state.current_epoch == epoch:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    checkpoint.Checkpoint.save = save_and_die
+    classifier_checkpoint.ClassifierCheckpoint.save = save_and_die
     do(cohort, run)
 
 
 def sigkill(cohort, run, epoch):
-    # Forked, because importing ClinicaDL again would take longer than the test. One thread: nothing to lose.
-    child = multiprocessing.get_context("fork").Process(target=killed_after, args=(epoch, cohort, run))
+    # Forked, because importing ClinicaDL again would take longer than the test. One thread: nothing
+    # to lose.
+    child = multiprocessing.get_context("fork").Process(
+        target=killed_after, args=(epoch, cohort, run)
+    )
     child.start()
     child.join(timeout=120)
     assert child.exitcode == -signal.SIGKILL
@@ -160,13 +186,13 @@ def test_sigkill_and_resume_give_the_same_scores(cohort, tmp_path, data, monkeyp
     assert (run.out / "checkpoint.safetensors").is_file()
     assert not (run.out / "run.json").exists()
     epochs = []
-    start = training.KeyedRandomness.on_epoch_start
+    start = classifier_training.KeyedRandomness.on_epoch_start
 
     def count(self, *, state, **kwargs):
         epochs.append(state.current_epoch)
         start(self, state=state, **kwargs)
 
-    monkeypatch.setattr(training.KeyedRandomness, "on_epoch_start", count)
+    monkeypatch.setattr(classifier_training.KeyedRandomness, "on_epoch_start", count)
     do(cohort, run)
     assert epochs == [3, 4]  # it did go on, and did not start again
     for name in ("scores.tsv", "validation-scores.tsv", "history.tsv"):
@@ -177,7 +203,11 @@ def test_sigkill_and_resume_give_the_same_scores(cohort, tmp_path, data, monkeyp
 def test_a_checkpoint_of_other_inputs_is_passed_over(cohort, tmp_path):
     whole = cohort.run(tmp_path / "whole", epochs=3, checkpoint_every_s=0)
     do(cohort, whole)
-    sigkill(cohort, cohort.run(tmp_path / "killed", epochs=3, checkpoint_every_s=0, learning_rate=1e-2), epoch=2)
+    sigkill(
+        cohort,
+        cohort.run(tmp_path / "killed", epochs=3, checkpoint_every_s=0, learning_rate=1e-2),
+        epoch=2,
+    )
     run = cohort.run(tmp_path / "killed", epochs=3, checkpoint_every_s=0)
     do(cohort, run)
     assert (run.out / "scores.tsv").read_bytes() == (whole.out / "scores.tsv").read_bytes()
@@ -205,18 +235,28 @@ def test_matched_cells_make_the_steps_of_the_real_cell(cohort, finished, tmp_pat
     assert matched["gradient_steps"] == real["gradient_steps"] == 16
     assert matched["images_per_epoch"] == 16
     history = read_tsv(tmp_path / "run-0" / "history.tsv")
-    assert list(history["steps"].astype(int)) == [4, 8, 12, 16]  # validated as often, at equal intervals
+    assert list(history["steps"].astype(int)) == [
+        4,
+        8,
+        12,
+        16,
+    ]  # validated as often, at equal intervals
 
 
 def test_classical_augmentation_changes_the_training_only(cohort, finished, tmp_path):
     do(cohort, cohort.run(tmp_path / "run-0", "real+classical", epochs=4))
-    plain, augmented = read_tsv(finished / "history.tsv"), read_tsv(tmp_path / "run-0" / "history.tsv")
+    plain, augmented = (
+        read_tsv(finished / "history.tsv"),
+        read_tsv(tmp_path / "run-0" / "history.tsv"),
+    )
     assert list(plain["training_loss"]) != list(augmented["training_loss"])
 
 
 def test_a_large_planted_effect_is_learned(tmp_path):
     cohort = Cohort(tmp_path / "cohort")
-    spec = ClassifierSpec(n_blocks=2, first_filters=4, n_fully_connected=1, dropout=0.0, learning_rate=3e-3)
+    spec = ClassifierSpec(
+        n_blocks=2, first_filters=4, n_fully_connected=1, dropout=0.0, learning_rate=3e-3
+    )
     run = cohort.run(tmp_path / "run-0", "real+synthetic-10", epochs=12)
     cell = run.cell.model_copy(update={"network": "optimised"})
     do(cohort, dataclasses.replace(run, cell=cell, spec=spec))
@@ -240,38 +280,56 @@ def test_empty_validation_class_is_refused_before_training(cohort, tmp_path):
     only = cohort.validation[cohort.validation["diagnosis"] == "CN"]
     run = dataclasses.replace(run, validation=LabelledFolder(cohort.caps, only))
     assert_refused(
-        cohort, run, "the validation set: no participant with label AD; balanced accuracy needs both classes"
+        cohort,
+        run,
+        "the validation set: no participant with label AD; balanced accuracy needs both classes",
     )
 
 
 def test_a_participant_in_two_sets_is_refused_before_training(cohort, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "fit", lambda *args, **kwargs: pytest.fail("trained"))
+    monkeypatch.setattr(classifier_training, "fit", lambda *args, **kwargs: pytest.fail("trained"))
     test = pd.concat([cohort.test, cohort.train[2:4]])
-    run = dataclasses.replace(cohort.run(tmp_path / "run-0"), tests={"test": LabelledFolder(cohort.caps, test)})
-    assert_refused(cohort, run, "sub-T002, sub-T003: in the training set and in test set 'test'", LeakageError)
+    run = dataclasses.replace(
+        cohort.run(tmp_path / "run-0"), tests={"test": LabelledFolder(cohort.caps, test)}
+    )
+    assert_refused(
+        cohort, run, "sub-T002, sub-T003: in the training set and in test set 'test'", LeakageError
+    )
 
 
 def test_a_tested_image_among_the_synthetic_ones_is_refused_before_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "fit", None)
+    monkeypatch.setattr(classifier_training, "fit", None)
     cohort = Cohort(tmp_path / "cohort")
     tested = caps.t1_linear_image(cohort.caps, caps.Visit("sub-T022", "ses-M000"), "4mm")
-    planted = caps.t1_linear_image(cohort.synthetic[0].folder, caps.Visit("sub-synCN00003", "ses-M000"), "4mm")
+    planted = caps.t1_linear_image(
+        cohort.synthetic[0].folder, caps.Visit("sub-synCN00003", "ses-M000"), "4mm"
+    )
     shutil.copy(tested, planted)
-    with pytest.raises(LeakageError, match="sub-T022 of test set 'test' is the image of sub-synCN00003 of"):
+    with pytest.raises(
+        LeakageError, match="sub-T022 of test set 'test' is the image of sub-synCN00003 of"
+    ):
         do(cohort, cohort.run(tmp_path / "run-0", "synthetic-5"))
 
 
 def test_images_of_two_grids_in_one_cell_are_refused(cohort, tmp_path):
     table = write_caps(tmp_path / "caps", people(4, first=50), shape=(16, 20, 19))
-    run = dataclasses.replace(cohort.run(tmp_path / "run-0"), tests={"aibl": LabelledFolder(tmp_path / "caps", table)})
-    assert_refused(cohort, run, "sub-T050 ses-M000: image of 16x20x19 voxels, while sub-T000 .* images of one grid")
+    run = dataclasses.replace(
+        cohort.run(tmp_path / "run-0"), tests={"aibl": LabelledFolder(tmp_path / "caps", table)}
+    )
+    assert_refused(
+        cohort,
+        run,
+        "sub-T050 ses-M000: image of 16x20x19 voxels, while sub-T000 .* images of one grid",
+    )
 
 
 def test_images_of_two_grids_in_one_table_are_refused(cohort, tmp_path):
     first = write_caps(tmp_path / "caps", people(2, first=60))
     second = write_caps(tmp_path / "caps", people(2, first=62), shape=(16, 20, 19))
     table = pd.concat([first, second])
-    run = dataclasses.replace(cohort.run(tmp_path / "run-0"), train=LabelledFolder(tmp_path / "caps", table))
+    run = dataclasses.replace(
+        cohort.run(tmp_path / "run-0"), train=LabelledFolder(tmp_path / "caps", table)
+    )
     assert_refused(cohort, run, "give images of one grid")
 
 
@@ -282,12 +340,16 @@ def test_unknown_diagnosis_duplicate_visit_missing_column_and_empty_table(cohort
         return dataclasses.replace(run, train=LabelledFolder(cohort.caps, table))
 
     strange = cohort.train.assign(diagnosis=["MCI", *cohort.train["diagnosis"][1:]])
-    assert_refused(cohort, with_train(strange), "the training set: unknown diagnosis 'MCI'; expected AD, CN")
+    assert_refused(
+        cohort, with_train(strange), "the training set: unknown diagnosis 'MCI'; expected AD, CN"
+    )
     twice = pd.concat([cohort.train, cohort.train[:1]])
     assert_refused(cohort, with_train(twice), "the training set: sub-T000 ses-M000 is in it twice")
     renamed = cohort.train.rename(columns={"session_id": "session"})
     assert_refused(
-        cohort, with_train(renamed), r"column\(s\) session_id missing; found participant_id, session, diagnosis"
+        cohort,
+        with_train(renamed),
+        r"column\(s\) session_id missing; found participant_id, session, diagnosis",
     )
     assert_refused(cohort, with_train(cohort.train[:0]), "the training set: no visit in it")
 
@@ -295,10 +357,14 @@ def test_unknown_diagnosis_duplicate_visit_missing_column_and_empty_table(cohort
 def test_too_few_synthetic_images_are_refused(cohort, tmp_path):
     run = cohort.run(tmp_path / "run-0", "synthetic-11")
     assert_refused(
-        cohort, run, "images 1 to 11 of CN are needed, 10 of them are listed; draw them with 'neuroaug augment"
+        cohort,
+        run,
+        "images 1 to 11 of CN are needed, 10 of them are listed; draw them with 'neuroaug augment",
     )
     assert_refused(
-        cohort, dataclasses.replace(run, synthetic=run.synthetic[:1]), "11 synthetic images of AD are needed, 0"
+        cohort,
+        dataclasses.replace(run, synthetic=run.synthetic[:1]),
+        "11 synthetic images of AD are needed, 0",
     )
 
 
@@ -306,12 +372,17 @@ def test_synthetic_images_of_another_label_are_refused(cohort, tmp_path):
     run = cohort.run(tmp_path / "run-0", "synthetic-4")
     cn, ad = run.synthetic
     swapped = [dataclasses.replace(cn, folder=ad.folder), dataclasses.replace(ad, folder=cn.folder)]
-    assert_refused(cohort, dataclasses.replace(run, synthetic=swapped), "images of AD, where CN is expected")
+    assert_refused(
+        cohort, dataclasses.replace(run, synthetic=swapped), "images of AD, where CN is expected"
+    )
 
 
 def test_a_run_that_diverges_is_said_in_one_line(cohort, tmp_path):
     assert_refused(
-        cohort, cohort.run(tmp_path / "run-0", learning_rate=1e30), "not finite|not a number", DivergenceError
+        cohort,
+        cohort.run(tmp_path / "run-0", learning_rate=1e30),
+        "not finite|not a number",
+        DivergenceError,
     )
 
 

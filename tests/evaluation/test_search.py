@@ -10,10 +10,10 @@ from tiny_caps import Cohort
 
 from neuroaug.config import ClassifierSpec, EvaluationConfig, SearchConfig
 from neuroaug.errors import InputError
+from neuroaug.evaluation import classifier_training
 from neuroaug.evaluation import search as searching
-from neuroaug.evaluation import training
 from neuroaug.evaluation.clinicadl import LabelledFolder
-from neuroaug.files import read_json, read_tsv
+from neuroaug.system.files import read_json, read_tsv
 
 CONFIG = SearchConfig(draws=3, folds=2, epochs=2, seed=0)
 
@@ -29,7 +29,9 @@ def small_networks(monkeypatch):
     real = searching.draw
 
     def small(seed, i):
-        return real(seed, i).model_copy(update={"n_blocks": 2, "first_filters": 4, "convolutions_per_block": 1})
+        return real(seed, i).model_copy(
+            update={"n_blocks": 2, "first_filters": 4, "convolutions_per_block": 1}
+        )
 
     monkeypatch.setattr(searching, "draw", small)
 
@@ -77,11 +79,15 @@ def test_folds_share_each_label_evenly_and_hold_everyone_once():
     for label, few, many in (("AD", 2, 3), ("CN", 2, 3)):
         assert {sum(labels[p] == label for p in part) for part in parts} == {few, many}
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert not all(np.array_equal(a, b) for a, b in zip(parts, searching.folds(labels, 5, seed=4), strict=True))
+    assert not all(
+        np.array_equal(a, b) for a, b in zip(parts, searching.folds(labels, 5, seed=4), strict=True)
+    )
 
 
 def test_more_folds_than_participants_are_refused():
-    with pytest.raises(InputError, match="label AD: 2 training participants for 3 folds; use fewer folds"):
+    with pytest.raises(
+        InputError, match="label AD: 2 training participants for 3 folds; use fewer folds"
+    ):
         searching.folds(["AD", "AD", "CN", "CN", "CN"], 3, seed=0)
 
 
@@ -105,18 +111,20 @@ def test_optuna_opens_the_journal(finished):
     storage = JournalStorage(JournalFileBackend(str(finished / "optuna.journal")))
     study = optuna.load_study(study_name="classifier", storage=storage)
     table = read_tsv(finished / "draws.tsv")
-    assert [trial.value for trial in study.trials] == list(table["balanced_accuracy_mean"].astype(float))
+    assert [trial.value for trial in study.trials] == list(
+        table["balanced_accuracy_mean"].astype(float)
+    )
 
 
 def test_more_draws_later_keep_the_first_ones(cohort, finished, monkeypatch):
     trained = []
-    fit = training.fit
+    fit = classifier_training.fit
 
     def count(*args, **kwargs):
         trained.append(kwargs["title"])
         return fit(*args, **kwargs)
 
-    monkeypatch.setattr(training, "fit", count)
+    monkeypatch.setattr(classifier_training, "fit", count)
     before = read_tsv(finished / "draws.tsv")
     do(cohort, finished, CONFIG.model_copy(update={"draws": 4}))
     assert trained == ["draw 3 fold 0", "draw 3 fold 1"]

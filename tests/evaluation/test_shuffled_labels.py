@@ -1,4 +1,6 @@
-"""From images to verdict with real CNNs: nothing is found where labels mean nothing, a planted effect is."""
+"""From images to verdict with real CNNs: nothing is found where labels mean nothing, a planted
+effect is.
+"""
 
 import dataclasses
 
@@ -9,12 +11,17 @@ from tiny_caps import LABELS, people, write_caps, write_synthetic
 
 from neuroaug.config import Cell, ClassifierSpec, EvaluationConfig
 from neuroaug.evaluation.clinicadl import LabelledFolder, Run, run_cells
-from neuroaug.evaluation.summary import summarise
+from neuroaug.statistics.results import summarise
 
 pytestmark = pytest.mark.slow
 
-SPEC = ClassifierSpec(n_blocks=2, first_filters=4, n_fully_connected=1, dropout=0.0, learning_rate=3e-3)
-CELLS = tuple(Cell.parse(f"train_optimised_4mm_{data}") for data in ("real", "synthetic-12", "real+synthetic-12"))
+SPEC = ClassifierSpec(
+    n_blocks=2, first_filters=4, n_fully_connected=1, dropout=0.0, learning_rate=3e-3
+)
+CELLS = tuple(
+    Cell.parse(f"train_optimised_4mm_{data}")
+    for data in ("real", "synthetic-12", "real+synthetic-12")
+)
 N_RUNS = 3
 
 
@@ -25,24 +32,32 @@ class Study:
         self.root, self.caps = root, root / "caps"
         table = write_caps(self.caps, people(84))
         self.sets = {"train": table[:24], "validation": table[24:36], "test": table[36:]}
-        self.synthetic = [write_synthetic(root / label, label, 12, seed=seed) for seed, label in enumerate(LABELS, 7)]
+        self.synthetic = [
+            write_synthetic(root / label, label, 12, seed=seed)
+            for seed, label in enumerate(LABELS, 7)
+        ]
 
     def evaluate(self, out, shuffle, epochs, seed=0):
         """Summary of all cells after the labels of the sets named in `shuffle` were permuted."""
         rng = np.random.default_rng(seed)
         tables = {
-            name: table.assign(diagnosis=rng.permutation(table["diagnosis"])) if name in shuffle else table
+            name: table.assign(diagnosis=rng.permutation(table["diagnosis"]))
+            if name in shuffle
+            else table
             for name, table in self.sets.items()
         }
         folders = {name: LabelledFolder(self.caps, table) for name, table in tables.items()}
-        # Synthetic images learned from shuffled labels are shuffled too: each half of a set goes under the other's.
+        # Synthetic images learned from shuffled labels are shuffled too: each half of a set goes
+        # under the other's.
         synthetic = self.synthetic if "train" not in shuffle else self._relabelled()
         runs = [
             Run(
                 cell=cell,
                 k=k,
                 out=out / cell.name / f"run-{k}",
-                config=EvaluationConfig(epochs=epochs, batch_size=8, seed=seed, checkpoint_every_s=1e9),
+                config=EvaluationConfig(
+                    epochs=epochs, batch_size=8, seed=seed, checkpoint_every_s=1e9
+                ),
                 train=folders["train"],
                 validation=folders["validation"],
                 tests={"test": folders["test"]},
@@ -95,20 +110,29 @@ def test_with_shuffled_labels_intervals_cover_chance_and_nothing_is_significant(
     covered = np.zeros(len(CELLS))
     significant = 0
     for seed in range(20):
-        summary = study.evaluate(tmp_path / str(seed), ("train", "validation", "test"), epochs=3, seed=seed)
+        summary = study.evaluate(
+            tmp_path / str(seed), ("train", "validation", "test"), epochs=3, seed=seed
+        )
         lines = summary.results
-        covered += ((lines["balanced_accuracy_ci_low"] <= 0.5) & (lines["balanced_accuracy_ci_high"] >= 0.5)).to_numpy()
+        covered += (
+            (lines["balanced_accuracy_ci_low"] <= 0.5) & (lines["balanced_accuracy_ci_high"] >= 0.5)
+        ).to_numpy()
         significant += bool((balanced(summary.comparisons)["p_holm"] < 0.05).any())
-    # One in twenty is expected at the 5 % level; four or more of a cell would come by chance once in sixty.
+    # One in twenty is expected at the 5 % level; four or more of a cell would come by chance once
+    # in sixty.
     assert (covered >= 17).all(), covered
     assert significant <= 1
 
 
 def test_an_effect_planted_in_the_synthetic_images_is_found(study, tmp_path):
     summary = study.evaluate(tmp_path, (), epochs=10)
-    assert (summary.results["balanced_accuracy_ci_low"] > 0.5).all()  # all images tell the truth: every cell learns
+    assert (
+        summary.results["balanced_accuracy_ci_low"] > 0.5
+    ).all()  # all images tell the truth: every cell learns
     true = study.sets["train"]
-    study.sets["train"] = true.assign(diagnosis=np.random.default_rng(0).permutation(true["diagnosis"]))
+    study.sets["train"] = true.assign(
+        diagnosis=np.random.default_rng(0).permutation(true["diagnosis"])
+    )
     try:
         summary = study.evaluate(tmp_path / "real labels mean nothing", (), epochs=10)
     finally:

@@ -8,19 +8,27 @@ import pandas as pd
 import pytest
 
 from neuroaug.evaluation import datasets
+from neuroaug.evaluation.cell_images import Images
 from neuroaug.evaluation.datasets import VolumeDataset
-from neuroaug.evaluation.images import Images
 from neuroaug.imaging.cache import CohortCache
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="resident memory is read from /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").is_file(), reason="resident memory is read from /proc"
+)
 def test_reading_a_large_set_does_not_fill_the_memory(tmp_path, monkeypatch):
     n, shape = 60, (64, 128, 128)
-    np.save(tmp_path / "images.npy", np.repeat(np.arange(n, dtype=np.uint8), 2**20).reshape(n, *shape))
+    np.save(
+        tmp_path / "images.npy", np.repeat(np.arange(n, dtype=np.uint8), 2**20).reshape(n, *shape)
+    )
     record = {"affine": np.eye(4).tolist(), "grid": None, "scaling": "min-max"}
-    cache = CohortCache(tmp_path, np.load(tmp_path / "images.npy", mmap_mode="r"), pd.DataFrame(), record)
+    cache = CohortCache(
+        tmp_path, np.load(tmp_path / "images.npy", mmap_mode="r"), pd.DataFrame(), record
+    )
     names = [f"sub-{i:03d}" for i in range(n)]
-    table = pd.DataFrame({"participant_id": names, "session_id": "ses-M000", "diagnosis": "CN", "label": 0.0})
+    table = pd.DataFrame(
+        {"participant_id": names, "session_id": "ses-M000", "diagnosis": "CN", "label": 0.0}
+    )
     images = Images(table, (cache,), np.zeros(n, dtype=int), np.arange(n), np.zeros(n, dtype=bool))
 
     def mapped():

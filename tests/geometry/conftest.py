@@ -21,7 +21,16 @@ def generator():
 
 @pytest.fixture
 def make_learned():
-    def make(d, n=12, temperature=1.2, regularization=1e-2, dtype=torch.float64, seed=0, spread=1.0, shift=0.0):
+    def make(
+        d,
+        n=12,
+        temperature=1.2,
+        regularization=1e-2,
+        dtype=torch.float64,
+        seed=0,
+        spread=1.0,
+        shift=0.0,
+    ):
         g = torch.Generator().manual_seed(seed)
         centroids = torch.randn(n, d, dtype=torch.float64, generator=g) * spread + shift
         low = torch.randn(n, d, d, dtype=torch.float64, generator=g).mul(0.3).tril(-1)
@@ -38,6 +47,8 @@ def make_posterior():
         g = torch.Generator().manual_seed(seed)
         means = torch.randn(n, d, dtype=torch.float64, generator=g)
         variances = torch.rand(n, d, dtype=torch.float64, generator=g) + 0.1
-        return PosteriorMetric(means.to(dtype), variances.to(dtype), temperature, regularization, decay)
+        return PosteriorMetric(
+            means.to(dtype), variances.to(dtype), temperature, regularization, decay
+        )
 
     return make

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from neuroaug.geometry import diagnostics
+from neuroaug.geometry.mcmc import diagnostics
 
 
 def autoregressive(rho, n_chains=20, n_draws=2000, seed=0):

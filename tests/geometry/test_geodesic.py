@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from neuroaug.geometry import LearnedMetric, geodesic
-from neuroaug.geometry.conformal import ConformalMetric
+from neuroaug.geometry.metrics.conformal import ConformalMetric
 
 
 @pytest.fixture(params=["learned", "posterior"])
@@ -19,7 +19,9 @@ def metric(request, make_learned, make_posterior):
 @pytest.fixture
 def flat():
     """Only lambda I is left: all centroids are out of sight."""
-    return LearnedMetric(torch.full((2, 3), 1e3).double(), torch.eye(3).double().repeat(2, 1, 1), 1.0, 0.25)
+    return LearnedMetric(
+        torch.full((2, 3), 1e3).double(), torch.eye(3).double().repeat(2, 1, 1), 1.0, 0.25
+    )
 
 
 def speed_squared(metric, z, v):
@@ -52,18 +54,24 @@ def test_shooting_twice_half_the_way_is_shooting_once(metric):
     middle, momentum = geodesic.shoot(metric, z, v / 2, 500)
     velocity = (metric.cometric_matrix(middle) @ momentum[..., None])[..., 0]
     there = geodesic.exponential_map(metric, middle, velocity, 500)
-    torch.testing.assert_close(there, geodesic.exponential_map(metric, z, v, 1000), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        there, geodesic.exponential_map(metric, z, v, 1000), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_a_geodesic_is_as_long_as_its_velocity_says(metric):
     z, v = metric.centroids[0], torch.tensor([0.5, 0.3], dtype=torch.float64)
     t = torch.linspace(0, 1, 60, dtype=torch.float64)[:, None]
     curve = geodesic.exponential_map(metric, z.expand(60, 2), t * v, 400)
-    torch.testing.assert_close(geodesic.length(metric, curve), speed_squared(metric, z, v).sqrt(), rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        geodesic.length(metric, curve), speed_squared(metric, z, v).sqrt(), rtol=1e-3, atol=0
+    )
 
 
 def test_radial_geodesics_of_one_centroid_have_the_length_of_the_integral():
-    """G^-1 = (exp(-r^2 / T^2) + lambda) I around one centroid: lengths along rays are integrals of one variable."""
+    """G^-1 = (exp(-r^2 / T^2) + lambda) I around one centroid: lengths along rays are integrals of
+    one variable.
+    """
     metric = LearnedMetric(torch.zeros(1, 2).double(), torch.eye(2)[None].double(), 1.0, 1e-2)
     r = torch.linspace(0, 2, 200001, dtype=torch.float64)
     expected = torch.trapezoid((torch.exp(-(r**2)) + 1e-2).rsqrt(), r)
@@ -75,7 +83,10 @@ def test_radial_geodesics_of_one_centroid_have_the_length_of_the_integral():
 
 
 def test_batched_equals_single(metric):
-    z, v = metric.centroids[:6].reshape(2, 3, 2), torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(2, 3, 2)
+    z, v = (
+        metric.centroids[:6].reshape(2, 3, 2),
+        torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(2, 3, 2),
+    )
     batched = geodesic.exponential_map(metric, z, v, 30)
     for i in range(2):
         for j in range(3):
@@ -98,7 +109,9 @@ def test_shortest_paths_are_no_longer_than_straight_lines(metric):
 
 
 def test_a_shortest_path_goes_around_through_the_data():
-    """Centroids on a half circle: the way along it is cheap, the way across costs 1 / sqrt(lambda) a unit."""
+    """Centroids on a half circle: the way along it is cheap, the way across costs 1 / sqrt(lambda)
+    a unit.
+    """
     angle = torch.linspace(0, math.pi, 12, dtype=torch.float64)
     centroids = 2 * torch.stack([angle.cos(), angle.sin()], 1)
     metric = LearnedMetric(centroids, torch.eye(2).double().repeat(12, 1, 1), 0.5, 1e-3)
@@ -121,7 +134,9 @@ def test_conformal_length_is_the_integral_of_eq_3_8(metric):
     t = torch.linspace(0, 1, 20001, dtype=torch.float64)
     v = torch.exp(-metric.log_density(torch.lerp(a, b, t[:, None])))
     expected = torch.trapezoid(v, t) * (b - a).norm()
-    torch.testing.assert_close(geodesic.conformal_length(metric, line, log_scale=0.0), expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        geodesic.conformal_length(metric, line, log_scale=0.0), expected, rtol=1e-6, atol=0
+    )
     scaled = geodesic.conformal_length(metric, line)
     torch.testing.assert_close(scaled, expected / v.min(), rtol=1e-3, atol=0)
 

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from neuroaug.geometry import LearnedMetric, hmc, random_walk
+from neuroaug.geometry import LearnedMetric
+from neuroaug.geometry.mcmc import hmc, random_walk
 
 N_CELLS = 10
 
@@ -25,7 +26,9 @@ def target_occupancy(metric, radius):
     z = torch.cartesian_prod(axis, axis)
     mass = metric.log_density(z).exp() * (z.norm(dim=1) <= radius)
     edges = torch.linspace(-radius, radius, N_CELLS + 1, dtype=torch.float64)[1:-1]
-    cell = torch.bucketize(z[:, 0].contiguous(), edges) * N_CELLS + torch.bucketize(z[:, 1].contiguous(), edges)
+    cell = torch.bucketize(z[:, 0].contiguous(), edges) * N_CELLS + torch.bucketize(
+        z[:, 1].contiguous(), edges
+    )
     return torch.zeros(N_CELLS**2, dtype=torch.float64).index_add_(0, cell, mass) / mass.sum()
 
 
@@ -37,7 +40,10 @@ def noise_floor(target, n):
     """Mean total variation of n independent draws, seeded."""
     g = torch.Generator().manual_seed(0)
     draws = [torch.multinomial(target, n, replacement=True, generator=g) for _ in range(20)]
-    return sum(total_variation(torch.bincount(x, minlength=len(target)) / n, target) for x in draws) / 20
+    return (
+        sum(total_variation(torch.bincount(x, minlength=len(target)) / n, target) for x in draws)
+        / 20
+    )
 
 
 def starts(metric, n):
@@ -48,7 +54,9 @@ def starts(metric, n):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_draws_follow_the_density(make_learned, make_posterior, generator, kind, seed):
     metric = (
-        make_learned(2, n=6, temperature=0.8, seed=seed) if kind == "learned" else make_posterior(2, n=6, seed=seed)
+        make_learned(2, n=6, temperature=0.8, seed=seed)
+        if kind == "learned"
+        else make_posterior(2, n=6, seed=seed)
     )
     z, info = hmc.sample(
         metric.to(dtype=torch.float32),
@@ -64,7 +72,9 @@ def test_draws_follow_the_density(make_learned, make_posterior, generator, kind,
     assert info.n_divergent == 0
 
 
-def test_acceptance_at_ten_dimensions_where_the_reference_gradient_collapses(make_learned, generator):
+def test_acceptance_at_ten_dimensions_where_the_reference_gradient_collapses(
+    make_learned, generator
+):
     metric = make_learned(10, n=50, temperature=1.5, dtype=torch.float32)
     _, info = hmc.sample(
         metric,
@@ -81,16 +91,27 @@ def test_acceptance_at_ten_dimensions_where_the_reference_gradient_collapses(mak
 
 def test_a_step_too_large_is_rejected_by_the_energy(make_learned, generator):
     metric = make_learned(4, dtype=torch.float64)
-    _, info = hmc.sample(metric, starts(metric, 64), n_steps=5, n_leapfrog=5, step_size=3.0, generator=generator)
+    _, info = hmc.sample(
+        metric, starts(metric, 64), n_steps=5, n_leapfrog=5, step_size=3.0, generator=generator
+    )
     assert float(info.acceptance_rate.mean()) < 0.9
 
 
 def test_chains_never_leave_the_ball(make_learned, generator):
     metric = make_learned(3, dtype=torch.float32)
     radius = 1.05 * float(metric.centroids.norm(dim=1).max())
-    for sample, extra in ((hmc.sample, {"n_leapfrog": 5, "step_size": 0.3}), (random_walk.sample, {"scale": 0.5})):
+    for sample, extra in (
+        (hmc.sample, {"n_leapfrog": 5, "step_size": 0.3}),
+        (random_walk.sample, {"scale": 0.5}),
+    ):
         _, info = sample(
-            metric, starts(metric, 40), n_steps=20, generator=generator, radius=radius, trace=True, **extra
+            metric,
+            starts(metric, 40),
+            n_steps=20,
+            generator=generator,
+            radius=radius,
+            trace=True,
+            **extra,
         )
         assert float(info.trace.norm(dim=-1).max()) <= radius * (1 + 1e-6)
         assert info.n_outside > 0
@@ -98,7 +119,9 @@ def test_chains_never_leave_the_ball(make_learned, generator):
 
 def test_without_a_radius_chains_may_go_anywhere(make_learned, generator):
     metric = make_learned(2, dtype=torch.float64, regularization=1.0)
-    z, _ = hmc.sample(metric, starts(metric, 64), n_steps=100, n_leapfrog=5, step_size=0.5, generator=generator)
+    z, _ = hmc.sample(
+        metric, starts(metric, 64), n_steps=100, n_leapfrog=5, step_size=0.5, generator=generator
+    )
     assert float(z.norm(dim=1).max()) > metric.radius
 
 
@@ -106,7 +129,10 @@ def test_a_start_that_is_not_a_number_stays_and_is_counted(make_learned, generat
     metric = make_learned(3)
     initial = starts(metric, 4).clone()
     initial[1] = math.nan
-    for sample, extra in ((hmc.sample, {"n_leapfrog": 3, "step_size": 0.1}), (random_walk.sample, {"scale": 0.1})):
+    for sample, extra in (
+        (hmc.sample, {"n_leapfrog": 3, "step_size": 0.1}),
+        (random_walk.sample, {"scale": 0.1}),
+    ):
         z, info = sample(metric, initial, n_steps=5, generator=generator, **extra)
         assert info.n_divergent == 5
         assert info.acceptance_rate[1] == 0
@@ -118,15 +144,26 @@ def test_a_start_that_is_not_a_number_stays_and_is_counted(make_learned, generat
 def test_an_overflowing_trajectory_is_divergent_and_rejected(make_learned, generator):
     metric = make_learned(3, dtype=torch.float32)
     initial = starts(metric, 8)
-    z, info = hmc.sample(metric, initial, n_steps=3, n_leapfrog=2, step_size=1e30, generator=generator)
+    z, info = hmc.sample(
+        metric, initial, n_steps=3, n_leapfrog=2, step_size=1e30, generator=generator
+    )
     assert info.n_divergent == 24
     assert torch.equal(z, initial)
     assert (info.displacement == 0).all()
 
 
 def test_an_energy_error_beyond_all_measure_is_divergent(generator):
-    steep = LearnedMetric(torch.zeros(1, 1), torch.full((1, 1, 1), 1e18), temperature=1e-3, regularization=1e-30)
-    _, info = hmc.sample(steep, torch.full((16, 1), 1e-4), n_steps=4, n_leapfrog=1, step_size=0.5, generator=generator)
+    steep = LearnedMetric(
+        torch.zeros(1, 1), torch.full((1, 1, 1), 1e18), temperature=1e-3, regularization=1e-30
+    )
+    _, info = hmc.sample(
+        steep,
+        torch.full((16, 1), 1e-4),
+        n_steps=4,
+        n_leapfrog=1,
+        step_size=0.5,
+        generator=generator,
+    )
     assert info.n_divergent > 0
 
 
@@ -136,7 +173,13 @@ def test_equal_generators_equal_draws_and_workers_do_not_matter(make_learned):
     def draw(workers, seed=5):
         g = torch.Generator().manual_seed(seed)
         return hmc.sample(
-            metric, starts(metric, 600), n_steps=4, n_leapfrog=3, step_size=0.2, generator=g, n_workers=workers
+            metric,
+            starts(metric, 600),
+            n_steps=4,
+            n_leapfrog=3,
+            step_size=0.2,
+            generator=g,
+            n_workers=workers,
         )[0]
 
     one = draw(1)
@@ -148,7 +191,9 @@ def test_equal_generators_equal_draws_and_workers_do_not_matter(make_learned):
 def test_the_callers_threads_are_left_as_they_were(make_learned, generator):
     torch.set_num_threads(2)
     metric = make_learned(2)
-    hmc.sample(metric, starts(metric, 600), n_steps=1, n_leapfrog=1, step_size=0.1, generator=generator)
+    hmc.sample(
+        metric, starts(metric, 600), n_steps=1, n_leapfrog=1, step_size=0.1, generator=generator
+    )
     assert torch.get_num_threads() == 2
 
 
@@ -157,7 +202,14 @@ def test_info_tells_what_happened(make_learned, generator):
     initial = starts(metric, 10)
     before = initial.clone()
     z, info = hmc.sample(
-        metric, initial, n_steps=6, n_leapfrog=4, step_size=0.2, generator=generator, radius=metric.radius, trace=True
+        metric,
+        initial,
+        n_steps=6,
+        n_leapfrog=4,
+        step_size=0.2,
+        generator=generator,
+        radius=metric.radius,
+        trace=True,
     )
     assert torch.equal(initial, before)
     assert info.trace.shape == (10, 6, 3)
@@ -170,7 +222,12 @@ def test_info_tells_what_happened(make_learned, generator):
 
 def test_no_chains_no_draws(make_learned, generator):
     z, info = hmc.sample(
-        make_learned(3), torch.zeros(0, 3), n_steps=2, n_leapfrog=2, step_size=0.1, generator=generator
+        make_learned(3),
+        torch.zeros(0, 3),
+        n_steps=2,
+        n_leapfrog=2,
+        step_size=0.1,
+        generator=generator,
     )
     assert z.shape == (0, 3)
     assert info.acceptance_rate.shape == (0,)
@@ -188,13 +245,21 @@ def test_no_chains_no_draws(make_learned, generator):
     ],
 )
 def test_settings_that_make_no_sense_are_refused(make_learned, generator, change, message):
-    arguments = {"initial": torch.zeros(4, 3), "n_steps": 1, "n_leapfrog": 1, "step_size": 0.1, "radius": None}
+    arguments = {
+        "initial": torch.zeros(4, 3),
+        "n_steps": 1,
+        "n_leapfrog": 1,
+        "step_size": 0.1,
+        "radius": None,
+    }
     arguments.update(change)
     with pytest.raises(ValueError, match=message):
         hmc.sample(make_learned(3), arguments.pop("initial"), generator=generator, **arguments)
 
 
-def test_the_corrected_random_walk_follows_the_density_and_the_printed_one_does_not(make_learned, generator):
+def test_the_corrected_random_walk_follows_the_density_and_the_printed_one_does_not(
+    make_learned, generator
+):
     metric = make_learned(2, n=5, temperature=1.0, regularization=5e-2, seed=3)
     target = target_occupancy(metric, metric.radius)
     distance = {}
@@ -215,8 +280,12 @@ def test_the_corrected_random_walk_follows_the_density_and_the_printed_one_does_
 
 
 def test_on_a_flat_metric_the_random_walk_is_a_plain_one(generator):
-    metric = LearnedMetric(torch.full((1, 3), 1e3), torch.eye(3)[None], temperature=1.0, regularization=0.1)
-    z, info = random_walk.sample(metric, torch.zeros(1000, 3), n_steps=4, scale=0.5, generator=generator)
+    metric = LearnedMetric(
+        torch.full((1, 3), 1e3), torch.eye(3)[None], temperature=1.0, regularization=0.1
+    )
+    z, info = random_walk.sample(
+        metric, torch.zeros(1000, 3), n_steps=4, scale=0.5, generator=generator
+    )
     assert (info.acceptance_rate == 1).all()
     assert float(z.std()) == pytest.approx(0.5 * 2, rel=0.05)
 
@@ -225,7 +294,11 @@ def test_the_random_walk_is_reproducible(make_posterior):
     metric = make_posterior(3, dtype=torch.float32)
     draws = [
         random_walk.sample(
-            metric, starts(metric, 20), n_steps=3, scale=0.2, generator=torch.Generator().manual_seed(1)
+            metric,
+            starts(metric, 20),
+            n_steps=3,
+            scale=0.2,
+            generator=torch.Generator().manual_seed(1),
         )[0]
         for _ in range(2)
     ]

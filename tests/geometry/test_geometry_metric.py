@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from neuroaug.geometry import LearnedMetric, PosteriorMetric, functional, nearest_neighbour_temperature
+from neuroaug.geometry import LearnedMetric, PosteriorMetric, nearest_neighbour_temperature
+from neuroaug.geometry.metrics import functional
 
 DIMS = [1, 2, 5, 10]
 
@@ -13,7 +14,9 @@ DIMS = [1, 2, 5, 10]
 def points(metric, n=6, seed=3):
     """Near centroids, at one, between them, and far away."""
     g = torch.Generator().manual_seed(seed)
-    near = metric.centroids.double()[:n] + 0.4 * torch.randn(n, metric.dim, dtype=torch.float64, generator=g)
+    near = metric.centroids.double()[:n] + 0.4 * torch.randn(
+        n, metric.dim, dtype=torch.float64, generator=g
+    )
     far = torch.full((1, metric.dim), 40.0, dtype=torch.float64)
     return torch.cat([near, metric.centroids.double()[:1], far]).to(metric.dtype)
 
@@ -28,7 +31,11 @@ def learned_by_definition(metric, z):
 
 def posterior_by_definition(metric, z):
     """G of GEO eq. 7, one term after the other."""
-    total = metric.regularization * torch.exp(-metric.decay * (z**2).sum()) * torch.eye(metric.dim, dtype=z.dtype)
+    total = (
+        metric.regularization
+        * torch.exp(-metric.decay * (z**2).sum())
+        * torch.eye(metric.dim, dtype=z.dtype)
+    )
     for mean, variance in zip(metric.means, metric.variances, strict=True):
         precision = torch.diag(1 / variance)
         weight = torch.exp(-(z - mean) @ precision @ (z - mean) / metric.temperature**2)
@@ -58,7 +65,9 @@ def test_learned_cometric_is_eq_8(make_learned, d):
     z = points(metric)
     expected = torch.stack([learned_by_definition(metric, x) for x in z])
     torch.testing.assert_close(metric.cometric_matrix(z), expected, rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(metric.log_density(z), 0.5 * torch.logdet(expected), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        metric.log_density(z), 0.5 * torch.logdet(expected), rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.05])
@@ -68,7 +77,9 @@ def test_posterior_metric_is_eq_7(make_posterior, d, decay):
     z = points(metric)[:-1]
     expected = torch.stack([posterior_by_definition(metric, x) for x in z])
     torch.testing.assert_close(metric.metric_matrix(z), expected, rtol=1e-12, atol=0)
-    torch.testing.assert_close(metric.log_density(z), 0.5 * torch.logdet(expected), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        metric.log_density(z), 0.5 * torch.logdet(expected), rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("d", DIMS)
@@ -90,7 +101,9 @@ def test_gradient_of_the_posterior_metric_with_a_decay(make_posterior):
 def test_float32_is_right_to_a_thousandth_with_a_large_offset_too(make, spread, make_learned):
     wide = make_learned(5, spread=spread, shift=100.0) if make is make_learned else make(5)
     metric, z = wide.to(dtype=torch.float32), points(wide)
-    narrow = wide.to(dtype=torch.float32).to(dtype=torch.float64)  # the same numbers, known to 24 bits
+    narrow = wide.to(dtype=torch.float32).to(
+        dtype=torch.float64
+    )  # the same numbers, known to 24 bits
     for name in ("metric_matrix", "cometric_matrix", "log_density", "grad_log_density"):
         got = getattr(metric, name)(z.float())
         assert got.dtype == torch.float32
@@ -101,11 +114,15 @@ def test_float32_is_right_to_a_thousandth_with_a_large_offset_too(make, spread, 
 @pytest.mark.parametrize("d", [2, 10])
 @pytest.mark.parametrize("regularization", [1e-1, 1e-3, 1e-12])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_far_from_the_data_the_learned_metric_is_flat_to_the_last_digit(make_learned, d, regularization, dtype):
+def test_far_from_the_data_the_learned_metric_is_flat_to_the_last_digit(
+    make_learned, d, regularization, dtype
+):
     metric = make_learned(d, regularization=regularization, dtype=dtype)
     z = torch.full((3, d), 1e4, dtype=dtype)
     expected = torch.full((3,), 0.5 * d * math.log(regularization), dtype=dtype)
-    torch.testing.assert_close(metric.log_density(z), expected, rtol=1e-6 if dtype == torch.float32 else 1e-14, atol=0)
+    torch.testing.assert_close(
+        metric.log_density(z), expected, rtol=1e-6 if dtype == torch.float32 else 1e-14, atol=0
+    )
     assert (metric.grad_log_density(z) == 0).all()
     identity = torch.eye(d, dtype=dtype).expand(3, d, d)
     torch.testing.assert_close(metric.metric_matrix(z), identity / regularization)
@@ -116,7 +133,9 @@ def test_far_from_the_data_the_posterior_metric_is_flat_or_decays(make_posterior
     flat = make_posterior(4).log_density(z)
     torch.testing.assert_close(flat, torch.full_like(flat, 2 * math.log(1e-2)))
     decaying = make_posterior(4, decay=0.5).log_density(z)
-    torch.testing.assert_close(decaying, torch.full_like(decaying, 2 * (math.log(1e-2) - 0.5 * 4e6)))
+    torch.testing.assert_close(
+        decaying, torch.full_like(decaying, 2 * (math.log(1e-2) - 0.5 * 4e6))
+    )
 
 
 def test_batched_equals_single_whatever_the_leading_axes(make):
@@ -127,14 +146,16 @@ def test_batched_equals_single_whatever_the_leading_axes(make):
         assert batched.shape[:2] == (2, 3)
         for i in range(2):
             for j in range(3):
-                torch.testing.assert_close(batched[i, j], getattr(metric, name)(z[i, j]), rtol=1e-12, atol=1e-14)
+                torch.testing.assert_close(
+                    batched[i, j], getattr(metric, name)(z[i, j]), rtol=1e-12, atol=1e-14
+                )
 
 
 def test_chunks_do_not_show(make, monkeypatch):
     metric = make(3)
     z = points(metric)
     whole = metric.grad_log_density(z)
-    monkeypatch.setattr("neuroaug.geometry.metric.MAX_ELEMENTS", 80)
+    monkeypatch.setattr("neuroaug.geometry.metrics.learned.MAX_ELEMENTS", 80)
     torch.testing.assert_close(metric.grad_log_density(z), whole, rtol=1e-13, atol=1e-15)
 
 
@@ -147,19 +168,25 @@ def test_the_samplers_kernels_agree_with_the_formulas(make, d, dtype):
     narrow_z, narrow_q = z.to(dtype), q.to(dtype)
     z, q = narrow_z.double(), narrow_q.double()
     evaluator = metric.evaluator(7, dtype)
-    tolerance = {"rtol": 1e-3, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 1e-9, "atol": 1e-10}
+    tolerance = (
+        {"rtol": 1e-3, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 1e-9, "atol": 1e-10}
+    )
 
     gradient = evaluator.gradient(narrow_z.T.contiguous()).T.double()
     torch.testing.assert_close(gradient, exact.grad_log_density(z), **tolerance)
     torch.testing.assert_close(evaluator.log_density().double(), exact.log_density(z), **tolerance)
     lowered = evaluator.lower(narrow_z.T.contiguous(), narrow_q.T.contiguous()).T.double()
-    torch.testing.assert_close(lowered, (exact.metric_matrix(z) @ q[..., None])[..., 0], **tolerance)
+    torch.testing.assert_close(
+        lowered, (exact.metric_matrix(z) @ q[..., None])[..., 0], **tolerance
+    )
 
     leaf = z.clone().requires_grad_()
     energy = 0.5 * torch.einsum("bi,bij,bj->", q, exact.cometric_matrix(leaf), q)
     (slope,) = torch.autograd.grad(energy, leaf)
     velocity, force = evaluator.flow(narrow_z.T.contiguous(), narrow_q.T.contiguous())
-    torch.testing.assert_close(velocity.T.double(), (exact.cometric_matrix(z) @ q[..., None])[..., 0], **tolerance)
+    torch.testing.assert_close(
+        velocity.T.double(), (exact.cometric_matrix(z) @ q[..., None])[..., 0], **tolerance
+    )
     torch.testing.assert_close(force.T.double(), -slope, **tolerance)
 
 
@@ -189,7 +216,9 @@ def test_squared_norm_and_its_derivatives(make):
 
 
 def test_autograd_sees_centroids_and_factors():
-    centroids = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    centroids = torch.randn(
+        3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    ).requires_grad_()
     factors = torch.eye(2, dtype=torch.float64).repeat(3, 1, 1).requires_grad_()
     metric = LearnedMetric(centroids, factors, 1.0, 1e-2)
     for _ in range(2):  # a second backward pass finds a graph of its own
@@ -203,7 +232,9 @@ def test_kinetic_energy_gradient_is_the_partial_derivative(make_learned):
     tensors = metric.tensors
     z = points(metric)[:5].requires_grad_()
     v = torch.linspace(-3, 2, 20, dtype=torch.float64).reshape(5, 4)
-    (expected,) = torch.autograd.grad(functional.kinetic_energy(functional.local_metric(z, tensors), v).sum(), z)
+    (expected,) = torch.autograd.grad(
+        functional.kinetic_energy(functional.local_metric(z, tensors), v).sum(), z
+    )
     got = functional.grad_kinetic_energy(functional.local_metric(z.detach(), tensors), tensors, v)
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-12)
 
@@ -211,7 +242,9 @@ def test_kinetic_energy_gradient_is_the_partial_derivative(make_learned):
 def test_kinetic_energy_is_minus_the_log_density_of_the_velocity(make_learned):
     metric = make_learned(3)
     z, v = points(metric)[:4], torch.ones(4, 3, dtype=torch.float64)
-    law = torch.distributions.MultivariateNormal(torch.zeros(3, dtype=torch.float64), metric.metric_matrix(z))
+    law = torch.distributions.MultivariateNormal(
+        torch.zeros(3, dtype=torch.float64), metric.metric_matrix(z)
+    )
     got = functional.kinetic_energy(functional.local_metric(z, metric.tensors), v)
     torch.testing.assert_close(got, -law.log_prob(v))
 
@@ -226,7 +259,9 @@ def test_moving_to_another_precision_keeps_the_metric(make):
     assert moved.dtype == torch.float32
     assert (moved.temperature, moved.regularization) == (metric.temperature, metric.regularization)
     z = points(metric)[:2]
-    torch.testing.assert_close(moved.log_density(z.float()).double(), metric.log_density(z), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        moved.log_density(z.float()).double(), metric.log_density(z), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_radius_is_twice_the_farthest_centroid(make):
@@ -300,5 +335,9 @@ def test_equal_to_the_reference_code(make_learned):
         lbd=metric.regularization,
         latent_dim=4,
     )
-    torch.testing.assert_close(metric.cometric_matrix(z), utils.create_inverse_metric(model)(z), rtol=1e-6, atol=1e-9)
-    torch.testing.assert_close(metric.metric_matrix(z), utils.create_metric(model)(z), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(
+        metric.cometric_matrix(z), utils.create_inverse_metric(model)(z), rtol=1e-6, atol=1e-9
+    )
+    torch.testing.assert_close(
+        metric.metric_matrix(z), utils.create_metric(model)(z), rtol=1e-5, atol=1e-7
+    )

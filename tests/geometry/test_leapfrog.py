@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from neuroaug.geometry import functional, leapfrog
+from neuroaug.geometry import leapfrog
+from neuroaug.geometry.metrics import functional
 
 
 def quadratic(z):
@@ -36,7 +37,9 @@ def setting(make_learned):
 
 def test_harmonic_oscillator():
     """Far from all centroids G^-1 = lambda I: z'' = -lambda z, whose solution is known."""
-    tensors = functional.from_factors(torch.full((1, 2), 1e3).double(), torch.eye(2)[None].double(), 1.0, 0.5)
+    tensors = functional.from_factors(
+        torch.full((1, 2), 1e3).double(), torch.eye(2)[None].double(), 1.0, 0.5
+    )
     z, v = torch.tensor([[1.0, 0.0]]).double(), torch.tensor([[0.0, 2.0]]).double()
     state, _ = run(leapfrog.init(z, v, quadratic(z), tensors), tensors, 200, 5e-3)
     omega = math.sqrt(0.5)
@@ -103,7 +106,9 @@ def test_gradients_reach_centroids_and_factors():
 
 def test_a_step_too_large_is_halved_and_said(setting):
     tensors, start = setting
-    fast = start._replace(v=start.v * torch.tensor([[1.0], [300.0], [1.0], [300.0]], dtype=torch.float64))
+    fast = start._replace(
+        v=start.v * torch.tensor([[1.0], [300.0], [1.0], [300.0]], dtype=torch.float64)
+    )
     state, info = leapfrog.leapfrog_step(fast, tensors, quadratic, 0.05)
     assert (info.n_halvings[[1, 3]] > 0).all()
     assert (info.n_halvings[[0, 2]] == 0).all()
@@ -143,4 +148,6 @@ def test_tempering_runs_from_beta_zero_to_one(beta_zero_sqrt):
 
 
 def test_tempering_is_the_formula_of_algorithm_1():
-    assert leapfrog.tempering_sqrt_beta(1, 3, 0.3) == pytest.approx(1 / ((1 - 1 / 0.3) / 9 + 1 / 0.3))
+    assert leapfrog.tempering_sqrt_beta(1, 3, 0.3) == pytest.approx(
+        1 / ((1 - 1 / 0.3) / 9 + 1 / 0.3)
+    )

@@ -1,4 +1,6 @@
-"""The cohort cache: what training reads is what the files hold, and nothing stale or broken is used."""
+"""The cohort cache: what training reads is what the files hold, and nothing stale or broken is
+used.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def cohort(tmp_path: Path) -> tuple[list[Path], pd.DataFrame]:
     files = []
     for i in range(5):
         path = tmp_path / "caps" / f"sub-{i:02d}_T1w.nii.gz"
-        write_volume(path, rng.gamma(2.0, 100.0, SHAPE).astype(np.float32), np.diag([2.0, 2.0, 2.0, 1.0]))
+        write_volume(
+            path, rng.gamma(2.0, 100.0, SHAPE).astype(np.float32), np.diag([2.0, 2.0, 2.0, 1.0])
+        )
         files.append(path)
     index = pd.DataFrame(
         {
@@ -39,7 +43,9 @@ def cohort(tmp_path: Path) -> tuple[list[Path], pd.DataFrame]:
     return files, index
 
 
-@pytest.mark.parametrize(("dtype", "error"), [("float32", 1e-7), ("float16", 2.5e-4), ("uint8", 0.5 / 255 + 1e-6)])
+@pytest.mark.parametrize(
+    ("dtype", "error"), [("float32", 1e-7), ("float16", 2.5e-4), ("uint8", 0.5 / 255 + 1e-6)]
+)
 def test_images_are_the_files_scaled_by_their_own_extremes(tmp_path, cohort, dtype, error):
     files, index = cohort
     cache = CohortCache.build(tmp_path / "cache", files, index, dtype=dtype)
@@ -135,7 +141,9 @@ def test_a_changed_file_in_the_cache_is_refused_on_open_and_remade_by_build(tmp_
     CohortCache.build(folder, files, index)
     assert (folder / "images.npy").read_bytes() == bytes_of_array
 
-    (folder / "index.tsv").write_text((folder / "index.tsv").read_text().replace("sub-00", "sub-99"))
+    (folder / "index.tsv").write_text(
+        (folder / "index.tsv").read_text().replace("sub-00", "sub-99")
+    )
     with pytest.raises(InputError, match=r"index\.tsv: changed"):
         CohortCache.open(folder)
     record = json.loads((folder / "cache.json").read_text()) | {"format_version": 99}
@@ -149,7 +157,9 @@ def test_a_changed_file_in_the_cache_is_refused_on_open_and_remade_by_build(tmp_
 
 def test_images_of_two_grids_are_refused_naming_both(tmp_path, cohort):
     files, index = cohort
-    write_volume(files[3], np.random.default_rng(0).random((8, 10, 13)), np.diag([2.0, 2.0, 2.0, 1.0]))
+    write_volume(
+        files[3], np.random.default_rng(0).random((8, 10, 13)), np.diag([2.0, 2.0, 2.0, 1.0])
+    )
     with pytest.raises(InputError) as refusal:
         CohortCache.build(tmp_path / "cache", files, index)
     assert str(files[3]) in str(refusal.value)

@@ -13,9 +13,17 @@ def test_names_are_those_clinica_writes(tmp_path):
     folder = tmp_path / "subjects" / "sub-01" / "ses-M000" / "t1_linear"
     stem = "sub-01_ses-M000_space-MNI152NLin2009cSym"
     assert c.t1_linear_image(tmp_path, visit) == folder / f"{stem}_desc-Crop_res-1x1x1_T1w.nii.gz"
-    assert c.t1_linear_image(tmp_path, visit, "2mm") == folder / f"{stem}_desc-Crop_res-2x2x2_T1w.nii.gz"
-    assert c.t1_linear_image(tmp_path, visit, "4mm") == folder / f"{stem}_desc-Crop_res-4x4x4_T1w.nii.gz"
-    assert c.t1_linear_image(tmp_path, visit, cropped=False) == folder / f"{stem}_res-1x1x1_T1w.nii.gz"
+    assert (
+        c.t1_linear_image(tmp_path, visit, "2mm")
+        == folder / f"{stem}_desc-Crop_res-2x2x2_T1w.nii.gz"
+    )
+    assert (
+        c.t1_linear_image(tmp_path, visit, "4mm")
+        == folder / f"{stem}_desc-Crop_res-4x4x4_T1w.nii.gz"
+    )
+    assert (
+        c.t1_linear_image(tmp_path, visit, cropped=False) == folder / f"{stem}_res-1x1x1_T1w.nii.gz"
+    )
     assert c.t1_linear_affine(tmp_path, visit) == folder / f"{stem}_res-1x1x1_affine.mat"
     assert c.t1_linear_sidecar(tmp_path, visit) == folder / f"{stem}_desc-Crop_res-1x1x1_T1w.json"
 
@@ -25,7 +33,9 @@ def test_there_is_no_uncropped_image_but_at_1mm(tmp_path):
         c.t1_linear_image(tmp_path, c.Visit("sub-01", "ses-M000"), "2mm", cropped=False)
 
 
-@pytest.mark.parametrize("name", ["sub-", "01", "sub-a_b", "sub-../x", "sub-a/b", "sub-é", "sub-01\n", "SUB-01", ""])
+@pytest.mark.parametrize(
+    "name", ["sub-", "01", "sub-a_b", "sub-../x", "sub-a/b", "sub-é", "sub-01\n", "SUB-01", ""]
+)
 def test_a_participant_must_be_letters_and_digits(name):
     with pytest.raises(InputError, match="not a participant"):
         c.Visit(name, "ses-M000")
@@ -45,7 +55,9 @@ def test_prefixes_are_optional_where_labels_are_typed():
 
 
 def test_a_described_folder_is_a_caps_and_says_nothing_of_who_made_it(tmp_path):
-    c.write_dataset_description(tmp_path, name="study", source_datasets=[{"Version": "1"}], extra={"Phantom": True})
+    c.write_dataset_description(
+        tmp_path, name="study", source_datasets=[{"Version": "1"}], extra={"Phantom": True}
+    )
     description = json.loads((tmp_path / "dataset_description.json").read_text())
     assert c.require_caps(tmp_path) == tmp_path
     assert description["DatasetType"] == "derivative"
@@ -80,7 +92,11 @@ def test_a_missing_folder_is_not_a_caps(tmp_path):
 
 
 def test_visits_are_listed_in_order_and_strangers_passed_over(tmp_path):
-    visits = [c.Visit("sub-02", "ses-M000"), c.Visit("sub-01", "ses-M006"), c.Visit("sub-01", "ses-M000")]
+    visits = [
+        c.Visit("sub-02", "ses-M000"),
+        c.Visit("sub-01", "ses-M006"),
+        c.Visit("sub-01", "ses-M000"),
+    ]
     for visit in visits:
         image = c.t1_linear_image(tmp_path, visit, "2mm")
         image.parent.mkdir(parents=True)

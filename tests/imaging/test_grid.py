@@ -33,7 +33,9 @@ def test_uncropped_grid_is_the_templates():
 
 
 def test_crop_keeps_every_voxel_where_it_was():
-    x, y, z = np.meshgrid(*(np.arange(n, dtype=np.float32) for n in UNCROPPED.shape), indexing="ij", sparse=True)
+    x, y, z = np.meshgrid(
+        *(np.arange(n, dtype=np.float32) for n in UNCROPPED.shape), indexing="ij", sparse=True
+    )
     for axis, coordinate in enumerate((x, y, z)):
         world = coordinate + np.float32(UNCROPPED.origin[axis])
         cut = crop(np.broadcast_to(world, UNCROPPED.shape))
@@ -59,7 +61,9 @@ def test_block_mean_is_the_mean_of_each_block_without_odd_ends():
 
 
 def test_a_plane_keeps_its_world_position_in_every_copy():
-    """A volume that holds its own world coordinate still does so after downsampling: no half-voxel shift."""
+    """A volume that holds its own world coordinate still does so after downsampling: no half-voxel
+    shift.
+    """
     grid = GRIDS["1mm"]
     for axis in range(3):
         shape = [1, 1, 1]
@@ -79,7 +83,10 @@ def test_block_mean_equals_the_papers_interpolation():
 
     volume = np.random.default_rng(1).normal(size=(9, 12, 11)).astype(np.float32)
     reference = torch.nn.functional.interpolate(
-        torch.from_numpy(volume)[None, None], scale_factor=0.5, mode="trilinear", align_corners=False
+        torch.from_numpy(volume)[None, None],
+        scale_factor=0.5,
+        mode="trilinear",
+        align_corners=False,
     )
     np.testing.assert_allclose(block_mean(volume), reference[0, 0].numpy(), atol=1e-6)
 

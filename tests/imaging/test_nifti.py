@@ -34,7 +34,9 @@ def message_of(action, path):
 
 
 def is_refused(path, reason):
-    """Whether reading and inspecting refuse the file in the same single line, which names it and the reason."""
+    """Whether reading and inspecting refuse the file in the same single line, which names it and
+    the reason.
+    """
     read, inspected = message_of(read_volume, path), message_of(inspect_volume, path)
     assert read == inspected
     return reason in read and read.startswith(f"{path}: ") and "\n" not in read
@@ -110,7 +112,11 @@ def test_a_header_without_orientation_is_read_with_a_note(tmp_path, data):
 def test_truncated_gzip(tmp_path, data):
     path = save(tmp_path / "scan.nii.gz", data)
     whole = path.read_bytes()
-    for keep in (20, len(whole) // 2, len(whole) - 6):  # the last: voxels are whole, the checksum is not
+    for keep in (
+        20,
+        len(whole) // 2,
+        len(whole) - 6,
+    ):  # the last: voxels are whole, the checksum is not
         path.write_bytes(whole[:keep])
         assert is_refused(path, "truncated gzip")
 
@@ -124,11 +130,17 @@ def test_corrupt_gzip(tmp_path, data):
 
 
 def test_every_corruption_that_zlib_finds_is_refused_and_no_other(tmp_path, data):
-    """Single bytes changed, dropped and doubled all over a compressed file: the reader agrees with the standard's."""
+    """Single bytes changed, dropped and doubled all over a compressed file: the reader agrees with
+    the standard's.
+    """
     path = save(tmp_path / "scan.nii.gz", data)
     whole, rng = path.read_bytes(), np.random.default_rng(0)
     for position in rng.integers(0, len(whole), 300):
-        for middle in (bytes([whole[position] ^ (1 << rng.integers(8))]), b"", whole[position : position + 1] * 2):
+        for middle in (
+            bytes([whole[position] ^ (1 << rng.integers(8))]),
+            b"",
+            whole[position : position + 1] * 2,
+        ):
             content = whole[:position] + middle + whole[position + 1 :]
             path.write_bytes(content)
             try:
@@ -197,7 +209,10 @@ def test_absent_file_folder_and_broken_link(tmp_path):
 
 @pytest.mark.parametrize("shape", [(9, 10), (9, 10, 12, 2), (9, 10, 1, 1, 3)])
 def test_not_3d(tmp_path, shape):
-    assert is_refused(save(tmp_path / "scan.nii.gz", np.random.default_rng(0).random(shape, np.float32)), "not a 3D")
+    assert is_refused(
+        save(tmp_path / "scan.nii.gz", np.random.default_rng(0).random(shape, np.float32)),
+        "not a 3D",
+    )
 
 
 @pytest.mark.parametrize("shape", [(7, 10, 12), (9, 10, 1), (9, 2, 12)])
@@ -230,12 +245,19 @@ def test_complex_and_colour(tmp_path, data):
 
 @pytest.mark.parametrize("size", [0.2, 7.0])
 def test_voxel_size(tmp_path, data, size):
-    assert is_refused(save(tmp_path / "scan.nii.gz", data, np.diag([1.0, size, 1.0, 1.0])), "voxel size")
+    assert is_refused(
+        save(tmp_path / "scan.nii.gz", data, np.diag([1.0, size, 1.0, 1.0])), "voxel size"
+    )
 
 
 def test_voxel_sizes_at_the_limits_are_accepted(tmp_path, data):
     for size in (0.3, 6.0):
-        assert read_volume(save(tmp_path / "scan.nii.gz", data, np.diag([size, size, size, 1.0]))).voxel_mm[0] > 0
+        assert (
+            read_volume(
+                save(tmp_path / "scan.nii.gz", data, np.diag([size, size, size, 1.0]))
+            ).voxel_mm[0]
+            > 0
+        )
 
 
 def set_sform(path, rows):
@@ -261,7 +283,9 @@ def test_sheared_affine(tmp_path, data):
     assert is_refused(path, "sheared")
 
 
-@pytest.mark.parametrize(("field", "value"), [(108, np.nan), (108, 1e30), (292, 1e30)])  # vox_offset; srow_x[3]
+@pytest.mark.parametrize(
+    ("field", "value"), [(108, np.nan), (108, 1e30), (292, 1e30)]
+)  # vox_offset; srow_x[3]
 def test_a_header_with_impossible_numbers(tmp_path, data, field, value):
     path = save(tmp_path / "scan.nii", data)
     raw = bytearray(path.read_bytes())

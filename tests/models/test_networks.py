@@ -6,7 +6,13 @@ import torch
 from neuroaug.config import GeneratorConfig
 from neuroaug.errors import ResourceError
 from neuroaug.models import RHVAE
-from neuroaug.models.networks import build_conv3d, build_networks, coarser_grids, lower_triangular, n_parameters
+from neuroaug.models.networks import (
+    build_conv3d,
+    build_networks,
+    coarser_grids,
+    lower_triangular,
+    n_parameters,
+)
 
 ADNI_2MM = (84, 104, 89)
 
@@ -26,11 +32,16 @@ def test_table_8_layer_by_layer():
     encoder = n * 400 + 400 + 2 * (400 * d + d)
     decoder = d * 400 + 400 + 400 * n + n
     metric = n * 400 + 400 + (400 * d + d) + (400 + 1)
-    assert count(GeneratorConfig(network="mlp-toy", latent_dim=d), (28, 28, 1)) == encoder + decoder + metric
+    assert (
+        count(GeneratorConfig(network="mlp-toy", latent_dim=d), (28, 28, 1))
+        == encoder + decoder + metric
+    )
 
 
 def test_a_plain_vae_has_no_metric_network():
-    assert build_networks(GeneratorConfig(model="vae", network="mlp-toy"), (8, 9, 10)).metric is None
+    assert (
+        build_networks(GeneratorConfig(model="vae", network="mlp-toy"), (8, 9, 10)).metric is None
+    )
 
 
 @pytest.mark.parametrize("shape", [(8, 9, 10), (15, 17, 8), (21, 26, 23), (28, 28, 1), (13, 40, 9)])
@@ -91,7 +102,9 @@ def test_one_latent_dimension_works():
 
 @pytest.mark.parametrize("d", [10, 200_000])
 def test_networks_too_large_for_the_machine_are_refused_before_they_are_made(monkeypatch, d):
-    monkeypatch.setattr("neuroaug.models.base.available_memory", lambda: 2 * 10**9)
+    monkeypatch.setattr("neuroaug.models.generative_model.available_memory", lambda: 2 * 10**9)
     config = GeneratorConfig(network="mlp", latent_dim=d)
-    with pytest.raises(ResourceError, match=r"parameters: .* to train it with Adam; 2.0 GB of memory are free"):
+    with pytest.raises(
+        ResourceError, match=r"parameters: .* to train it with Adam; 2.0 GB of memory are free"
+    ):
         RHVAE(config, ADNI_2MM)

@@ -6,10 +6,10 @@ from torch import nn
 
 from neuroaug.config import GeneratorConfig
 from neuroaug.errors import InputError
-from neuroaug.geometry.metric import LearnedMetric
+from neuroaug.geometry.metrics.learned import LearnedMetric
 from neuroaug.models import RHVAE
+from neuroaug.models.flow import DecoderLikelihood, Noise
 from neuroaug.models.networks import Networks
-from neuroaug.models.objective import DecoderLikelihood, Noise
 from neuroaug.models.rhvae import EVALUATION_ITERATIONS
 
 
@@ -67,9 +67,16 @@ def linear_gaussian(generator):
     weight = torch.randn(6, d, generator=generator)
     bias = torch.randn(6, generator=generator)
     config = GeneratorConfig(
-        latent_dim=d, n_leapfrog=3, step_size=1e-2, beta_zero_sqrt=0.3, likelihood="gaussian", temperature=0.8
+        latent_dim=d,
+        n_leapfrog=3,
+        step_size=1e-2,
+        beta_zero_sqrt=0.3,
+        likelihood="gaussian",
+        temperature=0.8,
     )
-    networks = Networks(LinearEncoder(weight, bias), LinearDecoder(weight, bias, shape), nn.Identity())
+    networks = Networks(
+        LinearEncoder(weight, bias), LinearDecoder(weight, bias, shape), nn.Identity()
+    )
     model = RHVAE.from_networks(networks, config, shape, link="identity")
     factors = torch.randn(20, d, d, generator=generator).tril() + torch.eye(d)
     model.metric = LearnedMetric(torch.randn(20, d, generator=generator), factors, 0.8, 1e-2)
@@ -79,7 +86,9 @@ def linear_gaussian(generator):
     return model, x.unflatten(1, (1, *shape)), law.log_prob(x)
 
 
-def test_importance_weighted_bound_is_the_likelihood_of_a_linear_gaussian_model(linear_gaussian, generator):
+def test_importance_weighted_bound_is_the_likelihood_of_a_linear_gaussian_model(
+    linear_gaussian, generator
+):
     model, x, exact = linear_gaussian
     estimate = model.log_likelihood(x, n_samples=20_000, generator=generator)
     torch.testing.assert_close(estimate, exact, atol=0.02, rtol=0)
@@ -93,7 +102,9 @@ def test_the_elbo_lies_below_the_likelihood_on_average(linear_gaussian, generato
 
 
 def test_the_flow_preserves_volume_up_to_its_tempering(linear_gaussian, generator):
-    """log |det J| of (z_0, gamma_0) -> (z_K, v_K) under the scaling and the tempering is 0 (METHOD 3)."""
+    """log |det J| of (z_0, gamma_0) -> (z_K, v_K) under the scaling and the tempering is 0 (METHOD
+    3).
+    """
     model, x, _ = linear_gaussian
     model = model.double()
     tensors = model.metric.tensors
@@ -146,8 +157,12 @@ def test_the_training_bound_uses_the_stored_metric_of_the_same_images(model, ima
 def test_the_second_order_term_hardly_changes_the_gradient(model, images, objective):
     model.centre_on(images.mean(0)[0], float((images - images.mean(0)).std()))  # as training starts
     noise = model.draw_noise(7)
-    _, first = gradient_of(with_settings(model, objective=objective, second_order=False), images, noise)
-    _, second = gradient_of(with_settings(model, objective=objective, second_order=True), images, noise)
+    _, first = gradient_of(
+        with_settings(model, objective=objective, second_order=False), images, noise
+    )
+    _, second = gradient_of(
+        with_settings(model, objective=objective, second_order=True), images, noise
+    )
     assert torch.cosine_similarity(first.double(), second.double(), 0) > 0.9999
     assert (first - second).norm() < 1e-2 * second.norm()
 
@@ -233,7 +248,9 @@ def test_metric_density_is_higher_at_the_data_than_far_away(model, images):
 def test_a_metric_below_its_floor_is_called_dead(model, images):
     model.update_metric([images])
     alive = model.metric
-    model.metric = LearnedMetric(alive.centroids, 1e-3 * alive.factors, alive.temperature, alive.regularization)
+    model.metric = LearnedMetric(
+        alive.centroids, 1e-3 * alive.factors, alive.temperature, alive.regularization
+    )
     assert model.metric_contrast().dead
 
 
@@ -281,7 +298,9 @@ def test_draws_do_not_depend_on_how_many_are_asked_for(model, images):
 
 @pytest.mark.reference
 def test_loss_and_metric_are_the_reference_codes_where_it_is_right(model, images):
-    """Small steps: pythae's fixed point takes G^-1 of the old position, which is of second order in the step."""
+    """Small steps: pythae's fixed point takes G^-1 of the old position, which is of second order in
+    the step.
+    """
     pytest.importorskip("pythae")
     from pythae.models import RHVAE as Pythae
     from pythae.models import RHVAEConfig
@@ -324,4 +343,6 @@ def test_loss_and_metric_are_the_reference_codes_where_it_is_right(model, images
     theirs.update()
     ours.update_metric([images])
     z = torch.randn(5, 3)
-    torch.testing.assert_close(ours.metric.cometric_matrix(z), theirs.G_inv(z), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        ours.metric.cometric_matrix(z), theirs.G_inv(z), rtol=1e-5, atol=1e-6
+    )

@@ -5,9 +5,16 @@ import pytest
 import torch
 
 from neuroaug.errors import InputError
-from neuroaug.files import sha256_file
 from neuroaug.models import RHVAE, VAE, load_model
-from neuroaug.models.storage import CONFIG, METRIC, WEIGHTS, load_tensors, load_weights, save_tensors
+from neuroaug.models.storage import (
+    CONFIG,
+    METRIC,
+    WEIGHTS,
+    load_tensors,
+    load_weights,
+    save_tensors,
+)
+from neuroaug.system.files import sha256_file
 
 
 @pytest.fixture(params=[RHVAE, VAE])
@@ -31,7 +38,12 @@ def test_a_moved_model_gives_the_same_draws(model, folder, tmp_path):
     moved = shutil.move(folder, tmp_path / "elsewhere")
     loaded = load_model(moved)
     assert type(loaded) is type(model)
-    assert (loaded.label, loaded.grid, loaded.shape, loaded.config) == ("AD", "4mm", (9, 13, 11), model.config)
+    assert (loaded.label, loaded.grid, loaded.shape, loaded.config) == (
+        "AD",
+        "4mm",
+        (9, 13, 11),
+        model.config,
+    )
     assert loaded.sampler_settings == {"step_size": 0.1}
     assert not loaded.training
     assert torch.equal(loaded.sample(3, sampler="prior"), model.sample(3, sampler="prior"))

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from neuroaug.config import GeneratorConfig
-from neuroaug.geometry.posterior import PosteriorMetric
+from neuroaug.geometry.metrics.posterior import PosteriorMetric
 from neuroaug.models import VAE
 from neuroaug.models.vae import medoids
 
@@ -16,7 +16,9 @@ def model(small_config):
 def test_bound_averages_to_minus_the_loss(model, images, generator):
     """The single-draw bound and the loss, whose divergence is in closed form, have one expectation."""
     draws = torch.stack([model.elbo(images, generator=generator).mean() for _ in range(100)])
-    losses = torch.stack([model.loss(images, generator=generator).loss.detach() for _ in range(100)])
+    losses = torch.stack(
+        [model.loss(images, generator=generator).loss.detach() for _ in range(100)]
+    )
     error = draws.std() / 10 + losses.std() / 10
     assert abs(draws.mean() + losses.mean()) < 4 * error
 

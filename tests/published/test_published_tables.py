@@ -10,16 +10,19 @@ import yaml
 from digits import write_digits
 
 from neuroaug.errors import DivergenceError, InputError
-from neuroaug.files import read_tsv
-from neuroaug.geometry import LearnedMetric, geodesic, hmc
+from neuroaug.geometry import LearnedMetric, geodesic
+from neuroaug.geometry.mcmc import hmc
 from neuroaug.published import __main__ as commands
-from neuroaug.published import ablation, generators, interpolation, page, tables
-from neuroaug.published.clustering import geodesic_distances
-from neuroaug.published.images import FASHION_FOLDER
+from neuroaug.published import jobs, page
+from neuroaug.published.experiments import ablation, interpolation
+from neuroaug.published.experiments.clustering import geodesic_distances
 from neuroaug.published.memo import Memo
-from neuroaug.published.reference_gradient import with_reference_gradient
-from neuroaug.published.results import RUN_COLUMNS, Score, read_scores, write_scores
-from neuroaug.resources import shipped
+from neuroaug.published.parts import trained_generators
+from neuroaug.published.parts.digit_images import FASHION_FOLDER
+from neuroaug.published.parts.reference_gradient import with_reference_gradient
+from neuroaug.published.run_scores import RUN_COLUMNS, Score, read_scores, write_scores
+from neuroaug.system.files import read_tsv
+from neuroaug.system.packaged_files import shipped
 
 CONFIGURATIONS = page.configurations(shipped("pipelines") / "published")
 NAMES = [path.stem for path in CONFIGURATIONS]
@@ -31,8 +34,14 @@ def settings():
         "table": "t",
         "experiment": "counting",
         "runs": 2,
-        "datasets": {"a": {"source": "mnist", "counts": [5]}, "b": {"source": "mnist", "counts": [6]}},
-        "about": {"title": "A table", "compare": [{"first": "x", "second": "y", "measure": "accuracy"}]},
+        "datasets": {
+            "a": {"source": "mnist", "counts": [5]},
+            "b": {"source": "mnist", "counts": [6]},
+        },
+        "about": {
+            "title": "A table",
+            "compare": [{"first": "x", "second": "y", "measure": "accuracy"}],
+        },
     }
 
 
@@ -43,27 +52,33 @@ def calls(monkeypatch):
     def counting(bench):
         made.append((bench.dataset, bench.run))
         rows = {"x": 80.0 + bench.run, "y": 70.0}
-        return [Score("t", row, bench.dataset, bench.run, bench.seed, "accuracy", v) for row, v in rows.items()]
+        return [
+            Score("t", row, bench.dataset, bench.run, bench.seed, "accuracy", v)
+            for row, v in rows.items()
+        ]
 
-    monkeypatch.setattr(tables, "experiments", lambda: {"counting": counting})
+    monkeypatch.setattr(jobs, "experiments", lambda: {"counting": counting})
     return made
 
 
 def test_a_finished_job_is_not_done_again(tmp_path, settings, calls):
-    first = tables.run_job(settings, "a", 0, tmp_path)
+    first = jobs.run_job(settings, "a", 0, tmp_path)
     content = first.read_bytes()
-    assert tables.run_job(settings, "a", 0, tmp_path) == first
+    assert jobs.run_job(settings, "a", 0, tmp_path) == first
     assert calls == [("a", 0)]
     assert first.read_bytes() == content
 
 
 def test_only_the_settings_of_a_job_make_it_another(settings):
-    name = tables.job_name(settings, "a", 0)
+    name = jobs.job_name(settings, "a", 0)
     words = {**settings, "about": {}, "runs": 9, "datasets": {**settings["datasets"], "b": {}}}
-    assert tables.job_name(words, "a", 0) == name
-    for change in ({"classifier": {"steps": 3}}, {"datasets": {"a": {"source": "mnist", "counts": [7]}}}):
-        assert tables.job_name({**settings, **change}, "a", 0) != name
-    assert tables.job_name(settings, "a", 1) != name
+    assert jobs.job_name(words, "a", 0) == name
+    for change in (
+        {"classifier": {"steps": 3}},
+        {"datasets": {"a": {"source": "mnist", "counts": [7]}}},
+    ):
+        assert jobs.job_name({**settings, **change}, "a", 0) != name
+    assert jobs.job_name(settings, "a", 1) != name
 
 
 def test_memo_computes_once_and_mends_a_damaged_file(tmp_path):
@@ -86,8 +101,13 @@ def test_page_and_summary_are_made_of_the_runs(tmp_path, settings, calls):
     folder = tmp_path / "work"
     for dataset in settings["datasets"]:
         for run in range(2):
-            tables.run_job(settings, dataset, run, folder)
-    assert commands.main(["collect", str(workflow / "t.yaml"), "--folder", str(folder), "--out", str(out)]) == 0
+            jobs.run_job(settings, dataset, run, folder)
+    assert (
+        commands.main(
+            ["collect", str(workflow / "t.yaml"), "--folder", str(folder), "--out", str(out)]
+        )
+        == 0
+    )
     assert list(read_scores(out / "t.tsv").columns) == list(RUN_COLUMNS)
     page.write(out, workflow)
     summary = read_tsv(out / "summary.tsv")
@@ -117,11 +137,11 @@ def test_bad_configurations_are_one_line(tmp_path, capsys):
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=NAMES)
 @pytest.mark.parametrize("mode", ["", "smoke"])
 def test_shipped_configurations_name_things_that_exist(path, mode):
-    from neuroaug.published.generators import identity
-    from neuroaug.published.protocol import arms
+    from neuroaug.published.arms import arms
+    from neuroaug.published.parts.trained_generators import identity
 
-    settings = tables.read_configuration(path, mode)
-    assert settings["experiment"] in tables.experiments()
+    settings = jobs.read_configuration(path, mode)
+    assert settings["experiment"] in jobs.experiments()
     for model in settings["models"].values():
         identity(model)
     known = {arm.model for arm in arms({"arms": [], **settings})}
@@ -130,10 +150,12 @@ def test_shipped_configurations_name_things_that_exist(path, mode):
 
 
 def test_published_figures_are_of_rows_that_tables_can_have():
-    reference = read_tsv(shipped("pipelines") / "published" / "reference.tsv", ("table", "column", "value"))
+    reference = read_tsv(
+        shipped("pipelines") / "published" / "reference.tsv", ("table", "column", "value")
+    )
     titles = {
         (settings["table"], spec.get("title", name))
-        for settings in map(tables.read_configuration, CONFIGURATIONS)
+        for settings in map(jobs.read_configuration, CONFIGURATIONS)
         for name, spec in settings["datasets"].items()
     }
     assert set(zip(reference["table"], reference["column"], strict=True)) <= titles
@@ -149,7 +171,9 @@ def test_published_figures_are_of_rows_that_tables_can_have():
 def metric():
     generator = torch.Generator().manual_seed(0)
     centroids = 2 * torch.randn(30, 2, generator=generator)
-    return LearnedMetric(centroids, torch.eye(2).expand(30, 2, 2).clone(), temperature=0.8, regularization=1e-3)
+    return LearnedMetric(
+        centroids, torch.eye(2).expand(30, 2, 2).clone(), temperature=0.8, regularization=1e-3
+    )
 
 
 def test_graph_distances_are_those_of_short_geodesics(metric):
@@ -157,7 +181,11 @@ def test_graph_distances_are_those_of_short_geodesics(metric):
     found = geodesic_distances(metric, points)
     assert np.allclose(found, found.T)
     for j in (1, 7):
-        true = float(geodesic.length(metric, geodesic.shortest_path(metric, points[0].double(), points[j].double())))
+        true = float(
+            geodesic.length(
+                metric, geodesic.shortest_path(metric, points[0].double(), points[j].double())
+            )
+        )
         assert true * (1 - 1e-6) <= found[0, j] <= 1.3 * true
 
 
@@ -165,7 +193,9 @@ def test_reference_gradient_is_the_true_one_only_in_one_dimension():
     generator = torch.Generator().manual_seed(1)
     for d in (1, 3):
         factors = torch.tril(torch.randn(20, d, d, generator=generator)) + torch.eye(d)
-        metric = LearnedMetric(torch.randn(20, d, generator=generator), factors, temperature=1.0, regularization=0.1)
+        metric = LearnedMetric(
+            torch.randn(20, d, generator=generator), factors, temperature=1.0, regularization=0.1
+        )
         z = torch.randn(d, 6, generator=generator)
         true = metric.evaluator(6, torch.float32).gradient(z).clone()
         other = with_reference_gradient(metric).to("cpu", torch.float32).evaluator(6).gradient(z)
@@ -175,7 +205,9 @@ def test_reference_gradient_is_the_true_one_only_in_one_dimension():
 def test_reference_gradient_is_the_released_codes_formula():
     generator = torch.Generator().manual_seed(3)
     factors = torch.tril(torch.randn(15, 4, 4, generator=generator)) + torch.eye(4)
-    metric = LearnedMetric(torch.randn(15, 4, generator=generator), factors, temperature=1.3, regularization=0.05)
+    metric = LearnedMetric(
+        torch.randn(15, 4, generator=generator), factors, temperature=1.3, regularization=0.05
+    )
     z = torch.randn(6, 4, generator=generator)
     found = with_reference_gradient(metric).evaluator(6, torch.float64).gradient(z.double().T).T
     for point, force in zip(z.double(), found, strict=True):
@@ -184,13 +216,17 @@ def test_reference_gradient_is_the_released_codes_formula():
             weight = torch.exp(-(centroid - point).square().sum() / 1.3**2)
             cometric += weight * factor @ factor.T
             pulled += weight * factor @ factor.T @ (centroid - point)
-        torch.testing.assert_close(force, torch.linalg.inv(cometric) @ pulled / 1.3**2, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            force, torch.linalg.inv(cometric) @ pulled / 1.3**2, rtol=1e-5, atol=1e-6
+        )
 
 
 def test_reference_gradient_is_accepted_less_often():
     generator = torch.Generator().manual_seed(2)
     factors = torch.tril(torch.randn(20, 4, 4, generator=generator)) + torch.eye(4)
-    metric = LearnedMetric(torch.randn(20, 4, generator=generator), factors, temperature=1.0, regularization=1e-2)
+    metric = LearnedMetric(
+        torch.randn(20, 4, generator=generator), factors, temperature=1.0, regularization=1e-2
+    )
     accepted = [
         float(
             hmc.sample(
@@ -212,7 +248,8 @@ def test_farthest_pairs_span_their_class():
     codes = torch.tensor([[0.0, 0.0], [1.0, 0.0], [5.0, 0.0], [9.0, 0.0], [9.0, 2.0], [9.0, 1.0]])
     labels = np.array([0, 0, 0, 1, 1, 1])
     bench = SimpleNamespace(
-        subset=SimpleNamespace(n_classes=2, train=SimpleNamespace(labels=labels)), settings={"n_farthest": 2}
+        subset=SimpleNamespace(n_classes=2, train=SimpleNamespace(labels=labels)),
+        settings={"n_farthest": 2},
     )
     found = interpolation.farthest_pairs(bench, SimpleNamespace(centroids=codes))
     assert found[:3] == [(0, 2), (1, 2), (3, 4)]
@@ -221,7 +258,7 @@ def test_farthest_pairs_span_their_class():
 
 def test_a_variant_that_diverges_is_counted_and_the_others_go_on(tmp_path, monkeypatch):
     path = next(path for path in CONFIGURATIONS if path.stem == "ablation")
-    settings = tables.read_configuration(path, "smoke")
+    settings = jobs.read_configuration(path, "smoke")
     settings |= {"paths": {"mnist": str(write_digits(tmp_path / "digits.npz"))}}
     settings["variants"] = [{"name": "good"}, {"name": "bad", "settings": {"latent_dim": 3}}]
 
@@ -233,9 +270,9 @@ def test_a_variant_that_diverges_is_counted_and_the_others_go_on(tmp_path, monke
     def measured(bench, model, key):
         return whole(bench, model, key) if model["latent_dim"] == 3 else {"accuracy": 50.0}
 
-    monkeypatch.setattr(generators, "each_class", diverging)
+    monkeypatch.setattr(trained_generators, "each_class", diverging)
     monkeypatch.setattr(ablation, "_measured", measured)
-    scores = read_scores(tables.run_job(settings, "mnist", 0, tmp_path / "work"))
+    scores = read_scores(jobs.run_job(settings, "mnist", 0, tmp_path / "work"))
     found = {(row.row, row.measure): row.value for row in scores.itertuples()}
     assert found == {
         ("good", "training diverged"): 0.0,
@@ -245,7 +282,10 @@ def test_a_variant_that_diverges_is_counted_and_the_others_go_on(tmp_path, monke
 
 
 def test_a_kept_value_comes_back_in_its_own_order(tmp_path):
-    memo, value = Memo(tmp_path), {"straight line": {"length": 2.0, "accuracy": 1 / 3}, "geodesic": {}}
+    memo, value = (
+        Memo(tmp_path),
+        {"straight line": {"length": 2.0, "accuracy": 1 / 3}, "geodesic": {}},
+    )
     first = memo.value({"what": "x"}, lambda: value)
     again = memo.value({"what": "x"}, lambda: pytest.fail("computed again"))
     assert json.dumps(first) == json.dumps(again) == json.dumps(value)
@@ -254,27 +294,31 @@ def test_a_kept_value_comes_back_in_its_own_order(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=NAMES)
 def test_smoke_version_of_every_table(tmp_path, path):
-    settings = tables.read_configuration(path, "smoke")
+    settings = jobs.read_configuration(path, "smoke")
     digits = str(write_digits(tmp_path / "digits.npz"))
     settings["paths"] = {spec["source"]: digits for spec in settings["datasets"].values()}
     for dataset in settings["datasets"]:
-        out = tables.run_job(settings, dataset, 0, tmp_path / "work")
+        out = jobs.run_job(settings, dataset, 0, tmp_path / "work")
         scores = read_scores(out)
         assert len(scores)
         assert np.isfinite(scores["value"]).all()
-        accuracies = scores.loc[scores["measure"].isin(["accuracy", "GAN-train", "GAN-test"]), "value"]
+        accuracies = scores.loc[
+            scores["measure"].isin(["accuracy", "GAN-train", "GAN-test"]), "value"
+        ]
         assert accuracies.between(0, 100).all()
         content = out.read_bytes()
         out.unlink()
         # All that is costly is kept: the same scores again, in no time.
-        assert tables.run_job(settings, dataset, 0, tmp_path / "work").read_bytes() == content
+        assert jobs.run_job(settings, dataset, 0, tmp_path / "work").read_bytes() == content
 
 
 @pytest.mark.slow
 def test_same_run_from_nothing_gives_the_same_scores(tmp_path):
-    settings = tables.read_configuration(shipped("pipelines") / "published" / "tpami-2.yaml", "smoke")
+    settings = jobs.read_configuration(shipped("pipelines") / "published" / "tpami-2.yaml", "smoke")
     settings["paths"] = {"mnist": str(write_digits(tmp_path / "digits.npz"))}
-    first, second = (tables.run_job(settings, "mnist", 0, tmp_path / name).read_bytes() for name in ("a", "b"))
+    first, second = (
+        jobs.run_job(settings, "mnist", 0, tmp_path / name).read_bytes() for name in ("a", "b")
+    )
     assert first == second
 
 
@@ -285,7 +329,17 @@ def test_same_run_from_nothing_gives_the_same_scores(tmp_path):
 )
 def test_the_workflow_makes_a_table_and_its_page(tmp_path):
     out = tmp_path / "out" / "published"
-    words = ["run", "slides-clustering", "--smoke", "--cores", "1", "--folder", str(tmp_path / "w"), "--out", str(out)]
+    words = [
+        "run",
+        "slides-clustering",
+        "--smoke",
+        "--cores",
+        "1",
+        "--folder",
+        str(tmp_path / "w"),
+        "--out",
+        str(out),
+    ]
     assert commands.main(words) == 0
     scores = out / "slides-clustering-smoke.tsv"
     content = scores.read_bytes()
@@ -296,6 +350,6 @@ def test_the_workflow_makes_a_table_and_its_page(tmp_path):
 
 def test_scores_of_no_run_are_refused(tmp_path, settings):
     with pytest.raises(InputError, match="no run is done yet"):
-        tables.collected(settings, tmp_path)
-    write_scores(tmp_path / "jobs" / f"{tables.job_name(settings, 'b', 1)}.tsv", [])
-    assert len(tables.collected(settings, tmp_path)) == 0
+        jobs.collected(settings, tmp_path)
+    write_scores(tmp_path / "jobs" / f"{jobs.job_name(settings, 'b', 1)}.tsv", [])
+    assert len(jobs.collected(settings, tmp_path)) == 0

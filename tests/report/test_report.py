@@ -1,4 +1,5 @@
-"""The report: one file that stands alone, says what was found, and survives whatever is missing or torn.
+"""The report: one file that stands alone, says what was found, and survives whatever is missing or
+torn.
 
 The study is fake: its numbers were made up to be recognised in the page.
 """
@@ -13,7 +14,6 @@ import pandas as pd
 import pytest
 
 from neuroaug.config import StudyConfig, write_config
-from neuroaug.files import write_json, write_text, write_tsv
 from neuroaug.imaging import caps as caps_names
 from neuroaug.imaging.grid import GRIDS
 from neuroaug.imaging.nifti import write_volume
@@ -22,17 +22,31 @@ from neuroaug.report.content import cell_text, data_text, p_text, percent
 from neuroaug.report.html import SECTIONS
 from neuroaug.report.verdict import judge
 from neuroaug.study import Study
+from neuroaug.system.files import write_json, write_text, write_tsv
 
-CELLS = ("train_baseline_4mm_real", "train_baseline_4mm_synthetic-12", "train_baseline_4mm_real+synthetic-12")
+CELLS = (
+    "train_baseline_4mm_real",
+    "train_baseline_4mm_synthetic-12",
+    "train_baseline_4mm_real+synthetic-12",
+)
 MEASURES = ("balanced_accuracy", "sensitivity", "specificity")
 
 
 class Page(HTMLParser):
-    """Ids, links, images, tables and text of a page; fails on anything that reaches outside the file."""
+    """Ids, links, images, tables and text of a page; fails on anything that reaches outside the
+    file.
+    """
 
     def __init__(self, text):
         super().__init__()
-        self.ids, self.links, self.images, self.words, self.open, self.titles = [], [], [], [], [], []
+        self.ids, self.links, self.images, self.words, self.open, self.titles = (
+            [],
+            [],
+            [],
+            [],
+            [],
+            [],
+        )
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
@@ -108,18 +122,21 @@ def fill(root, phantom=True):
     write_config(root / "neuroaug.yaml", config)
     prefix = "sub-phantom" if phantom else "sub-ADNI002S"
     people = {
-        name: [f"{prefix}{10 * k + i:04d}" for i in range(6)] for k, name in enumerate(("test", "train", "validation"))
+        name: [f"{prefix}{10 * k + i:04d}" for i in range(6)]
+        for k, name in enumerate(("test", "train", "validation"))
     }
     caps_names.write_dataset_description(root / "caps", name="fake")
     for participant in people["train"]:
         write_image(root / "caps", participant, rng)
     rows = [("sub-broken", "ses-M000", "read", "truncated gzip <b>")]
     write_tsv(
-        root / "caps" / "failures.tsv", pd.DataFrame(rows, columns=["participant_id", "session_id", "stage", "reason"])
+        root / "caps" / "failures.tsv",
+        pd.DataFrame(rows, columns=["participant_id", "session_id", "stage", "reason"]),
     )
     qc = [(p, "ses-M000", 0.93, str(i > 0)) for i, p in enumerate(people["train"])]
     write_tsv(
-        root / "caps" / "qc.tsv", pd.DataFrame(qc, columns=["participant_id", "session_id", "pass_probability", "pass"])
+        root / "caps" / "qc.tsv",
+        pd.DataFrame(qc, columns=["participant_id", "session_id", "pass_probability", "pass"]),
     )
 
     for name, ids in people.items():
@@ -128,12 +145,30 @@ def fill(root, phantom=True):
             "age": np.linspace(61, 83, 6), "sex": ["F", "M", "F"] * 2, "site": ["1", "2", "3"] * 2,
         })  # fmt: skip
         write_tsv(root / "splits" / f"{name}.tsv", table)
-    balance = [("test", "train", "CN", "age", "Mann-Whitney U", 4.0, 0.4321, 3, 3, "mean 70.1 / 71.2", "")]
-    columns = ["set_1", "set_2", "label", "variable", "test", "statistic", "p", "n_1", "n_2", "values", "note"]
+    balance = [
+        ("test", "train", "CN", "age", "Mann-Whitney U", 4.0, 0.4321, 3, 3, "mean 70.1 / 71.2", "")
+    ]
+    columns = [
+        "set_1",
+        "set_2",
+        "label",
+        "variable",
+        "test",
+        "statistic",
+        "p",
+        "n_1",
+        "n_2",
+        "values",
+        "note",
+    ]
     write_tsv(root / "splits" / "balance.tsv", pd.DataFrame(balance, columns=columns))
-    exclusions = [("sub-a", "ses-M000", "diagnosis changes"), ("sub-b", "ses-M000", "diagnosis changes")]
+    exclusions = [
+        ("sub-a", "ses-M000", "diagnosis changes"),
+        ("sub-b", "ses-M000", "diagnosis changes"),
+    ]
     write_tsv(
-        root / "splits" / "exclusions.tsv", pd.DataFrame(exclusions, columns=["participant_id", "session_id", "rule"])
+        root / "splits" / "exclusions.tsv",
+        pd.DataFrame(exclusions, columns=["participant_id", "session_id", "rule"]),
     )
     write_json(root / "splits" / "split.json", {"hash": "0" * 64, "files": {}, "members": {}})
 
@@ -155,12 +190,17 @@ def fill(root, phantom=True):
         write_json(made / "synthesis.json", {"label": label, "resolution": "4mm", "sampler": "hmc", "profile": "tuned",
                                              "seed": 7, "dtype": "float32"})  # fmt: skip
         ids = [f"sub-syn{label}{i:05d}" for i in range(1, 4)]
-        write_tsv(made / "participants.tsv", pd.DataFrame({"participant_id": ids, "diagnosis": label}))
+        write_tsv(
+            made / "participants.tsv", pd.DataFrame({"participant_id": ids, "diagnosis": label})
+        )
         draws = {"index": [1, 2, 3], "acceptance_rate": [0.8, 0.85, 0.9] if label == "CN" else [0.1, 0.2, 0.3],
                  "displacement": [1.0, 2.0, 3.5]}  # fmt: skip
         write_tsv(made / "draws.tsv", pd.DataFrame(draws))
         learned = people["train"][::2] if label == "CN" else people["train"][1::2]
-        write_tsv(made / "lineage.tsv", pd.DataFrame({"participant_id": learned, "session_id": "ses-M000"}))
+        write_tsv(
+            made / "lineage.tsv",
+            pd.DataFrame({"participant_id": learned, "session_id": "ses-M000"}),
+        )
 
     rows = []
     for k, cell in enumerate(CELLS):
@@ -185,7 +225,15 @@ def fill(root, phantom=True):
             }
         rows.append(row)
         proof = [("train/CN", "no participant in common", "test", 3, 6, 0, "passed")]
-        columns = ["generator", "check", "against", "n_learned_from", "n_against", "n_found", "result"]
+        columns = [
+            "generator",
+            "check",
+            "against",
+            "n_learned_from",
+            "n_against",
+            "n_found",
+            "result",
+        ]
         write_tsv(root / "evaluation" / cell / "leakage.tsv", pd.DataFrame(proof, columns=columns))
         for run in range(2):
             fill_run(root / "evaluation" / cell / f"run-{run}", rng, n_epochs=4 + run)
@@ -203,7 +251,9 @@ def fill(root, phantom=True):
         "fold_0": 0.5, "fold_1": 0.6, "failure": [None] * 6 + ["diverged"],
     })  # fmt: skip
     write_tsv(root / "search" / "4mm" / "draws.tsv", draws)
-    write_tsv(root / "search" / "4mm" / "lineage.tsv", pd.DataFrame({"participant_id": people["train"]}))
+    write_tsv(
+        root / "search" / "4mm" / "lineage.tsv", pd.DataFrame({"participant_id": people["train"]})
+    )
     return Study.open(root)
 
 
@@ -281,9 +331,15 @@ def test_results_are_the_tables_numbers(page):
 
 def test_classifiers_show_their_curves_steps_and_search(page):
     (curves,) = [image["alt"] for image in page.images if "Learning curves" in image["alt"]]
-    for name in ("real: 2 runs of 5 epochs", "12 synthetic per label only: 2 runs", "real + 12 synthetic per label: 2"):
+    for name in (
+        "real: 2 runs of 5 epochs",
+        "12 synthetic per label only: 2 runs",
+        "real + 12 synthetic per label: 2",
+    ):
         assert name in curves
-    assert "4 to 5 20 to 25 3 62.5 1.5 cpu" in page.text  # epochs, steps, best epoch, accuracy there, minutes
+    assert (
+        "4 to 5 20 to 25 3 62.5 1.5 cpu" in page.text
+    )  # epochs, steps, best epoch, accuracy there, minutes
     assert "the best of 7 draws in 2 folds" in page.text
     assert "2 3 0.123 71.2 ± 5.0 3 3 0.123 70.0 ± 5.0" in page.text  # best first
     assert "1 draw(s) diverged" in page.text
@@ -349,7 +405,8 @@ def test_a_torn_file_costs_its_section_and_is_named(study, tmp_path):
         (root / name).write_bytes(b"\xff\xfe\x00garbage")
     content = write_report(Study.open(root)).read_text()
     parts = {
-        name: content.split(f'<h2 id="{name}">')[1].split("</section>")[0] for name in [*torn, "versions", "leakage"]
+        name: content.split(f'<h2 id="{name}">')[1].split("</section>")[0]
+        for name in [*torn, "versions", "leakage"]
     }
     for section, name in torn.items():
         assert "could not be read" in parts[section]
@@ -362,7 +419,9 @@ def test_a_torn_file_costs_its_section_and_is_named(study, tmp_path):
 def test_a_failed_write_leaves_the_earlier_report(study, tmp_path, monkeypatch):
     out = tmp_path / "report.html"
     out.write_text("earlier")
-    monkeypatch.setattr("neuroaug.files.os.replace", lambda *_: (_ for _ in ()).throw(OSError("no")))
+    monkeypatch.setattr(
+        "neuroaug.system.files.os.replace", lambda *_: (_ for _ in ()).throw(OSError("no"))
+    )
     with pytest.raises(OSError, match="no"):
         write_report(study, out)
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
@@ -377,7 +436,10 @@ def test_a_failed_write_leaves_the_earlier_report(study, tmp_path, monkeypatch):
         ([(-0.2, -0.1, -0.02, 0.01)], "hurt"),
         ([(-0.1, 0.02, 0.2, 0.9)], "not shown"),
         ([(0.02, 0.1, 0.2, 0.01), (-0.2, -0.1, -0.02, 0.01)], "mixed"),
-        ([(0.02, 0.1, 0.2, 0.2)], "not shown"),  # better by its interval alone, not after correction
+        (
+            [(0.02, 0.1, 0.2, 0.2)],
+            "not shown",
+        ),  # better by its interval alone, not after correction
         ([(float("nan"), 0.1, 0.2, 0.2)], "unknown"),
     ],
 )
@@ -387,12 +449,19 @@ def test_verdict_follows_the_intervals_and_the_correction(rows, outcome):
 
 
 def test_verdict_counts_every_comparison_not_the_best_one():
-    table = pd.DataFrame([comparison(CELLS[1], 0.02, 0.1, 0.2, 0.01), comparison(CELLS[2], -0.1, 0.0, 0.1, 1.0)])
+    table = pd.DataFrame(
+        [comparison(CELLS[1], 0.02, 0.1, 0.2, 0.01), comparison(CELLS[2], -0.1, 0.0, 0.1, 1.0)]
+    )
     assert "in 1 of 2 comparisons" in judge(table).headline
 
 
-def test_of_many_comparisons_those_that_show_something_are_said_and_the_rest_folded(study, tmp_path):
-    rows = [comparison(CELLS[1], 0.02, 0.1, 0.2, 0.01), *[comparison(CELLS[2], -0.1, 0.0, 0.1, 1.0)] * 9]
+def test_of_many_comparisons_those_that_show_something_are_said_and_the_rest_folded(
+    study, tmp_path
+):
+    rows = [
+        comparison(CELLS[1], 0.02, 0.1, 0.2, 0.01),
+        *[comparison(CELLS[2], -0.1, 0.0, 0.1, 1.0)] * 9,
+    ]
     verdict = judge(pd.DataFrame(rows))
     assert (len(verdict.sentences), len(verdict.folded)) == (1, 9)
     assert "by more than chance explains" in verdict.sentences[0]
@@ -417,5 +486,8 @@ def test_words_and_numbers_read_as_people_write_them():
     assert p_text("0.034") == ".034"
     assert p_text(1.0) == "1"
     assert cell_text(float("nan")) == "–"
-    assert data_text("real+classical+synthetic-500") == "real + classical augmentation + 500 synthetic per label"
+    assert (
+        data_text("real+classical+synthetic-500")
+        == "real + classical augmentation + 500 synthetic per label"
+    )
     assert data_text("synthetic-20") == "20 synthetic per label only"

@@ -10,7 +10,7 @@ from neuroaug.cohort import lineage
 from neuroaug.errors import InputError, ResourceError
 from neuroaug.imaging import grid as grids
 from neuroaug.imaging.nifti import read_volume
-from neuroaug.models import samplers
+from neuroaug.synthesis import draws
 from neuroaug.synthesis import generate as generation
 from neuroaug.synthesis import synthetic_caps as layout
 from neuroaug.synthesis.generate import generate, parse_shard
@@ -24,7 +24,7 @@ def small_grid(monkeypatch):
     """A grid of 10x12x9 voxels in place of the 4 mm one, and blocks of 8 draws."""
     small = grids.Grid(SHAPE, AFFINE)
     monkeypatch.setitem(grids.GRIDS, "4mm", small)
-    monkeypatch.setattr(samplers, "BLOCK", 8)
+    monkeypatch.setattr(draws, "BLOCK", 8)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,10 @@ def test_a_set_reads_as_a_caps_with_the_affine_of_real_images(model, tmp_path):
     summary = generate(model, n=5, out=tmp_path / "AD")
     assert (summary.n_written, summary.n_present) == (5, 5)
     path = layout.image_path(tmp_path / "AD", "AD", 5, "4mm")
-    assert path.name == "sub-synAD00005_ses-M000_space-MNI152NLin2009cSym_desc-Crop_res-4x4x4_T1w.nii.gz"
+    assert (
+        path.name
+        == "sub-synAD00005_ses-M000_space-MNI152NLin2009cSym_desc-Crop_res-4x4x4_T1w.nii.gz"
+    )
     volume = read_volume(path)
     assert volume.data.shape == SHAPE
     np.testing.assert_allclose(volume.affine, AFFINE)
@@ -50,7 +53,9 @@ def test_a_set_reads_as_a_caps_with_the_affine_of_real_images(model, tmp_path):
     assert table["participant_id"].tolist() == [f"sub-synAD{i:05d}" for i in range(1, 6)]
     assert set(table["diagnosis"]) == {"AD"}
     assert table["index"].tolist() == [1, 2, 3, 4, 5]
-    assert lineage.read_lineage(tmp_path / "AD")["participant_id"].tolist() == [f"sub-{i:02d}" for i in range(6)]
+    assert lineage.read_lineage(tmp_path / "AD")["participant_id"].tolist() == [
+        f"sub-{i:02d}" for i in range(6)
+    ]
 
 
 def test_the_files_hold_what_the_model_samples(model, tmp_path):
@@ -58,7 +63,9 @@ def test_the_files_hold_what_the_model_samples(model, tmp_path):
 
     generate(model, n=3, out=tmp_path / "AD")
     sampled = load_model(model).sample(3, sampler="hmc", seed=0)[:, 0].numpy()
-    written = [read_volume(layout.image_path(tmp_path / "AD", "AD", i, "4mm")).data for i in (1, 2, 3)]
+    written = [
+        read_volume(layout.image_path(tmp_path / "AD", "AD", i, "4mm")).data for i in (1, 2, 3)
+    ]
     np.testing.assert_array_equal(written, sampled)
 
 
@@ -87,7 +94,11 @@ def test_fewer_than_present_is_nothing_to_do(model, tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"seed": 1}, "seed 0, not 1"), ({"sampler": "prior"}, "sampler hmc"), ({"dtype": "uint8"}, "dtype float32")],
+    [
+        ({"seed": 1}, "seed 0, not 1"),
+        ({"sampler": "prior"}, "sampler hmc"),
+        ({"dtype": "uint8"}, "dtype float32"),
+    ],
 )
 def test_a_set_is_never_mixed(model, tmp_path, change, message):
     generate(model, n=2, out=tmp_path / "AD")
@@ -113,7 +124,9 @@ def test_another_seed_gives_other_images(model, tmp_path):
 def test_uint8_holds_the_same_image_to_half_a_level(model, tmp_path):
     generate(model, n=1, out=tmp_path / "f")
     generate(model, n=1, out=tmp_path / "u", dtype="uint8")
-    exact, coarse = (read_volume(layout.image_path(tmp_path / d, "AD", 1, "4mm")).data for d in ("f", "u"))
+    exact, coarse = (
+        read_volume(layout.image_path(tmp_path / d, "AD", 1, "4mm")).data for d in ("f", "u")
+    )
     np.testing.assert_allclose(coarse, exact, atol=0.5 / 255 + 1e-6)
 
 
@@ -153,7 +166,9 @@ def test_clinicadl_reads_the_set(model, tmp_path):
 
     generate(model, n=2, out=tmp_path / "AD")
     entities = {"space": "MNI152NLin2009cSym", "desc": "Crop", "res": "4x4x4"}
-    dataset = BidsDataset(tmp_path / "AD", BidsFileType(data_type="t1_linear", suffix="T1w", with_entities=entities))
+    dataset = BidsDataset(
+        tmp_path / "AD", BidsFileType(data_type="t1_linear", suffix="T1w", with_entities=entities)
+    )
     assert len(dataset) == 2
 
 

@@ -1,0 +1,1 @@
+"""What is proved and measured before a synthetic image is used."""

@@ -1,0 +1,231 @@
+"""The proof that nothing in a cell was learned from anyone whom the cell is tested on.
+
+Every generator's folder, and every synthetic CAPS drawn from it, holds ``lineage.tsv``. Participant
+ids alone prove little: a copy of a test image under another name is still the test image, so the
+checksums of the images' voxels are compared as well, and so is what they look like: a copy that was
+saved with fewer bits, or mirrored, has another checksum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neuroaug.audit.near_copies import VisitKey, near_copies
+from neuroaug.cohort.lineage import read_lineage
+from neuroaug.errors import InputError, LeakageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PROOF_COLUMNS = (
+    "generator",
+    "check",
+    "against",
+    "n_learned_from",
+    "n_against",
+    "n_found",
+    "result",
+)
+TRAINING_SET = "training set"  # in the proof: the cell's own, as opposed to a generator's
+MOST_NAMES = 20
+
+
+class LineageError(LeakageError):
+    """A cell leaks.
+
+    Attributes
+    ----------
+    proof : DataFrame
+        Every check of `check_cell`, those that failed as ``refused``.
+    """
+
+    def __init__(self, message: str, proof: pd.DataFrame) -> None:
+        super().__init__(message)
+        self.proof = proof
+
+
+def check_cell(
+    *,
+    cell_train: pd.DataFrame,
+    forbidden: Mapping[str, pd.DataFrame],
+    generators: Sequence[str | Path],
+    split_hash: str,
+    image_sha256: Mapping[VisitKey, str],
+    thumbprints: Mapping[VisitKey, str] | None = None,
+) -> pd.DataFrame:
+    """Prove that nothing in a cell was learned from anyone whom the cell is tested or validated on.
+
+    Parameters
+    ----------
+    cell_train : DataFrame
+        The training set of the cell: participant_id, session_id, diagnosis.
+    forbidden : mapping of str to DataFrame
+        Validation, test and external sets by name.
+    generators : sequence of path-like
+        Model folders or synthetic CAPS; empty for a cell of real images.
+    split_hash : str
+        `SplitFolder.hash` of the split that the sets come from.
+    image_sha256 : mapping of (participant_id, session_id) to str
+        Checksum of the voxels of every visit of the sets (`neuroaug.imaging.cache.voxel_sha256`).
+    thumbprints : mapping of (participant_id, session_id) to str, optional
+        `near_copies.thumbprint` of the same images. Training images that look like one of a set up
+        to rounding are then refused too. It is enough to look at these: a generator learned from
+        them, by checksum.
+
+    Returns
+    -------
+    DataFrame
+        One row a check: generator, check, against, n_learned_from, n_against, n_found (0), result.
+
+    Raises
+    ------
+    LeakageError
+        One line naming the generator, the participants, and every check that found something.
+    InputError
+        A lineage is absent or incomplete, or the checksum of an image is not given.
+    """
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    faults: list[str] = []
+    own = _visits(cell_train)
+    sets = {name: _visits(table) for name, table in forbidden.items()}
+    unknown = sorted(
+        visit for visits in (own, *sets.values()) for visit in visits if visit not in image_sha256
+    )
+    if unknown:
+        raise InputError(
+            f"lineage: no checksum of the image of {' '.join(unknown[0])}; nothing can be proved without"
+        )
+    for name, visits in sets.items():
+        found = _overlaps(own, visits, name, image_sha256, image_sha256)
+        if thumbprints is not None:
+            pairs = near_copies(own, visits, thumbprints)
+            distinct = [
+                (a, b) for a, b in pairs if a[0] != b[0] and image_sha256[a] != image_sha256[b]
+            ]
+            found["no image nearly the same"] = [
+                f"{a[0]} is nearly the image of {b[0]} (saved again, or mirrored), who is in {name}"
+                for a, b in distinct
+            ]
+        _record(rows, faults, TRAINING_SET, own, found, name, len(visits))
+    for folder in map(Path, generators):
+        table = read_lineage(folder)
+        learned = _visits(table)
+        checksums = dict(zip(learned, map(str, table["image_sha256"]), strict=True))
+        label = "/".join(folder.parts[-2:])
+        for name, visits in sets.items():
+            found = _overlaps(learned, visits, name, checksums, image_sha256)
+            _record(rows, faults, label, learned, found, name, len(visits))
+        found = _against_training_set(table, cell_train, checksums, image_sha256)
+        _record(rows, faults, label, learned, found, TRAINING_SET, len(own))
+        found = {"same split": _other_split(table, split_hash)}
+        _record(rows, faults, label, learned, found, "split", len(own))
+    proof = pd.DataFrame(rows, columns=list(PROOF_COLUMNS))
+    if faults:
+        raise LineageError(
+            f"leak: {'; '.join(faults)}; learn it again on this split's training set", proof
+        )
+    return proof
+
+
+def _visits(table: pd.DataFrame) -> list[VisitKey]:
+    return list(zip(map(str, table["participant_id"]), map(str, table["session_id"]), strict=True))
+
+
+def _overlaps(
+    learned: Iterable[VisitKey],
+    tested: Sequence[VisitKey],
+    name: str,
+    learned_images: Mapping[VisitKey, str],
+    tested_images: Mapping[VisitKey, str],
+) -> dict[str, list[str]]:
+    """Whom of `learned` the set `tested` holds too: in person, or as a copy of the image under
+    another name.
+    """
+    sessions: dict[str, list[str]] = {}
+    for participant, session in tested:
+        sessions.setdefault(participant, []).append(session)
+    owners = {tested_images[visit]: visit for visit in tested if visit in tested_images}
+    people, copies = [], []
+    for visit in learned:
+        participant, session = visit
+        if participant in sessions:
+            other = "" if session in sessions[participant] else f" (another visit, {session})"
+            people.append(f"{participant}{other} is in {name}")
+        elif (owner := owners.get(learned_images.get(visit, ""))) is not None:
+            copies.append(f"{participant} is a copy of the image of {owner[0]}, who is in {name}")
+    return {"no participant in common": people, "no image in common": copies}
+
+
+def _against_training_set(
+    table: pd.DataFrame,
+    cell_train: pd.DataFrame,
+    checksums: Mapping[VisitKey, str],
+    images: Mapping[VisitKey, str],
+) -> dict[str, list[str]]:
+    """Whom the generator saw who is not in the cell's training set, has another label there, or
+    another image.
+    """
+    expected = dict(
+        zip(map(str, cell_train["participant_id"]), map(str, cell_train["diagnosis"]), strict=True)
+    )
+    outside, relabelled, replaced = [], [], []
+    for visit, diagnosis in zip(_visits(table), map(str, table["diagnosis"]), strict=True):
+        participant = visit[0]
+        if participant not in expected:
+            outside.append(f"{participant} is not in the cell's training set")
+        elif expected[participant] != diagnosis:
+            relabelled.append(
+                f"{participant} was {diagnosis} for the generator and is {expected[participant]}"
+            )
+        elif visit in images and images[visit] != checksums[visit]:
+            replaced.append(
+                f"the image of {participant} is not the one that the generator learned from"
+            )
+    return {
+        "learned from this training set only": outside,
+        "same diagnoses": relabelled,
+        "same images": replaced,
+    }
+
+
+def _other_split(table: pd.DataFrame, split_hash: str) -> list[str]:
+    """Whose rows carry the hash of another split, in one line a split."""
+    other = table[table["split_hash"] != split_hash]
+    found = []
+    for recorded, group in other.groupby("split_hash"):
+        who = " ".join(map(str, group["participant_id"][:MOST_NAMES]))
+        more = f" and {len(group) - MOST_NAMES} more" if len(group) > MOST_NAMES else ""
+        found.append(
+            f"learned in split {str(recorded)[:12]}, not {split_hash[:12]} (edited, or another): {who}{more}"
+        )
+    return found
+
+
+def _record(
+    rows: list[dict[str, Any]],
+    faults: list[str],
+    generator: str,
+    learned: Sequence[VisitKey],
+    found: Mapping[str, list[str]],
+    against: str,
+    n_against: int,
+) -> None:
+    for check, persons in found.items():
+        rows.append(
+            {
+                "generator": generator,
+                "check": check,
+                "against": against,
+                "n_learned_from": len(learned),
+                "n_against": n_against,
+                "n_found": len(persons),
+                "result": "refused" if persons else "passed",
+            }
+        )
+        if persons:
+            more = f", and {len(persons) - MOST_NAMES} more" if len(persons) > MOST_NAMES else ""
+            faults.append(f"{generator}: {', '.join(persons[:MOST_NAMES])}{more}")

@@ -1,0 +1,157 @@
+"""The supervised model of a run, its loss and its metrics, as ClinicaDL objects.
+
+ClinicaDL's own metrics are not used: their ``postprocessing`` changes the batch that the next
+metric reads, so that every metric after the first is wrong. Here `Classifier.evaluation_step` adds
+what metrics need as further fields, and the metrics only read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from clinicadl.metrics import Metric
+from clinicadl.models import SupervisedModel
+from clinicadl.optim.optimizers.config import AdamConfig
+from torch import nn
+
+from neuroaug.evaluation.datasets import IMAGE, LABEL, VolumeBatch
+
+if TYPE_CHECKING:
+    from clinicadl.data.dataloader import Batch
+
+LOGITS, SCORE, PREDICTION = "logits", "score", "prediction"
+Augmentation = Callable[[torch.Tensor, VolumeBatch], torch.Tensor]
+
+
+class TwoClassCrossEntropy(nn.CrossEntropyLoss):
+    """Cross-entropy on two outputs, as in the papers, for targets as ClinicaDL gives them.
+
+    ClinicaDL hands the loss a float target of shape (B, 1), on which `nn.CrossEntropyLoss` crashes
+    or, worse, reads class probabilities.
+    """
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """(B, 2) logits and (B,) or (B, 1) targets 0. or 1. -> loss."""
+        return super().forward(logits, target.reshape(len(logits)).long())
+
+
+class Classifier(SupervisedModel):
+    """A two-output network trained by cross-entropy with Adam.
+
+    Parameters
+    ----------
+    network : nn.Module
+        (B, 1, X, Y, Z) -> (B, 2) logits (CN, AD).
+    learning_rate, weight_decay : float
+        Of Adam.
+    augmentation : callable, optional
+        (images, batch) -> images, applied in training only.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        learning_rate: float,
+        weight_decay: float,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        super().__init__(
+            network=network,
+            loss=TwoClassCrossEntropy(),
+            optimizer=AdamConfig(lr=learning_rate, weight_decay=weight_decay),
+            label_key=LABEL,
+        )
+        self.augmentation = augmentation
+
+    def forward_step(self, batch: Batch) -> torch.Tensor:
+        """Loss of a training batch, augmented first where asked."""
+        images = batch.get_field(IMAGE, dtype=torch.float32)
+        if self.augmentation is not None and isinstance(batch, VolumeBatch):
+            images = self.augmentation(images, batch)
+        labels = batch.get_field(LABEL, dtype=torch.float32)
+        return self.loss(self.network(images), labels)
+
+    def evaluation_step(self, batch: Batch) -> Batch:
+        """Add ``logits``, ``score`` = P(AD) and ``prediction`` = score > 1/2 to the batch.
+
+        The score is computed in float64, so that the prediction and the score agree for every
+        image.
+        """
+        logits = self.network(batch.get_field(IMAGE, dtype=torch.float32)).double().cpu()
+        score = torch.sigmoid(logits[:, 1] - logits[:, 0])
+        batch.add_field(logits, LOGITS)
+        batch.add_field(score, SCORE)
+        batch.add_field((score > 0.5).double(), PREDICTION)
+        return batch
+
+
+class _Rates(Metric):
+    """Sensitivity and specificity from the predictions of all batches; never changes the batch."""
+
+    _optimum: Literal["min", "max"] = "max"
+
+    def _accumulate(self, batch: Batch) -> torch.Tensor:
+        return torch.stack([batch.get_field(LABEL), batch.get_field(PREDICTION)], dim=1).double()
+
+    @staticmethod
+    def rates(data: torch.Tensor) -> tuple[float, float]:
+        """(sensitivity, specificity); NaN where a class is absent."""
+        truth, prediction = data[:, 0] > 0.5, data[:, 1] > 0.5
+        positives, negatives = int(truth.sum()), int((~truth).sum())
+        sensitivity = int((prediction & truth).sum()) / positives if positives else math.nan
+        specificity = int((~prediction & ~truth).sum()) / negatives if negatives else math.nan
+        return sensitivity, specificity
+
+    def _aggregate(self, data: torch.Tensor) -> float:
+        sensitivity, specificity = self.rates(data)
+        return (sensitivity + specificity) / 2
+
+
+class BalancedAccuracy(_Rates):
+    """Mean of sensitivity and specificity."""
+
+
+class Sensitivity(_Rates):
+    """Fraction of AD called AD."""
+
+    def _aggregate(self, data: torch.Tensor) -> float:
+        return self.rates(data)[0]
+
+
+class Specificity(_Rates):
+    """Fraction of CN called CN."""
+
+    def _aggregate(self, data: torch.Tensor) -> float:
+        return self.rates(data)[1]
+
+
+class MeanCrossEntropy(Metric):
+    """Cross-entropy averaged over images (not over batches, of which the last may be smaller)."""
+
+    _optimum: Literal["min", "max"] = "min"
+
+    def _accumulate(self, batch: Batch) -> torch.Tensor:
+        logits, labels = batch.get_field(LOGITS), batch.get_field(LABEL)
+        return nn.functional.cross_entropy(
+            logits.double(), labels.long(), reduction="none"
+        ).unsqueeze(1)
+
+    def _aggregate(self, data: torch.Tensor) -> float:
+        return float(data.mean())
+
+
+BALANCED_ACCURACY, SENSITIVITY, SPECIFICITY, LOSS = "ba", "sensitivity", "specificity", "loss"
+
+
+def metrics() -> dict[str, Metric]:
+    """The metrics of a run, by the names that its MAPS uses."""
+    return {
+        BALANCED_ACCURACY: BalancedAccuracy(),
+        SENSITIVITY: Sensitivity(),
+        SPECIFICITY: Specificity(),
+        LOSS: MeanCrossEntropy(),
+    }

@@ -1,0 +1,1 @@
+"""Markov chains on a metric's density: transitions, tuning, diagnostics."""

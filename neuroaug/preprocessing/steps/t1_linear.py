@@ -1,0 +1,391 @@
+"""One visit through t1-linear: N4, affine to MNI, crop, smaller copies, sidecar."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuroaug.errors import InputError, NeuroaugError
+from neuroaug.imaging import caps
+from neuroaug.imaging.caps import Visit
+from neuroaug.imaging.grid import GRIDS, UNCROPPED, block_mean, crop
+from neuroaug.imaging.nifti import Volume, read_volume, write_volume
+from neuroaug.imaging.template import Template, load_template
+from neuroaug.preprocessing.steps import bias, registration
+from neuroaug.preprocessing.steps.bias import Profile
+from neuroaug.preprocessing.steps.pose_search import find_start
+from neuroaug.preprocessing.steps.quality import Quality, assess
+from neuroaug.preprocessing.steps.registration import Alignment
+from neuroaug.system.files import read_json, remove_leftovers, sha256_file, write_bytes, write_json
+from neuroaug.system.provenance import versions
+
+PACKAGES = ("antspyx", "nibabel", "numpy", "scipy")
+_COPIES = ("2mm", "4mm")  # from the finer to the coarser: each is the block mean of the one before
+
+
+@dataclass(frozen=True)
+class VisitResult:
+    """What became of one visit.
+
+    Attributes
+    ----------
+    visit : Visit
+        Which.
+    quality : Quality
+        The registration's score and verdict.
+    written : tuple of Path
+        Files written, the sidecar last.
+    notes : tuple of str
+        What the user should know of the scan.
+    seconds : float
+        Time it took.
+    """
+
+    visit: Visit
+    quality: Quality
+    written: tuple[Path, ...]
+    notes: tuple[str, ...]
+    seconds: float
+
+
+@contextmanager
+def _stage(name: str) -> Iterator[None]:
+    """Note on an error, for ``failures.tsv``, in which stage it arose."""
+    try:
+        yield
+    except NeuroaugError as error:
+        if not hasattr(error, "stage"):
+            error.stage = name  # type: ignore[attr-defined]
+        raise
+
+
+def process_visit(
+    scan: str | Path,
+    caps_folder: str | Path,
+    visit: Visit,
+    *,
+    profile: Profile = "default",
+    n4_distance: int = 200,
+    template: str | Path | None = None,
+    resolutions: Sequence[str] = ("1mm", "2mm"),
+    work_dir: str | Path | None = None,
+) -> VisitResult:
+    """Take one raw scan through t1-linear and write it as Clinica would, with the copies asked for.
+
+    The cropped and uncropped 1 mm images and the affine are always written. Each file appears whole
+    or not at all; the sidecar is the last, so that a visit with a sidecar is complete. On failure
+    nothing of the visit stays. Equal arguments give equal bytes, but for ``seconds`` in the
+    sidecar.
+
+    Parameters
+    ----------
+    scan : path-like
+        A raw T1w, ``.nii`` or ``.nii.gz``.
+    caps_folder : path-like
+        The CAPS to write to; it must have its ``dataset_description.json`` already.
+    visit : Visit
+        Whose scan it is.
+    profile : {"exact", "default", "fast"}
+        Accuracy against time (PREPROCESSING: time and accuracy per scan).
+    n4_distance : {200, 600}
+        Spline distance of N4 in mm.
+    template : path-like, optional
+        Another template than the packaged one.
+    resolutions : sequence of {"1mm", "2mm", "4mm"}
+        Copies wanted beside the 1 mm image.
+    work_dir : path-like, optional
+        Where ANTs' transform lies for a moment; the system's temporary folder by default.
+
+    Raises
+    ------
+    InputError
+        If the scan or the template is refused.
+    StageError
+        If ANTs fails.
+    """
+    started = time.monotonic()
+    folder = caps.t1_linear_folder(caps_folder, visit)
+    if folder.is_dir():
+        remove_leftovers(folder)
+    with _stage("template"):
+        reference = load_template(template)
+    with _stage("read"):
+        volume = read_volume(scan)
+        if volume.data.max() <= 0:  # N4 works on logarithms
+            raise InputError(
+                f"{scan}: no positive intensity (at most {volume.data.max():g}); not a magnitude image"
+            )
+    with _stage("n4"):
+        corrected = bias.correct_bias(
+            volume.data, volume.affine, profile=profile, n4_distance=n4_distance
+        )
+        _require_contrast(corrected, f"{scan}: nothing is left of it after bias correction")
+    landed = _register(corrected, volume, reference, scan, profile, work_dir)
+    written: list[Path] = []
+    try:
+        with _stage("write"):
+            written.append(caps.t1_linear_image(caps_folder, visit, cropped=False))
+            write_volume(written[-1], landed.uncropped, UNCROPPED.affine)
+            written.append(caps.t1_linear_affine(caps_folder, visit))
+            write_bytes(written[-1], landed.alignment.mat)
+            written.append(caps.t1_linear_image(caps_folder, visit))
+            write_volume(written[-1], landed.cropped, GRIDS["1mm"].affine)
+            written += _write_copies(caps_folder, visit, landed.cropped, resolutions)
+            sidecar = {
+                "pipeline": "t1-linear",
+                "parameters": _parameters(profile, n4_distance, volume, landed.start),
+                "template": {"name": reference.name, "sha256": reference.sha256},
+                "input": _describe(scan, volume),
+                "template_to_scan": np.round(landed.alignment.template_to_scan, 9).tolist(),
+                "registration_score": landed.quality.score,
+                "quality": asdict(landed.quality),
+                "files": {path.name: sha256_file(path) for path in written},
+                "versions": versions(*PACKAGES),
+                "seconds": round(time.monotonic() - started, 1),
+            }
+            written.append(caps.t1_linear_sidecar(caps_folder, visit))
+            write_json(written[-1], sidecar)
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+    return VisitResult(
+        visit,
+        landed.quality,
+        tuple(written),
+        (*volume.notes, *landed.notes),
+        time.monotonic() - started,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Landed:
+    """A registered scan."""
+
+    alignment: Alignment
+    uncropped: NDArray[np.float32]
+    cropped: NDArray[np.float32]
+    quality: Quality
+    start: NDArray[np.float64] | None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        if self.start is None:
+            return ()
+        return (
+            "registered from a second start: from the centres of mass it did not pass the quality check",
+        )
+
+
+def _register(
+    corrected: NDArray[np.float32],
+    volume: Volume,
+    template: Template,
+    scan: str | Path,
+    profile: Profile,
+    work_dir: str | Path | None,
+) -> _Landed:
+    """Register as Clinica does; where the result does not pass, once more from a searched start,
+    keeping the better.
+    """
+
+    def land(start: NDArray[np.float64] | None) -> _Landed:
+        with _stage("registration"):
+            alignment = registration.align(
+                corrected, volume.affine, template, profile=profile, start=start, work_dir=work_dir
+            )
+        with _stage("resample"):
+            uncropped = registration.warp(corrected, volume.affine, alignment.template_to_scan)
+            cropped = crop(uncropped).astype(np.float32, copy=False)
+            _require_contrast(
+                cropped, f"{scan}: no part of it lies on the template after registration"
+            )
+            return _Landed(alignment, uncropped, cropped, assess(cropped), start)
+
+    failure: NeuroaugError | None = None
+    first: _Landed | None = None
+    try:
+        first = land(None)
+    except NeuroaugError as error:
+        failure = error
+    if first is not None and first.quality.passed:
+        return first
+    try:
+        second = land(find_start(corrected, volume.affine, template))
+    except NeuroaugError:
+        if failure is not None:
+            raise failure from None
+        assert first is not None
+        return first
+    if first is None or second.quality.pass_probability > first.quality.pass_probability:
+        return second
+    return first
+
+
+def complete_visit(
+    caps_folder: str | Path,
+    visit: Visit,
+    *,
+    resolutions: Sequence[str] = ("1mm", "2mm"),
+    out: str | Path | None = None,
+) -> VisitResult:
+    """Add what a registered visit lacks: the copies and the sidecar, and judge it. No image that is
+    there is redone.
+
+    Parameters
+    ----------
+    caps_folder : path-like
+        A CAPS with the visit's 1 mm image, cropped or not, from Clinica or from us.
+    visit : Visit
+        Which.
+    resolutions : sequence of {"1mm", "2mm", "4mm"}
+        Copies wanted.
+    out : path-like, optional
+        Another CAPS to write to, where the first is read-only: it receives what the first lacks.
+
+    Raises
+    ------
+    InputError
+        If there is no 1 mm image, or it is not on Clinica's grid.
+    """
+    started = time.monotonic()
+    target = Path(out) if out is not None else Path(caps_folder)
+    places = {Path(caps_folder), target}
+    with _stage("read"):
+        source, cropped, notes = _registered_image(caps_folder, visit)
+    with _stage("resample"):
+        quality = assess(cropped)
+    written: list[Path] = []
+    try:
+        with _stage("write"):
+            absent = [
+                r
+                for r in resolutions
+                if not any(caps.t1_linear_image(f, visit, r).exists() for f in places)
+            ]
+            if "1mm" in absent:
+                written.append(caps.t1_linear_image(target, visit))
+                write_volume(written[-1], cropped, GRIDS["1mm"].affine)
+            written += _write_copies(target, visit, cropped, absent)
+            path = caps.t1_linear_sidecar(target, visit)
+            known = (
+                _known_sidecar(path)
+                or _known_sidecar(caps.t1_linear_sidecar(caps_folder, visit))
+                or {
+                    "pipeline": "t1-linear, not by neuroaug",
+                    "input": {"sha256": sha256_file(source)},
+                    "versions": versions(*PACKAGES),
+                }
+            )
+            files = {**known.get("files", {}), **{path.name: sha256_file(path) for path in written}}
+            judged = {"registration_score": quality.score, "quality": asdict(quality)}
+            if written or not path.exists() or {**known, **judged} != known:
+                seconds = known.get("seconds", _since(started))
+                write_json(path, {**known, **judged, "files": files, "seconds": seconds})
+                written.append(path)
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+    return VisitResult(visit, quality, tuple(written), notes, time.monotonic() - started)
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 1)
+
+
+def _known_sidecar(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    content = read_json(path)
+    return content if isinstance(content, dict) else {}
+
+
+def _registered_image(
+    caps_folder: str | Path, visit: Visit
+) -> tuple[Path, NDArray[np.float32], tuple[str, ...]]:
+    """Read a visit's 1 mm image on the cropped grid."""
+    for cropped, grid in ((True, GRIDS["1mm"]), (False, UNCROPPED)):
+        path = caps.t1_linear_image(caps_folder, visit, cropped=cropped)
+        if path.is_file():
+            volume = read_volume(path)
+            if not grid.matches(volume.data.shape, volume.affine):
+                raise InputError(
+                    f"{path}: shape {volume.data.shape}, origin {tuple(volume.affine[:3, 3].tolist())}; "
+                    f"t1-linear has {grid.shape} from {grid.origin}"
+                )
+            data = volume.data if cropped else crop(volume.data).astype(np.float32, copy=False)
+            return path, data, volume.notes
+    raise InputError(
+        f"{caps.t1_linear_image(caps_folder, visit)}: no such file; preprocess the visit from --bids"
+    )
+
+
+def _write_copies(
+    caps_folder: str | Path, visit: Visit, cropped: NDArray[np.float32], resolutions: Sequence[str]
+) -> list[Path]:
+    written: list[Path] = []
+    copy = cropped
+    try:
+        for resolution in _COPIES:
+            copy = block_mean(copy)
+            if resolution in resolutions:
+                written.append(caps.t1_linear_image(caps_folder, visit, resolution))
+                write_volume(written[-1], copy, GRIDS[resolution].affine)
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+    return written
+
+
+def _require_contrast(data: NDArray[np.float32], message: str) -> None:
+    if not np.isfinite(data).all() or data.min() == data.max():
+        raise InputError(message)
+
+
+def _parameters(
+    profile: Profile, n4_distance: int, volume: Volume, start: NDArray[np.float64] | None
+) -> dict[str, Any]:
+    recipe = registration.recipe_of(profile, volume.voxel_mm)
+    command = registration.arguments(
+        recipe, "PREFIX", "TEMPLATE", "SCAN", None if start is None else "START"
+    )
+    return {
+        "profile": profile,
+        "n4": {
+            "spline_distance_mm": n4_distance,
+            "shrink_factor": bias.shrink_factor(profile, volume.voxel_mm),
+            "iterations": bias.ITERATIONS,
+            "mask": None,
+        },
+        "registration": {
+            "arguments": " ".join(command),
+            "precision": "double" if recipe.double else "single",
+            "template_mm": recipe.template_mm,
+            "transform": "affine",
+            "start": "centres of mass" if start is None else np.round(start, 6).tolist(),
+        },
+        "interpolation": "linear",
+        "crop": [[12, 181], [13, 221], [0, 179]],
+    }
+
+
+def _describe(scan: str | Path, volume: Volume) -> dict[str, Any]:
+    import nibabel as nib
+
+    return {
+        "sha256": sha256_file(scan),
+        "shape": list(volume.data.shape),
+        "voxel_mm": [round(size, 4) for size in volume.voxel_mm],
+        "orientation": "".join(nib.aff2axcodes(volume.affine)),
+        "notes": [re.sub(r"\s+", " ", note) for note in volume.notes],
+    }

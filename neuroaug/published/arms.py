@@ -1,0 +1,226 @@
+"""What all tables share: the images, generators and classifiers of one run, each made once
+(`memo`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from neuroaug.errors import InputError
+from neuroaug.models.generative_model import GenerativeModel
+from neuroaug.published.memo import Memo
+from neuroaug.published.parts import digit_augmentation, trained_generators
+from neuroaug.published.parts.digit_classifier import DigitTraining, Trained, train
+from neuroaug.published.parts.digit_images import LabelledImages
+from neuroaug.published.parts.subsets import Subset, draw, read_source
+from neuroaug.published.run_scores import Score
+from neuroaug.system.randomness import CLASSIFIER
+
+REAL, ONLY, BOTH = "real", "synthetic", "real + synthetic"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way of generating: which model, which sampler.
+
+    Attributes
+    ----------
+    name : str
+        Of the table's row.
+    model : str
+        Name of the generator's settings in the configuration.
+    sampler : str
+        See `neuroaug.synthesis.draws`.
+    profile : str
+        ``tuned`` or ``paper``.
+    """
+
+    name: str
+    model: str
+    sampler: str
+    profile: str = "tuned"
+
+
+@dataclass(frozen=True, eq=False)
+class ArmBench:
+    """One run on one data set.
+
+    Parameters
+    ----------
+    memo : Memo
+        Where results are kept.
+    settings : dict
+        The table's configuration.
+    dataset : str
+        Name of one of its data sets.
+    run : int
+        From 0.
+    """
+
+    memo: Memo
+    settings: dict[str, Any]
+    dataset: str
+    run: int
+    _models: dict[str, dict[int, GenerativeModel]] = field(default_factory=dict)
+    _drawn: dict[Arm, LabelledImages] = field(default_factory=dict)
+
+    @property
+    def seed(self) -> int:
+        """Of everything in this run; tables share it, so that they share generators and
+        classifiers.
+        """
+        return CLASSIFIER.seed("published", self.dataset, self.run, self.settings.get("seed", 0))
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """Settings of the data set."""
+        try:
+            return dict(self.settings["datasets"][self.dataset])
+        except KeyError:
+            raise InputError(f"data set '{self.dataset}': not in the configuration") from None
+
+    @cached_property
+    def subset(self) -> Subset:
+        """The run's images."""
+        spec = self.spec
+        return draw(
+            read_source(spec["source"], self.settings.get("paths")),
+            name=f"{self.dataset}/{self.settings.get('seed', 0)}",
+            run=self.run,
+            classes=spec.get("classes"),
+            counts=list(spec["counts"]),
+            max_test=spec.get("max_test"),
+        )
+
+    def model_settings(self, name: str) -> dict[str, Any]:
+        """Settings of a generator for this data set."""
+        try:
+            return {**self.settings["models"][name], **self.spec.get("models", {})}
+        except KeyError:
+            raise InputError(f"model '{name}': not in the configuration") from None
+
+    def models(self, name: str) -> dict[int, GenerativeModel]:
+        """One generator a class, on the training images; kept, since a sampler is tuned when it
+        first draws.
+        """
+        if name not in self._models:
+            found = trained_generators.each_class(
+                self.memo, self.subset.train, self.model_settings(name), seed=self.seed
+            )
+            self._models[name] = found
+        return self._models[name]
+
+    def synthetic(self, arm: Arm, n: int) -> LabelledImages:
+        """Images 1..n of every class; as many as any cell wants are drawn at once, and kept."""
+        largest = max([n, *(m for m in self.settings["n_synthetic"] if self.wants(arm, m))])
+        if arm not in self._drawn:
+            drawn = trained_generators.drawn_set(
+                self.models(arm.model), largest, arm.sampler, seed=self.seed, profile=arm.profile
+            )
+            self._drawn[arm] = drawn
+        whole = self._drawn[arm]
+        return whole.take(
+            np.flatnonzero(np.arange(len(whole)) % (len(whole) // self.subset.n_classes) < n)
+        )
+
+    def wants(self, arm: Arm, n: int) -> bool:
+        """Whether the table has cells of this arm with `n` images a class (``only_some`` names the
+        arms of an n).
+        """
+        few = self.settings.get("only_some", {})
+        return n not in few or arm.name in few[n]
+
+    def classifier(self, name: str = "classifier") -> DigitTraining:
+        """Settings of a classifier."""
+        return DigitTraining(**self.settings[name])
+
+    def train(
+        self,
+        training: LabelledImages,
+        tests: dict[str, LabelledImages],
+        kind: DigitTraining,
+        title: str,
+    ) -> Trained:
+        """Train a classifier on given images."""
+        subset = self.subset
+        return train(
+            training,
+            subset.validation,
+            tests,
+            n_classes=subset.n_classes,
+            settings=kind,
+            seed=self.seed,
+            title=f"{self.dataset} run {self.run}: {title}",
+        )
+
+    def accuracy(
+        self, key: dict[str, Any], training: Callable[[], LabelledImages], kind: DigitTraining
+    ) -> dict[str, float]:
+        """Test and validation accuracy of a classifier on some training images, made only if not
+        known yet.
+        """
+        whole = {
+            **key,
+            "what": "accuracy",
+            "subset": self.subset.train.sha256()
+            + self.subset.validation.sha256()
+            + self.subset.test.sha256(),
+            "classifier": asdict(kind),
+            "seed": self.seed,
+        }
+
+        def compute() -> dict[str, float]:
+            title = " ".join(str(v) for k, v in key.items() if k in ("arm", "mode", "n"))
+            found = self.train(training(), {"test": self.subset.test}, kind, title)
+            return {"test": found.accuracy["test"], "validation": found.validation}
+
+        return self.memo.value(whole, compute)
+
+    def real(self, kind: DigitTraining) -> dict[str, float]:
+        """Accuracy with the real training images alone."""
+        return self.accuracy({"mode": REAL}, lambda: self.subset.train, kind)
+
+    def enlarged(self, factor: int, kind: DigitTraining) -> dict[str, float]:
+        """Accuracy with classical augmentation."""
+        key = {"mode": REAL, "arm": "classical", "n": factor}
+        return self.accuracy(
+            key, lambda: digit_augmentation.enlarged(self.subset.train, factor, self.seed), kind
+        )
+
+    def augmented(self, arm: Arm, n: int, mode: str, kind: DigitTraining) -> dict[str, float]:
+        """Accuracy with `n` synthetic images a class, alone or beside the real ones."""
+        key = {
+            "mode": mode,
+            "arm": [arm.sampler, arm.profile],
+            "n": n,
+            "model": trained_generators.identity(self.model_settings(arm.model)),
+        }
+
+        def training() -> LabelledImages:
+            drawn = self.synthetic(arm, n)
+            if mode == ONLY:
+                return drawn
+            real = self.subset.train
+            return LabelledImages(
+                np.concatenate([real.images, drawn.images]),
+                np.concatenate([real.labels, drawn.labels]),
+            )
+
+        return self.accuracy(key, training, kind)
+
+    def score(self, row: str, measure: str, value: float, column: str | None = None) -> Score:
+        """One result of this run."""
+        column = column or self.spec.get("title", self.dataset)
+        return Score(
+            self.settings["table"], row, column, self.run, self.seed, measure, float(value)
+        )
+
+
+def arms(settings: dict[str, Any]) -> list[Arm]:
+    """The arms of a configuration."""
+    return [Arm(**arm) for arm in settings["arms"]]

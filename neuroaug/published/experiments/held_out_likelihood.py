@@ -1,0 +1,63 @@
+"""THESIS Table 1.1: does the Hamiltonian posterior raise the likelihood, and how near is it to the
+true one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from neuroaug.models.generative_model import GenerativeModel
+from neuroaug.published.arms import ArmBench
+from neuroaug.published.parts import trained_generators
+from neuroaug.published.run_scores import Score
+from neuroaug.synthesis.draws import draw_threads
+from neuroaug.system.randomness import CLASSIFIER
+
+AT_ONCE = 50
+
+
+def table(bench: ArmBench) -> list[Score]:
+    """Log-likelihood of held-out images by importance sampling, the bound, and their difference,
+    nats an image.
+
+    An HVAE is an RHVAE whose metric is the identity: no kernel reaches anything (temperature ~ 0)
+    and lambda = 1.
+    """
+    settings, subset = bench.settings, bench.subset
+    scores = []
+    for name in settings["models"]:
+        key = {
+            "what": "likelihood",
+            "model": trained_generators.identity(bench.model_settings(name)),
+            "train": subset.train.sha256(),
+            "test": subset.test.sha256(),
+            "n_importance": settings["n_importance"],
+            "seed": bench.seed,
+        }
+
+        def compute(name: str = name) -> dict[str, Any]:
+            model = trained_generators.fitted(
+                bench.memo, subset.train, bench.model_settings(name), label="all", seed=bench.seed
+            )
+            images = torch.from_numpy(subset.test.floats())[:, None]
+            return evaluated(model, images, settings["n_importance"], bench.seed)
+
+        found = bench.memo.value(key, compute)
+        scores += [bench.score(name, measure, found[measure]) for measure in ("log p(x)", "ELBO")]
+        scores.append(bench.score(name, "KL(q || p(z|x))", found["log p(x)"] - found["ELBO"]))
+    return scores
+
+
+def evaluated(
+    model: GenerativeModel, images: torch.Tensor, n_samples: int, seed: int
+) -> dict[str, float]:
+    """Mean log-likelihood and bound of images (B, 1, X, Y, 1)."""
+    generator = torch.Generator().manual_seed(CLASSIFIER.seed(seed, "importance"))
+    likelihood, bound = [], []
+    with draw_threads():
+        for x in images.split(AT_ONCE):
+            likelihood.append(model.log_likelihood(x, n_samples, generator))
+            bound.append(model.elbo(x, generator=generator))
+    return {"log p(x)": float(torch.cat(likelihood).mean()), "ELBO": float(torch.cat(bound).mean())}

@@ -1,0 +1,127 @@
+"""One generator a class, trained by `neuroaug.training.train.train`, and what it draws."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from neuroaug.config import GeneratorConfig
+from neuroaug.errors import InputError
+from neuroaug.models.generative_model import GenerativeModel
+from neuroaug.published.memo import Memo
+from neuroaug.published.parts.digit_images import LabelledImages
+from neuroaug.training.train import train
+
+
+def configuration(settings: dict[str, Any]) -> GeneratorConfig:
+    """Settings of a table's configuration file, checked.
+
+    Raises
+    ------
+    InputError
+        Unknown names or values out of range.
+    """
+    try:
+        return GeneratorConfig(**settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"generator: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def identity(settings: dict[str, Any]) -> dict[str, Any]:
+    """All settings of a generator, defaults included, as a key."""
+    one_batch = not settings.get("batch_size")
+    config = configuration({**settings, "batch_size": 1} if one_batch else settings)
+    return {**config.model_dump(mode="json"), "one_batch": one_batch}
+
+
+def _lineage(n: int, label: str) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "participant_id": [f"sub-{i:06d}" for i in range(n)],
+            "session_id": "ses-M000",
+            "diagnosis": label,
+            "image_sha256": "n/a",
+            "split": "train",
+            "split_hash": "n/a",
+        }
+    )
+
+
+def fitted(
+    memo: Memo, images: LabelledImages, settings: dict[str, Any], *, label: str, seed: int
+) -> GenerativeModel:
+    """Train the generator of the given images, or load it.
+
+    Parameters
+    ----------
+    memo : Memo
+        Where it is kept.
+    images : LabelledImages
+        To learn from, all of them.
+    settings : dict
+        Of `GeneratorConfig`; ``batch_size`` 0 stands for all images in one batch.
+    label : str
+        The class; ``all`` for a generator of every class.
+    seed : int
+        Of weights, order and noise.
+    """
+    whole = {**settings, "batch_size": settings.get("batch_size") or len(images)}
+    config = configuration(whole)
+    content = config.model_dump(mode="json")
+    out = memo.model_folder(
+        {"images": images.sha256(), "config": content, "label": label, "seed": seed}
+    )
+    with memo.alone(out):
+        return train(
+            images.floats(),
+            config=config,
+            label=label,
+            out=out,
+            lineage=_lineage(len(images), label),
+            split_hash="n/a",
+            grid="pixels",
+            device="cpu",
+            seed=seed,
+            checkpoint_seconds=60.0,
+            tune=False,
+            say=lambda _: None,
+        )
+
+
+def each_class(
+    memo: Memo, images: LabelledImages, settings: dict[str, Any], *, seed: int
+) -> dict[int, GenerativeModel]:
+    """Train one generator for every class."""
+    return {
+        int(label): fitted(
+            memo,
+            images.take(np.flatnonzero(images.labels == label)),
+            settings,
+            label=str(label),
+            seed=seed,
+        )
+        for label in np.unique(images.labels)
+    }
+
+
+def drawn(
+    model: GenerativeModel, n: int, sampler: str, *, seed: int, profile: str = "tuned"
+) -> NDArray[np.uint8]:
+    """Images 1..n of a generator, stored as the real ones are, (n, X, Y, 1)."""
+    images = model.sample(n, sampler=sampler, seed=seed, profile=profile)[:, 0]
+    return np.rint(images.numpy() * 255).astype(np.uint8)
+
+
+def drawn_set(
+    models: dict[int, GenerativeModel], n: int, sampler: str, *, seed: int, profile: str = "tuned"
+) -> LabelledImages:
+    """`n` images of every class."""
+    parts = [drawn(model, n, sampler, seed=seed, profile=profile) for model in models.values()]
+    return LabelledImages(
+        np.concatenate(parts), np.repeat(np.array(list(models), dtype=np.int64), n)
+    )

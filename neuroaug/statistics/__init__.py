@@ -1,0 +1,1 @@
+"""From per-image scores to measures, intervals, tests and tables."""

@@ -1,0 +1,177 @@
+"""Per-image scores of a run: read, checked, and turned into the measures that are reported.
+
+Every reported number is recomputed from these tables. AD is the positive class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from neuroaug.errors import InputError
+from neuroaug.system.files import read_tsv
+
+COLUMNS = ("participant_id", "session_id", "test_set", "label", "score", "prediction")
+POSITIVE, NEGATIVE = "AD", "CN"
+ROUNDING = 1e-6  # of a score as written, against the one that was compared with 0.5
+MEASURES = ("balanced_accuracy", "sensitivity", "specificity")
+
+
+def read_scores(path: str | Path) -> pd.DataFrame:
+    """Read and check a ``scores.tsv``.
+
+    Parameters
+    ----------
+    path : path-like
+        Table with participant_id, session_id, test_set, label (AD or CN), score (P(AD)), prediction
+        (AD or CN).
+
+    Returns
+    -------
+    DataFrame
+        The same, scores as floats.
+
+    Raises
+    ------
+    InputError
+        A column is missing; a score is missing, not a number or outside [0, 1]; a label or
+        prediction is unknown; a prediction contradicts its score; an image stands twice in a test
+        set. The file and the participant are named.
+    """
+    table = read_tsv(path, COLUMNS)[list(COLUMNS)]
+    if table.empty:
+        raise InputError(f"{path}: no score in it; run this run again")
+
+    def refuse(bad: pd.Series, column: str, expected: str) -> None:
+        if bad.any():
+            row = table[bad].iloc[0]
+            raise InputError(
+                f"{path}: {row['participant_id']}: {column} '{row[column]}'; expected {expected}"
+            )
+
+    for column in ("participant_id", "session_id", "test_set"):
+        refuse(table[column].isna(), column, "a name")
+    for column in ("label", "prediction"):
+        refuse(~table[column].isin([POSITIVE, NEGATIVE]), column, f"{POSITIVE} or {NEGATIVE}")
+    scores = pd.to_numeric(table["score"], errors="coerce").astype(float)
+    refuse(~scores.between(0, 1), "score", "a probability of AD in [0, 1]")
+    says_ad = table["prediction"] == POSITIVE
+    refuse(says_ad & (scores < 0.5 - ROUNDING), "prediction", "CN, since the score is below 0.5")
+    refuse(~says_ad & (scores > 0.5 + ROUNDING), "prediction", "AD, since the score is above 0.5")
+    key = ["participant_id", "session_id", "test_set"]
+    repeated = table[table.duplicated(key)]
+    if len(repeated):
+        raise InputError(
+            f"{path}: {' '.join(repeated.iloc[0][key])} stands twice; run this run again"
+        )
+    return table.assign(score=scores)
+
+
+def measures(scores: pd.DataFrame) -> dict[str, float]:
+    """Measure one run on one test set, as scikit-learn would.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        With columns label, prediction, score.
+
+    Returns
+    -------
+    dict of str to float
+        balanced_accuracy, sensitivity, specificity, auc, brier, calibration_error. What needs a
+        class that is not there is NaN.
+    """
+    positive = (scores["label"] == POSITIVE).to_numpy()
+    correct = (scores["label"] == scores["prediction"]).to_numpy()
+    score = scores["score"].to_numpy(float)
+    sensitivity = _mean(correct[positive])
+    specificity = _mean(correct[~positive])
+    return {
+        "balanced_accuracy": (sensitivity + specificity) / 2,
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+        "auc": auc(score[positive], score[~positive]),
+        "brier": _mean((score - positive) ** 2),
+        "calibration_error": calibration_error(positive, score),
+    }
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def auc(positive: np.ndarray, negative: np.ndarray) -> float:
+    """Probability that a positive image scores above a negative one, ties counting half; NaN
+    without either.
+    """
+    from scipy.stats import rankdata
+
+    n, m = len(positive), len(negative)
+    if not n or not m:
+        return float("nan")
+    ranks = rankdata(np.concatenate([positive, negative]))
+    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def calibration_table(positive: np.ndarray, score: np.ndarray, n_bins: int = 10) -> pd.DataFrame:
+    """Compare what was predicted with what was observed, in bins of equal width.
+
+    Parameters
+    ----------
+    positive : ndarray of bool
+        Whether each image is AD.
+    score : ndarray
+        P(AD) of each image.
+    n_bins : int
+        Bins of [0, 1]; empty ones are left out.
+
+    Returns
+    -------
+    DataFrame
+        bin_low, bin_high, n, mean_score, observed (fraction of AD).
+    """
+    bins = np.minimum((np.asarray(score) * n_bins).astype(int), n_bins - 1)
+    rows = [
+        {
+            "bin_low": k / n_bins,
+            "bin_high": (k + 1) / n_bins,
+            "n": int((bins == k).sum()),
+            "mean_score": float(score[bins == k].mean()),
+            "observed": float(positive[bins == k].mean()),
+        }
+        for k in np.unique(bins)
+    ]
+    return pd.DataFrame(rows, columns=["bin_low", "bin_high", "n", "mean_score", "observed"])
+
+
+def calibration_error(positive: np.ndarray, score: np.ndarray, n_bins: int = 10) -> float:
+    """Expected calibration error: mean over images of |predicted - observed| of their bin."""
+    table = calibration_table(positive, score, n_bins)
+    if table.empty:
+        return float("nan")
+    gap = (table["mean_score"] - table["observed"]).abs()
+    return float((gap * table["n"]).sum() / table["n"].sum())
+
+
+def aligned(runs: Sequence[pd.DataFrame], what: str) -> list[pd.DataFrame]:
+    """Bring the runs of a cell on one test set into one order of images.
+
+    Raises
+    ------
+    InputError
+        If two runs were tested on other images, or on other labels; one participant is named.
+    """
+    key = ["participant_id", "session_id"]
+    ordered = [run.sort_values(key, ignore_index=True) for run in runs]
+    first = ordered[0][[*key, "label"]]
+    for other in ordered[1:]:
+        if not first.equals(other[[*key, "label"]]):
+            both = first.merge(other[[*key, "label"]], how="outer", indicator=True)
+            who = both.loc[both["_merge"] != "both", "participant_id"].iloc[0]
+            raise InputError(
+                f"{what}: its runs were not tested on the same images (e.g. {who}); run the cell again"
+            )
+    return ordered

@@ -1,0 +1,236 @@
+"""Tables beside the results: further measures, what could have been detected, how n was chosen,
+groups, calibration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from neuroaug.statistics.bootstrap import Outcomes, Resampling, detectable, interval
+from neuroaug.statistics.cell_scores import VALIDATION, CellScores
+from neuroaug.statistics.scores import MEASURES, calibration_table
+
+MIN_GROUP = 10
+AGE_BOUNDS = (0, 65, 75, 85, 200)
+MEASURE_COLUMNS = ("cell", "test_set", "metric", "mean", "std", "ci_low", "ci_high")
+DETECTABLE_COLUMNS = (
+    "cell",
+    "reference_cell",
+    "test_set",
+    "metric",
+    "standard_error",
+    "detectable",
+    "n_comparisons",
+    "detectable_after_correction",
+)
+SELECTION_COLUMNS = (
+    "training_split",
+    "network",
+    "resolution",
+    "data",
+    "steps",
+    "test_set",
+    "chosen_on",
+    "n_synthetic_per_label",
+    "validation_balanced_accuracy",
+    "balanced_accuracy",
+    "ci_low",
+    "ci_high",
+    "n_candidates",
+)
+SUBGROUP_COLUMNS = (
+    "cell",
+    "test_set",
+    "variable",
+    "group",
+    "n_cn",
+    "n_ad",
+    "metric",
+    "mean",
+    "std",
+    "ci_low",
+    "ci_high",
+)
+CALIBRATION_COLUMNS = ("cell", "test_set", "bin_low", "bin_high", "n", "mean_score", "observed")
+
+
+def further_measures(
+    shown: Sequence[CellScores], resampling: Callable[[CellScores, str], Resampling]
+) -> pd.DataFrame:
+    """Area under the ROC curve, Brier score and calibration error of each cell (the last without
+    interval).
+    """
+    rows = []
+    for found in shown:
+        for test_set, outcomes in found.outcomes.items():
+            per_run = found.per_run(test_set)
+            draws = resampling(found, test_set)
+            n = outcomes.n_smallest
+            auc = interval(draws.auc(outcomes, found.name), float(per_run["auc"].mean()), n)
+            brier = interval(draws.brier(outcomes, found.name), float(per_run["brier"].mean()), n)
+            for metric, (low, high) in {
+                "auc": auc,
+                "brier": brier,
+                "calibration_error": (np.nan, np.nan),
+            }.items():
+                values = per_run[metric]
+                head = (found.name, test_set, metric)
+                rows.append((*head, float(values.mean()), float(values.std(ddof=1)), low, high))
+    return pd.DataFrame(rows, columns=list(MEASURE_COLUMNS))
+
+
+def detectable_differences(
+    pairs: Sequence[tuple[CellScores, CellScores | None]],
+    difference: Callable[[CellScores, CellScores, str, str], np.ndarray],
+) -> pd.DataFrame:
+    """Smallest difference from the real-only cell found with 80 % power: at the 5 % level, and at
+    Holm's first step.
+    """
+    rows = []
+    sizes: dict[str, int] = {}
+    for found, reference in pairs:
+        for test_set in found.outcomes if reference else ():
+            sizes[test_set] = sizes.get(test_set, 0) + 1
+    for found, reference in pairs:
+        for test_set, outcomes in found.outcomes.items() if reference else ():
+            if reference is None or test_set not in reference.outcomes:
+                continue
+            replicates = difference(found, reference, test_set, "balanced_accuracy")
+            n, m = outcomes.n_smallest, sizes[test_set]
+            error = float(replicates.std(ddof=1))
+            both = (detectable(replicates, n), m, detectable(replicates, n, alpha=0.05 / m))
+            rows.append((found.name, reference.name, test_set, "balanced_accuracy", error, *both))
+    return pd.DataFrame(rows, columns=list(DETECTABLE_COLUMNS))
+
+
+def selection(
+    shown: Sequence[CellScores], interval_of: Callable[[CellScores, str, str], tuple[float, float]]
+) -> pd.DataFrame:
+    """The number of synthetic images chosen on validation, beside the papers' way of choosing it on
+    the test set.
+
+    Cells that differ only by that number are the candidates. The second choice is optimistic: it is
+    made on the very figures that it reports. Where the runs left no validation scores there is only
+    the second.
+    """
+    families: dict[tuple[str, ...], list[CellScores]] = {}
+    for found in sorted(shown, key=lambda found: found.cell.n_synthetic):
+        cell = found.cell
+        if cell.n_synthetic:
+            data = cell.data.rsplit("-", 1)[0]
+            families.setdefault(
+                (cell.split, cell.network, cell.resolution, data, cell.steps), []
+            ).append(found)
+    rows = []
+    for family, candidates in families.items():
+        test_sets = [
+            name for name in candidates[0].outcomes if all(name in c.outcomes for c in candidates)
+        ]
+        for test_set in test_sets:
+            for chosen_on in (VALIDATION, test_set):
+                values = [
+                    float(c.per_run(chosen_on)["balanced_accuracy"].mean()) for c in candidates
+                ]
+                if np.isnan(values).any():
+                    continue
+                best = candidates[int(np.argmax(values))]  # of equals, the fewest images
+                ends = interval_of(best, test_set, "balanced_accuracy")
+                rows.append(
+                    (
+                        *family,
+                        test_set,
+                        chosen_on,
+                        best.cell.n_synthetic,
+                        float(best.per_run(VALIDATION)["balanced_accuracy"].mean()),
+                        float(best.per_run(test_set)["balanced_accuracy"].mean()),
+                        *ends,
+                        len(candidates),
+                    )
+                )
+    return pd.DataFrame(rows, columns=list(SELECTION_COLUMNS))
+
+
+def subgroups(
+    shown: Sequence[CellScores], people: Mapping[str, pd.DataFrame], n_replicates: int, seed: int
+) -> pd.DataFrame:
+    """Scores by age, sex and site, where a group has at least `MIN_GROUP` participants of each
+    label.
+    """
+    rows = []
+    for found in shown:
+        for test_set, outcomes in found.outcomes.items():
+            if test_set not in people:
+                continue
+            for variable, group, members in _groups(outcomes, people[test_set]):
+                part = outcomes.take(np.flatnonzero(members))
+                n_ad, n_cn = int(part.positive.sum()), int((~part.positive).sum())
+                if min(n_ad, n_cn) < MIN_GROUP:
+                    continue
+                key = (seed, test_set, variable, group)
+                replicates = Resampling(part.positive, *key, n_replicates=n_replicates).replicates(
+                    part, found.name
+                )
+                sensitivity = part.correct[:, part.positive].mean(axis=1)
+                specificity = part.correct[:, ~part.positive].mean(axis=1)
+                values = dict(
+                    zip(
+                        MEASURES,
+                        ((sensitivity + specificity) / 2, sensitivity, specificity),
+                        strict=True,
+                    )
+                )
+                for metric, value in values.items():
+                    mean = float(value.mean())
+                    std = float(value.std(ddof=1)) if len(value) > 1 else float("nan")
+                    ends = interval(replicates[metric], mean, min(n_ad, n_cn))
+                    rows.append(
+                        (
+                            found.name,
+                            test_set,
+                            variable,
+                            group,
+                            n_cn,
+                            n_ad,
+                            metric,
+                            mean,
+                            std,
+                            *ends,
+                        )
+                    )
+    return pd.DataFrame(rows, columns=list(SUBGROUP_COLUMNS))
+
+
+def _groups(outcomes: Outcomes, people: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Which images each group holds: variable, group, and a mask."""
+    known = people.drop_duplicates("participant_id").set_index("participant_id")
+    rows = known.reindex([name.split(" ")[0] for name in outcomes.participants])
+    ages = rows["age"].astype(float).to_numpy()
+    for low, high in pairwise(AGE_BOUNDS):
+        name = (
+            f"under {high}"
+            if low == 0
+            else f"{low} and over"
+            if high == AGE_BOUNDS[-1]
+            else f"{low} to {high - 1}"
+        )
+        yield "age", name, (ages >= low) & (ages < high)
+    for variable in ("sex", "site"):
+        for group in sorted(rows[variable].dropna().unique(), key=str):
+            yield variable, str(group), (rows[variable] == group).to_numpy()
+
+
+def calibration(shown: Sequence[CellScores]) -> pd.DataFrame:
+    """Reliability of each cell's scores, all runs together."""
+    tables = []
+    for found in shown:
+        for test_set, outcomes in found.outcomes.items():
+            positive = np.tile(outcomes.positive, len(outcomes.score))
+            table = calibration_table(positive, outcomes.score.ravel())
+            tables.append(table.assign(cell=found.name, test_set=test_set))
+    if not tables:
+        return pd.DataFrame(columns=list(CALIBRATION_COLUMNS))
+    return pd.concat(tables, ignore_index=True)[list(CALIBRATION_COLUMNS)]

@@ -1,0 +1,188 @@
+"""Reading and writing files so that a killed process never leaves half of one.
+
+Every file is written to a temporary name in its own folder, flushed to disk and renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neuroaug.errors import InputError, ResourceError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEMPORARY_PREFIX = ".tmp-"
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path that becomes `path` when the block ends without an error.
+
+    The temporary name keeps the suffixes of `path` (writers choose a format by them).
+
+    Raises
+    ------
+    ResourceError
+        If the disk is full.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}"
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        fsync_folder(path.parent)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(
+                f"{path}: the disk is full; free some space and start again"
+            ) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write `content` to `path` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: str | os.PathLike[str], content: str) -> None:
+    """Write UTF-8 text to `path` atomically."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write JSON with sorted keys to `path` atomically; equal content gives equal bytes."""
+    write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    InputError
+        If the file is absent, not JSON, or not to be read.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: a folder, where a JSON file is expected") from None
+    except PermissionError:
+        raise InputError(f"{path}: no permission to read it") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error})") from None
+    except RecursionError:
+        raise InputError(f"{path}: not readable as JSON (too deeply nested)") from None
+
+
+def write_tsv(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
+    """Write a table as tab-separated text atomically; missing values become ``n/a``."""
+    write_text(path, table.to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n"))
+
+
+def read_tsv(path: str | os.PathLike[str], required: Iterable[str] = ()) -> pd.DataFrame:
+    """Read a tab-separated table, all columns as strings, ``n/a`` and empty as missing.
+
+    Parameters
+    ----------
+    path : path-like
+        The table.
+    required : iterable of str
+        Columns that must be there.
+
+    Raises
+    ------
+    InputError
+        If the file is absent, not a table, or lacks a column (the names found are given).
+    """
+    import pandas as pd
+
+    path = Path(path)
+    try:
+        table = pd.read_csv(path, sep="\t", dtype=str, na_values=["n/a", ""], keep_default_na=False)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: a folder, where a TSV file is expected") from None
+    except PermissionError:
+        raise InputError(f"{path}: no permission to read it") from None
+    except (
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+        UnicodeDecodeError,
+        ValueError,
+    ) as error:
+        raise InputError(
+            f"{path}: not readable as a tab-separated table ({str(error).strip()})"
+        ) from None
+    missing = [name for name in required if name not in table.columns]
+    if missing:
+        raise InputError(
+            f"{path}: column(s) {', '.join(missing)} missing; found {', '.join(map(str, table.columns))}"
+        )
+    return table
+
+
+def sha256_bytes(content: bytes) -> str:
+    """Hex sha256 of bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """Hex sha256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_json(content: Any) -> str:
+    """Hex sha256 of a JSON-like value, independent of the order of its keys."""
+    return sha256_bytes(json.dumps(content, sort_keys=True, allow_nan=False, default=str).encode())
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files that a killed process left directly in `folder`."""
+    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        path.unlink(missing_ok=True)
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes on the disk that holds `folder` (or its nearest existing parent)."""
+    folder = Path(folder).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
+def human_bytes(n: float) -> str:
+    """``1536000`` -> ``1.5 MB`` (decimal units)."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(n) < 1000 or unit == "TB":
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    raise AssertionError("unreachable")

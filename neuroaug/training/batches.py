@@ -1,0 +1,122 @@
+"""Images on their way to the device: never waiting for the disk, never more in memory than needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from neuroaug.errors import InputError
+from neuroaug.training.random_order import Rows
+
+RESIDENT_SHARE = 0.25
+"""A cohort is kept on the GPU when it takes at most this share of the memory that is free there."""
+
+AHEAD = 2
+"""Batches read before they are asked for."""
+
+
+def check_images(images: NDArray[Any], names: Sequence[str]) -> None:
+    """Refuse images that no generator can learn from, naming the first bad one.
+
+    Raises
+    ------
+    InputError
+        Wrong dimensions, NaN, infinite, or intensities outside [0, 1].
+    """
+    if images.ndim != 4:
+        raise InputError(f"images of shape {images.shape}: expected (N, X, Y, Z)")
+    if images.dtype == np.uint8:
+        return
+    for name, image in zip(names, images, strict=True):
+        # The sum is finite only if every voxel is: one pass, without a mask in memory.
+        if not np.isfinite(image.sum(dtype=np.float64)):
+            n_bad = int(image.size - np.count_nonzero(np.isfinite(image)))
+            raise InputError(
+                f"image of {name}: {n_bad} voxels are NaN or infinite; repair it or leave the visit out"
+            )
+        low, high = float(image.min()), float(image.max())
+        if low < -1e-3 or high > 1 + 1e-3:
+            raise InputError(
+                f"image of {name}: intensities from {low:g} to {high:g}, expected [0, 1]; rescale it"
+            )
+
+
+class Feed:
+    """Batches of images as float32 tensors (B, 1, X, Y, Z) in [0, 1] on a device.
+
+    Parameters
+    ----------
+    images : array (N, X, Y, Z), float32, float16 or uint8
+        Stored intensities, possibly memory-mapped; uint8 means x / 255.
+    device : torch.device
+        Where batches go.
+    resident : bool or None
+        Keep all images on the device; None: where it is a GPU with room.
+    channels_last : bool
+        Memory layout of the batches.
+    """
+
+    def __init__(
+        self,
+        images: NDArray[Any],
+        device: torch.device,
+        *,
+        resident: bool | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        self.images, self.device = images, device
+        self.layout = torch.channels_last_3d if channels_last else torch.contiguous_format
+        if resident is None:
+            resident = (
+                device.type == "cuda"
+                and images.nbytes <= RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+            )
+        self.resident = torch.from_numpy(np.array(images)).to(device) if resident else None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels of an image."""
+        return tuple(self.images.shape[1:])
+
+    def batches(self, order: Sequence[Rows]) -> Iterator[Tensor]:
+        """Yield the images of each group of rows, reading ahead in a thread.
+
+        Parameters
+        ----------
+        order : sequence of arrays of int
+            Rows of each batch.
+        """
+        if self.resident is not None:
+            for rows in order:
+                yield self._finish(self.resident[torch.from_numpy(rows).to(self.device)])
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="feed") as reader:
+            waiting: list[Future[Tensor]] = []
+            try:
+                for i, _ in enumerate(order):
+                    for rows in order[i + len(waiting) : i + 1 + AHEAD]:
+                        waiting.append(reader.submit(self._read, rows))
+                    yield self._finish(waiting.pop(0).result().to(self.device, non_blocking=True))
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _read(self, rows: Rows) -> Tensor:
+        stored = torch.from_numpy(np.ascontiguousarray(self.images[rows]))
+        # Pinned memory lets the copy to the GPU run beside its arithmetic.
+        return stored.pin_memory() if self.device.type == "cuda" else stored
+
+    def _finish(self, stored: Tensor) -> Tensor:
+        images = stored.float()[:, None]
+        if stored.dtype == torch.uint8:
+            images = images / 255
+        return images.contiguous(memory_format=self.layout)

@@ -1,0 +1,402 @@
+"""Training a generator: checks before anything is spent, one or several processes, a model folder
+at the end.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from neuroaug.cohort.lineage import LINEAGE_COLUMNS
+from neuroaug.config import GeneratorConfig
+from neuroaug.errors import InputError
+from neuroaug.models.generative_model import GenerativeModel
+from neuroaug.models.rhvae import RHVAE
+from neuroaug.models.storage import CONFIG, load_model, read_model_config
+from neuroaug.models.vae import VAE
+from neuroaug.system.files import read_json, sha256_json, write_text, write_tsv
+from neuroaug.system.interruption import stop_requests
+from neuroaug.system.progress import progress
+from neuroaug.system.randomness import KEYED
+from neuroaug.training import memory_estimate, random_order
+from neuroaug.training.batches import Feed, check_images
+from neuroaug.training.checkpoint import STATE
+from neuroaug.training.distributed import Processes
+from neuroaug.training.launch import Hardware, find_hardware, launch
+from neuroaug.training.loop import Loop
+from neuroaug.training.state import HISTORY_COLUMNS, TrainingPlan, TrainingResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from neuroaug.imaging.cache import CohortCache
+
+MIN_PARTICIPANTS = 5
+CHECKPOINTS = "checkpoints"
+
+LEARNING_RATES = {"conv3d": 1e-3, "mlp": 1e-5, "mlp-toy": 1e-3}
+"""Adam's, where the configuration leaves it open: TPAMI Tables 12 and 9 for the published networks.
+conv3d: with the leapfrog's default step of 1e-3 and long gradients shortened, 3e-3 was still stable
+on 15 heads at 4 mm (120 steps); the default keeps a margin of three.
+"""
+
+
+@dataclass(frozen=True)
+class _TrainingTask:
+    """All that a process needs to train; it travels to spawned processes."""
+
+    plan: TrainingPlan
+    out: Path
+    label: str
+    grid: str | None
+    images: NDArray[Any] | Path
+    lineage: pd.DataFrame
+    split_hash: str
+    hardware: Hardware
+    needed: memory_estimate.Footprint
+    tune: bool = True
+
+
+def resolve(config: GeneratorConfig, batch_size: int) -> GeneratorConfig:
+    """Spell out what the configuration leaves open: learning rate and batch."""
+    rate = (
+        config.learning_rate if config.learning_rate is not None else LEARNING_RATES[config.network]
+    )
+    return config.model_copy(update={"learning_rate": rate, "batch_size": batch_size})
+
+
+def build_model(
+    config: GeneratorConfig, shape: tuple[int, ...], label: str | None, grid: str | None, seed: int
+) -> GenerativeModel:
+    """A generator with untrained weights that depend on `seed` alone."""
+    kind = RHVAE if config.model == "rhvae" else VAE
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(KEYED.seed(seed, "weights"))
+        return kind(config, shape, label, grid)
+
+
+def train(
+    images: CohortCache | NDArray[Any],
+    *,
+    config: GeneratorConfig,
+    label: str,
+    out: str | Path,
+    lineage: pd.DataFrame,
+    split_hash: str,
+    grid: str | None = None,
+    device: str = "auto",
+    n_devices: int = 1,
+    seed: int = 0,
+    typed_batch: int | None = None,
+    max_minutes: float | None = None,
+    checkpoint_seconds: float = 30.0,
+    tune: bool = True,
+    say: Callable[[str], None] = print,
+) -> GenerativeModel:
+    """Train one generator on the images of one label, or go on where an earlier call was stopped.
+
+    Killed at any moment and called again, it ends with the same weights, on CPU bit for bit. A
+    folder that is complete is loaded.
+
+    Parameters
+    ----------
+    images : CohortCache or array (N, X, Y, Z)
+        Training images in [0, 1] (uint8: x / 255), one a row of `lineage`.
+    config : GeneratorConfig
+        The generator.
+    label : str
+        The diagnosis.
+    out : path-like
+        The model folder.
+    lineage : DataFrame
+        The training participants (`neuroaug.cohort.lineage.LINEAGE_COLUMNS`), in the order of the
+        images.
+    split_hash : str
+        Of the split they come from.
+    grid : str, optional
+        Name of the resolution.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:<i>``.
+    n_devices : int
+        Processes, one a device, that share each batch.
+    seed : int
+        Of weights, order and noise.
+    typed_batch : int, optional
+        A batch size that the user asked for, over the configuration's; unlike a default it is never
+        reduced.
+    max_minutes : float, optional
+        Stop after this time and take the best so far.
+    checkpoint_seconds : float
+        Least time between two checkpoints.
+    tune : bool
+        Tune every sampler that the model allows at the end. Without, each is tuned when it first
+        draws, to the same settings, and nothing of it is stored.
+    say : callable
+        Told what the user should know.
+
+    Returns
+    -------
+    GenerativeModel
+        As `load_model` reads it from `out`.
+
+    Raises
+    ------
+    InputError
+        Too few participants, images that are not finite or not in [0, 1], a typed batch larger than
+        the set, a folder that holds another model or another run's checkpoint.
+    ResourceError
+        A device that is not there; too little memory or disk.
+    DivergenceError
+        If training diverges.
+    TrainingInterrupted
+        After SIGINT or SIGTERM; the same call goes on.
+    """
+    out = Path(out).absolute()
+    stored, source = _stored(images)
+    _check_lineage(lineage, len(stored), label)
+    hardware = find_hardware(device, n_devices)
+    batch_size = _batch_size(config, len(stored), typed_batch, hardware.n_devices, say)
+    config = resolve(config, batch_size)
+    participants = [str(name) for name in lineage["participant_id"]]
+    fitted, evaluated = random_order.held_out(seed, participants, config.held_out)
+    identity = _identity(config, label, lineage, split_hash, grid, seed, stored)
+    if (done := _finished(out, identity)) is not None:
+        return done
+    check_images(
+        stored,
+        [f"{p} {s}" for p, s in zip(lineage["participant_id"], lineage["session_id"], strict=True)],
+    )
+    needed = memory_estimate.estimate(config, stored.shape[1:])
+    memory_estimate.check_memory(
+        config,
+        needed,
+        -(-batch_size // hardware.n_devices),
+        hardware.free_memory(),
+        hardware.device_name,
+    )
+    memory_estimate.check_disk(needed, out)
+    plan = TrainingPlan(
+        config=config,
+        seed=seed,
+        batch_size=batch_size,
+        fitted=fitted,
+        evaluated=evaluated,
+        identity=identity,
+        checkpoints=out / CHECKPOINTS,
+        checkpoint_seconds=checkpoint_seconds,
+        max_seconds=None if max_minutes is None else 60 * max_minutes,
+    )
+    task = _TrainingTask(
+        plan, out, label, grid, source, lineage, split_hash, hardware, needed, tune
+    )
+    launch(_train_in_process, task, hardware, out, config.precision)
+    return load_model(out)
+
+
+def _train_in_process(fabric: Any, task: _TrainingTask) -> None:
+    """Train in one of the processes; the first one writes."""
+    plan, config = task.plan, task.plan.config
+    processes = Processes(fabric.global_rank, fabric.world_size, fabric.device)
+    stored = _open(task.images)
+    model = build_model(config, stored.shape[1:], task.label, task.grid, plan.seed)
+    convolutional = config.network == "conv3d"
+    model = model.to(fabric.device)
+    mean, deviation = mean_and_deviation(stored, plan.fitted)
+    model.centre_on(torch.from_numpy(mean), deviation)
+    feed = Feed(stored, fabric.device, channels_last=convolutional)
+    total = config.max_epochs
+    with stop_requests() as stop, progress(total, f"training {task.label}", "epochs") as tracker:
+        loop = Loop(
+            model,
+            feed,
+            plan,
+            processes,
+            fabric.autocast,
+            stop,
+            tracker if processes.is_first else None,
+        )
+        if loop.resume():
+            tracker.done = tracker._start_done = loop.position.epoch
+            tracker.say(force=True)
+        try:
+            outcome = loop.run()
+            loop.update_metric()
+        except (RuntimeError, MemoryError) as error:
+            batch = -(-plan.batch_size // processes.world_size)
+            known = memory_estimate.out_of_memory(error, config, task.needed, batch, fabric.device)
+            if known is None:
+                raise
+            raise known from error
+    if processes.is_first:
+        _finish(model, outcome, task)
+
+
+def _finish(model: GenerativeModel, outcome: TrainingResult, task: _TrainingTask) -> None:
+    """Write the model folder; `config.json`, written last, makes it complete."""
+    from neuroaug.synthesis.draws import tune_step_size
+
+    plan = task.plan
+    model = model.cpu().eval()
+    contrast = model.metric_contrast()
+    model.sampler_settings = tune_step_size(model) if task.tune else {}
+    model.training_record = {
+        "identity": plan.identity,
+        "seed": plan.seed,
+        "split_hash": task.split_hash,
+        "n_images": len(plan.fitted),
+        "epochs": outcome.epochs,
+        "best_epoch": outcome.best_epoch,
+        "elbo": outcome.elbo,
+        "stopped_by": outcome.reason,
+        "seconds": round(outcome.seconds, 1),
+        "device": task.hardware.device_name,
+        "n_devices": task.hardware.n_devices,
+        "metric_contrast": contrast.contrast,
+        "metric_dead": contrast.dead,
+    }
+    write_text(task.out / "history.csv", history_text(outcome.history))
+    write_tsv(task.out / "lineage.tsv", task.lineage[list(LINEAGE_COLUMNS)])
+    model.save(task.out)
+    shutil.rmtree(plan.checkpoints, ignore_errors=True)
+
+
+def mean_and_deviation(
+    stored: NDArray[Any], rows: random_order.Rows
+) -> tuple[NDArray[np.float32], float]:
+    """Mean (X, Y, Z) of some stored images, and their standard deviation around it; read one at a
+    time.
+    """
+    total = np.zeros(stored.shape[1:], dtype=np.float64)
+    squares = np.zeros_like(total)
+    scale = 255.0 if stored.dtype == np.uint8 else 1.0
+    for row in rows:
+        image = stored[row].astype(np.float64) / scale
+        total += image
+        squares += image**2
+    mean = total / len(rows)
+    return mean.astype(np.float32), float(
+        np.sqrt(np.mean(np.maximum(squares / len(rows) - mean**2, 0.0)))
+    )
+
+
+def history_text(rows: tuple[dict[str, float], ...]) -> str:
+    """Write rows as CSV, numbers so that they read back exactly."""
+    lines = [
+        ",".join(HISTORY_COLUMNS),
+        *(",".join(repr(row[name]) for name in HISTORY_COLUMNS) for row in rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+# -- checks ---------------------------------------------------------------------------------
+
+
+def _stored(images: CohortCache | NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any] | Path]:
+    """The stored array, and how another process gets at it."""
+    from neuroaug.imaging.cache import CohortCache
+
+    if isinstance(images, CohortCache):
+        return images.images, images.folder
+    array = np.asarray(images)
+    if array.dtype not in (np.uint8, np.float16):
+        array = array.astype(np.float32)
+    if array.ndim == 5 and array.shape[1] == 1:
+        array = array[:, 0]
+    return array, array
+
+
+def _open(source: NDArray[Any] | Path) -> NDArray[Any]:
+    from neuroaug.imaging.cache import CohortCache
+
+    # The checksum was verified when the cache was opened; once is enough.
+    return CohortCache.open(source, verify=False).images if isinstance(source, Path) else source
+
+
+def _check_lineage(lineage: pd.DataFrame, n_images: int, label: str) -> None:
+    missing = [name for name in LINEAGE_COLUMNS if name not in lineage.columns]
+    if missing:
+        raise InputError(f"lineage: column(s) {', '.join(missing)} missing")
+    if len(lineage) != n_images:
+        raise InputError(
+            f"lineage: {len(lineage)} rows for {n_images} images; one row an image is needed"
+        )
+    n = lineage["participant_id"].nunique()
+    if n < MIN_PARTICIPANTS:
+        raise InputError(
+            f"label '{label}': {n} training participants, at least {MIN_PARTICIPANTS} are needed to learn a generator"
+        )
+
+
+def _batch_size(
+    config: GeneratorConfig,
+    n_images: int,
+    typed: int | None,
+    n_devices: int,
+    say: Callable[[str], None],
+) -> int:
+    if typed is not None and typed < 1:
+        raise InputError(f"--batch-size {typed}: must be at least 1")
+    if typed is not None and typed > n_images:
+        raise InputError(
+            f"--batch-size {typed}: larger than the training set of {n_images} images; lower it"
+        )
+    size = typed or config.batch_size
+    if size > n_images:
+        say(f"batch size {size} is larger than the training set: {n_images}, all images, are used")
+        size = n_images
+    if size < n_devices:
+        raise InputError(
+            f"batch size {size}: smaller than the number of devices ({n_devices}); raise it"
+        )
+    return size
+
+
+def _identity(
+    config: GeneratorConfig,
+    label: str,
+    lineage: pd.DataFrame,
+    split_hash: str,
+    grid: str | None,
+    seed: int,
+    stored: NDArray[Any],
+) -> str:
+    """What makes a run this run: settings, seed, people and images. Not the device, which may
+    change between starts.
+    """
+    settings = config.model_dump(mode="json", exclude={"seeds"})
+    people = lineage[list(LINEAGE_COLUMNS)].astype(str).to_dict(orient="split", index=False)["data"]
+    return sha256_json(
+        [settings, label, people, split_hash, grid, seed, list(stored.shape), stored.dtype.name]
+    )
+
+
+def _finished(out: Path, identity: str) -> GenerativeModel | None:
+    """The model in `out` if it is complete and this very one; refuses any other.
+
+    Raises
+    ------
+    InputError
+        If `out` holds another model, or the checkpoint of another run.
+    """
+    another = "of other settings, participants or seed; give another --out, or remove it"
+    if (out / CONFIG).is_file():
+        if read_model_config(out).get("training", {}).get("identity") != identity:
+            raise InputError(f"{out}: holds a model {another}")
+        shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+        return load_model(out)
+    state = out / CHECKPOINTS / STATE
+    if state.is_file():
+        try:
+            found = read_json(state)["state"]["identity"]
+        except (InputError, KeyError, TypeError):
+            return None  # the checkpoint's own reader says what is wrong with it
+        if found != identity:
+            raise InputError(f"{out}: holds an unfinished training {another}")
+    return None
