@@ -79,9 +79,7 @@ class Registry(Generic[Entry]):
             Naming every choice.
         """
         if name not in self.modules:
-            raise InputError(
-                f"{self.what} {name}: unknown; choose one of {', '.join(self.names)}"
-            )
+            raise InputError(f"{self.what} {name}: unknown; choose one of {', '.join(self.names)}")
         return name
 
     def add(self, name: str, entry: Entry) -> None:

@@ -49,9 +49,10 @@ def _at(resolution: str, *, n_train: int, n_validation: int, epochs: int) -> lis
 
     from neuroaug.config import EvaluationConfig
     from neuroaug.evaluation import classifier_training
+    from neuroaug.system.devices import find_devices
 
     config = EvaluationConfig(epochs=epochs)
-    where = classifier_training.choose_device("auto")
+    where = find_devices("auto").first
     settings = classifier_training.ClassifierSettings(
         network="baseline",
         spec=None,

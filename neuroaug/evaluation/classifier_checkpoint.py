@@ -19,6 +19,7 @@ from clinicadl.callbacks import Callback
 
 from neuroaug.evaluation.callbacks import RunState
 from neuroaug.system.files import atomic_path
+from neuroaug.system.tensors import save_tensors
 
 if TYPE_CHECKING:
     from clinicadl.metrics import MetricsHandler
@@ -95,8 +96,6 @@ class ClassifierCheckpoint(Callback):
 
     def save(self, model: Model, state: TrainerState) -> None:
         """Write the file, atomically."""
-        from safetensors.torch import save_file
-
         tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
         tensors |= {f"best/{name}": tensor for name, tensor in self.run.best_weights.items()}
         for name, optimizer in self._optimizers.items():
@@ -116,12 +115,7 @@ class ClassifierCheckpoint(Callback):
             "best_scores": self.run.best_scores,
             "metrics": self._metrics.df.to_dict(orient="list") if self._metrics is not None else {},
         }
-        with atomic_path(self.path) as temporary:
-            detached = {
-                name: tensor.detach().to("cpu", copy=True).contiguous()
-                for name, tensor in tensors.items()
-            }
-            save_file(detached, temporary, metadata={"record": json.dumps(record)})
+        save_tensors(self.path, tensors, {"record": json.dumps(record)})
 
     def _restore_metrics(self, metrics: MetricsHandler, columns: dict[str, list[Any]]) -> None:
         """Give ClinicaDL back its table of past epochs (it reads it from a file only)."""

@@ -23,7 +23,7 @@ from clinicadl.train import ComputationalConfig, Trainer
 from clinicadl.utils.exceptions import DataLeakageError
 
 from neuroaug.config import OPTIMISED, ClassifierSpec, EvaluationConfig
-from neuroaug.errors import InputError, LeakageError, ResourceError
+from neuroaug.errors import LeakageError, ResourceError
 from neuroaug.evaluation import classifiers
 from neuroaug.evaluation.callbacks import (
     BestEpoch,
@@ -39,6 +39,7 @@ from neuroaug.evaluation.classifier_checkpoint import ClassifierCheckpoint
 from neuroaug.evaluation.clinicadl_model import BALANCED_ACCURACY, Classifier, metrics
 from neuroaug.evaluation.datasets import VolumeCollate, VolumeDataset
 from neuroaug.evaluation.steps import matched_items
+from neuroaug.system.devices import find_devices
 from neuroaug.system.progress import Progress, progress
 from neuroaug.system.provenance import versions
 from neuroaug.system.randomness import CLASSIFIER
@@ -97,7 +98,7 @@ class ClassifierSettings:
     @classmethod
     def of(cls, run: Run, images: CellImages, device: str) -> ClassifierSettings:
         """The settings that a run asks for."""
-        config, where = run.config, choose_device(device)
+        config, where = run.config, find_devices(device).first
         searched = run.spec if run.cell.network == OPTIMISED else None
         matched = run.cell.steps == "matched"
         return cls(
@@ -147,37 +148,16 @@ class Fitted:
             "learning_rate": self.settings.learning_rate,
             "weight_decay": self.settings.weight_decay,
             "network": self.network,
-            "device": _device_name(self.settings.device),
+            "device": torch.cuda.get_device_name(self.settings.device)
+            if self.settings.device.type == "cuda"
+            else "cpu",
             "precision": "bf16" if self.settings.bf16 else "32",
         }
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto`` is a GPU where there is one.
-
-    Raises
-    ------
-    InputError
-        If the name is none of ``auto``, ``cpu``, ``cuda``.
-    ResourceError
-        If a GPU is asked for and there is none.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise InputError(f"device '{name}': unknown; choose auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ResourceError("device 'cuda': no GPU that torch can use; choose --device cpu")
-    return torch.device(name)
 
 
 def uses_bf16(config: EvaluationConfig, device: torch.device) -> bool:
     """Whether convolutions run in bfloat16; ``auto`` does so on a GPU."""
     return config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 class RunMaps(Maps):

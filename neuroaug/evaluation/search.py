@@ -31,6 +31,7 @@ from neuroaug.cohort.lineage import write_lineage
 from neuroaug.config import OPTIMISED, ClassifierSpec, EvaluationConfig, SearchConfig
 from neuroaug.errors import DivergenceError, InputError
 from neuroaug.evaluation.cell_images import Images, ImageStore
+from neuroaug.system.devices import find_devices
 from neuroaug.system.files import atomic_path, read_json, write_json, write_tsv
 from neuroaug.system.progress import progress
 from neuroaug.system.randomness import CLASSIFIER
@@ -228,7 +229,7 @@ def _train(
 ) -> dict[str, Any]:
     from neuroaug.evaluation import classifier_training
 
-    where = classifier_training.choose_device(device)
+    where = find_devices(device).first
     settings = classifier_training.ClassifierSettings(
         network=OPTIMISED,
         spec=spec,

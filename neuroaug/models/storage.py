@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from neuroaug.config import GeneratorConfig
 from neuroaug.errors import InputError
-from neuroaug.system.files import atomic_path, read_json, sha256_file, write_json
+from neuroaug.system.files import read_json, sha256_file, write_json
 from neuroaug.system.provenance import versions
+from neuroaug.system.tensors import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from neuroaug.models.generative_model import GenerativeModel
@@ -29,33 +27,9 @@ CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
 METRIC = "metric.safetensors"
 ENVIRONMENT = "environment.json"
+COPY_AGAIN = "copy the model folder again"
 FILES = (WEIGHTS, METRIC, "history.csv", "lineage.tsv", ENVIRONMENT)
 """What a model folder may hold beside `config.json`, all of it checksummed."""
-
-
-def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write tensors as safetensors, atomically."""
-    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(stored, temporary)
-
-
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read safetensors.
-
-    Raises
-    ------
-    InputError
-        If the file is absent, truncated or not safetensors.
-    """
-    try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; the model folder is incomplete") from None
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{path}: not readable as safetensors ({error}); copy the model folder again"
-        ) from None
 
 
 def load_weights(model: torch.nn.Module, path: Path) -> None:
@@ -66,7 +40,7 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
     InputError
         Naming the first tensor that is missing, unexpected or of another shape.
     """
-    stored = load_tensors(path)
+    stored = load_tensors(path, COPY_AGAIN)
     expected = model.state_dict()
     for name, tensor in expected.items():
         if name not in stored:
@@ -190,7 +164,7 @@ def load_model(folder: str | Path) -> GenerativeModel:
     )
     load_weights(model, folder / WEIGHTS)
     if METRIC in content["checksums"]:
-        tensors = load_tensors(folder / METRIC)
+        tensors = load_tensors(folder / METRIC, COPY_AGAIN)
         try:
             model.set_metric_tensors(tensors)
         except KeyError as error:

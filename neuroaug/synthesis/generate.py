@@ -22,6 +22,7 @@ from neuroaug.errors import InputError, ResourceError
 from neuroaug.imaging.grid import GRIDS
 from neuroaug.imaging.nifti import write_volume
 from neuroaug.synthesis import synthetic_caps as layout
+from neuroaug.system.devices import find_devices
 from neuroaug.system.files import free_bytes, human_bytes, remove_leftovers, sha256_file, write_tsv
 from neuroaug.system.progress import Progress, progress
 from neuroaug.system.threads import n_cores
@@ -53,18 +54,6 @@ def model_sha256(model_folder: Path) -> str:
     weights.
     """
     return sha256_file(model_folder / "config.json")
-
-
-def _resolve_device(device: str) -> str:
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(
-            f"--device {device}: this machine has no GPU that torch can use; use --device cpu"
-        )
-    return device
 
 
 def bytes_needed(n_images: int, shape: tuple[int, ...], dtype: str) -> int:
@@ -150,7 +139,7 @@ def generate(
     from neuroaug.models import load_model
     from neuroaug.synthesis import draws
 
-    target = _resolve_device(device)
+    target = find_devices(device).first
     model = load_model(model_folder)
     grid = model.grid
     if grid not in GRIDS or tuple(model.shape) != tuple(GRIDS[grid].shape):
@@ -171,7 +160,7 @@ def generate(
         profile=profile,
         seed=seed,
         dtype=dtype,
-        device=target.split(":")[0],
+        device=target.type,
         settings={
             "block": draws.BLOCK,
             "decode_block": model.decode_block,

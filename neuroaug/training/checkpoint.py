@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
 from neuroaug.errors import InputError
-from neuroaug.system.files import TEMPORARY_PREFIX, atomic_path, read_json, sha256_file, write_json
+from neuroaug.system.files import TEMPORARY_PREFIX, read_json, sha256_file, write_json
+from neuroaug.system.tensors import load_tensors, save_tensors
 
 FORMAT_VERSION = 1
 STATE = "state.json"
@@ -50,11 +49,7 @@ class Checkpoint:
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    plain = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(plain, temporary)
-        digest = sha256_file(temporary)
-    return {"file": path.name, "sha256": digest}
+    return {"file": path.name, "sha256": save_tensors(path, tensors)}
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, step: int) -> None:
@@ -100,10 +95,7 @@ def _load(folder: Path, entry: Any) -> dict[str, Tensor]:
         raise InputError(f"{path}: checkpoint missing; {advice}")
     if sha256_file(path) != entry["sha256"]:
         raise InputError(f"{path}: checkpoint truncated or changed (checksum); {advice}")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: checkpoint not readable ({error}); {advice}") from None
+    return load_tensors(path, advice)
 
 
 def read_checkpoint(folder: Path) -> Checkpoint | None:

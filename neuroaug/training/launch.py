@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,94 +14,23 @@ import torch
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from neuroaug import errors
-from neuroaug.errors import InputError, NeuroaugError, ResourceError
+from neuroaug.errors import NeuroaugError, ResourceError
 from neuroaug.system import interruption
+from neuroaug.system.devices import Devices
 from neuroaug.system.files import write_json
-from neuroaug.system.memory import available_memory
 
 _REPORT = ".error.json"
 
 
-@dataclass(frozen=True)
-class Hardware:
-    """Where training runs.
-
-    Attributes
-    ----------
-    kind : {"cpu", "cuda"}
-        Kind of device.
-    indices : tuple of int
-        Which GPUs; empty on CPU.
-    n_devices : int
-        Processes.
-    """
-
-    kind: str
-    indices: tuple[int, ...]
-    n_devices: int
-
-    @property
-    def device_name(self) -> str:
-        """What a reader calls it."""
-        return torch.cuda.get_device_name(self.indices[0]) if self.kind == "cuda" else "cpu"
-
-    def free_memory(self) -> int:
-        """Bytes that each process may take."""
-        if self.kind == "cuda":
-            return min(torch.cuda.mem_get_info(i)[0] for i in self.indices)
-        return available_memory() // self.n_devices
-
-
-def find_hardware(device: str = "auto", n_devices: int = 1) -> Hardware:
-    """Check that what was asked for is there.
-
-    Parameters
-    ----------
-    device : str
-        ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``gpu``, ``cuda:<i>``.
-    n_devices : int
-        How many.
-
-    Raises
-    ------
-    InputError
-        If the name is not understood.
-    ResourceError
-        If there are not as many.
-    """
-    name, _, index = device.partition(":")
-    if n_devices < 1:
-        raise InputError(f"{n_devices} devices: at least 1 is needed")
-    if name not in ("auto", "cpu", "cuda", "gpu") or (
-        index and not (name in ("cuda", "gpu") and index.isdigit())
-    ):
-        raise InputError(
-            f"device '{device}': not understood; choose auto, cpu, cuda or cuda:<number>"
-        )
-    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "cpu" or (name == "auto" and not n_gpus):
-        return Hardware("cpu", (), n_devices)
-    if not n_gpus:
-        raise ResourceError(
-            f"device '{device}': this machine has no GPU that torch can use; take --device cpu or auto"
-        )
-    first = int(index or 0)
-    if first + n_devices > n_gpus:
-        raise ResourceError(
-            f"device '{device}', {n_devices} of them: this machine has {n_gpus} GPU(s)"
-        )
-    return Hardware("cuda", tuple(range(first, first + n_devices)), n_devices)
-
-
-def _fabric(hardware: Hardware, precision: str) -> Any:
+def _fabric(devices: Devices, precision: str) -> Any:
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments import LightningEnvironment
 
-    chosen = "bf16" if precision == "auto" and hardware.kind == "cuda" else precision
+    chosen = "bf16" if precision == "auto" and devices.kind == "cuda" else precision
     return Fabric(
-        accelerator=hardware.kind,
-        devices=list(hardware.indices) or hardware.n_devices,
-        strategy="ddp_spawn" if hardware.n_devices > 1 else "auto",
+        accelerator=devices.kind,
+        devices=list(devices.indices) or devices.n_devices,
+        strategy="ddp_spawn" if devices.n_devices > 1 else "auto",
         precision="bf16-mixed" if chosen == "bf16" else "32-true",
         # One machine, processes of our own: a Slurm job's variables must not turn this into one of
         # its tasks.
@@ -168,7 +96,7 @@ def _pass_on_signals() -> Iterator[None]:
 def launch(
     function: Callable[[Any, Any], None],
     task: Any,
-    hardware: Hardware,
+    devices: Devices,
     folder: Path,
     precision: str,
 ) -> None:
@@ -180,7 +108,7 @@ def launch(
         Of a module, so that spawned processes find it.
     task : object
         Picklable where there are several processes.
-    hardware : Hardware
+    devices : Devices
         Where.
     folder : Path
         For the message of a process that fails.
@@ -192,14 +120,14 @@ def launch(
     NeuroaugError
         Whatever the function raised, in whichever process.
     """
-    fabric = _fabric(hardware, precision)
-    if hardware.n_devices == 1:
+    fabric = _fabric(devices, precision)
+    if devices.n_devices == 1:
         function(fabric, task)
         return
     folder.mkdir(parents=True, exist_ok=True)
     report = folder / _REPORT
     report.unlink(missing_ok=True)
-    n_threads = max(torch.get_num_threads() // hardware.n_devices, 1)
+    n_threads = max(torch.get_num_threads() // devices.n_devices, 1)
     try:
         with _pass_on_signals():
             fabric.launch(_in_process, _Work(function, task, report, n_threads))

@@ -21,6 +21,7 @@ from neuroaug.models.generative_model import GenerativeModel
 from neuroaug.models.rhvae import RHVAE
 from neuroaug.models.storage import CONFIG, load_model, read_model_config
 from neuroaug.models.vae import VAE
+from neuroaug.system.devices import Devices, find_devices
 from neuroaug.system.files import read_json, sha256_json, write_text, write_tsv
 from neuroaug.system.interruption import stop_requests
 from neuroaug.system.progress import progress
@@ -29,7 +30,7 @@ from neuroaug.training import memory_estimate, random_order
 from neuroaug.training.batches import Feed, check_images
 from neuroaug.training.checkpoint import STATE
 from neuroaug.training.distributed import Processes
-from neuroaug.training.launch import Hardware, find_hardware, launch
+from neuroaug.training.launch import launch
 from neuroaug.training.loop import Loop
 from neuroaug.training.state import HISTORY_COLUMNS, TrainingPlan, TrainingResult
 
@@ -59,7 +60,7 @@ class _TrainingTask:
     images: NDArray[Any] | Path
     lineage: pd.DataFrame
     split_hash: str
-    hardware: Hardware
+    devices: Devices
     needed: memory_estimate.Footprint
     tune: bool = True
 
@@ -161,8 +162,8 @@ def train(
     out = Path(out).absolute()
     stored, source = _stored(images)
     _check_lineage(lineage, len(stored), label)
-    hardware = find_hardware(device, n_devices)
-    batch_size = _batch_size(config, len(stored), typed_batch, hardware.n_devices, say)
+    devices = find_devices(device, n_devices)
+    batch_size = _batch_size(config, len(stored), typed_batch, devices.n_devices, say)
     config = resolve(config, batch_size)
     participants = [str(name) for name in lineage["participant_id"]]
     fitted, evaluated = random_order.held_out(seed, participants, config.held_out)
@@ -177,9 +178,9 @@ def train(
     memory_estimate.check_memory(
         config,
         needed,
-        -(-batch_size // hardware.n_devices),
-        hardware.free_memory(),
-        hardware.device_name,
+        -(-batch_size // devices.n_devices),
+        devices.free_memory(),
+        devices.name,
     )
     memory_estimate.check_disk(needed, out)
     plan = TrainingPlan(
@@ -193,10 +194,8 @@ def train(
         checkpoint_seconds=checkpoint_seconds,
         max_seconds=None if max_minutes is None else 60 * max_minutes,
     )
-    task = _TrainingTask(
-        plan, out, label, grid, source, lineage, split_hash, hardware, needed, tune
-    )
-    launch(_train_in_process, task, hardware, out, config.precision)
+    task = _TrainingTask(plan, out, label, grid, source, lineage, split_hash, devices, needed, tune)
+    launch(_train_in_process, task, devices, out, config.precision)
     return load_model(out)
 
 
@@ -256,8 +255,8 @@ def _finish(model: GenerativeModel, outcome: TrainingResult, task: _TrainingTask
         "elbo": outcome.elbo,
         "stopped_by": outcome.reason,
         "seconds": round(outcome.seconds, 1),
-        "device": task.hardware.device_name,
-        "n_devices": task.hardware.n_devices,
+        "device": task.devices.name,
+        "n_devices": task.devices.n_devices,
         "metric_contrast": contrast.contrast,
         "metric_dead": contrast.dead,
     }

@@ -389,7 +389,7 @@ def test_a_run_that_diverges_is_said_in_one_line(cohort, tmp_path):
 def test_a_gpu_that_is_not_there_is_said_in_one_line(cohort, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     run = cohort.run(tmp_path / "run-0")
-    with pytest.raises(ResourceError, match="no GPU that torch can use; choose --device cpu"):
+    with pytest.raises(ResourceError, match="no GPU that torch can use; take --device cpu"):
         run_cell(
             **{field.name: getattr(run, field.name) for field in dataclasses.fields(run)},
             device="cuda",

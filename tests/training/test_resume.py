@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 
 from neuroaug.config import GeneratorConfig
 from neuroaug.errors import InputError
+from neuroaug.system import tensors as tensors_module
 from neuroaug.system.interruption import TrainingInterrupted, stop_requests
-from neuroaug.training import checkpoint as checkpoints
 from neuroaug.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from neuroaug.training.loop import Loop
 from neuroaug.training.state import TIMING_COLUMNS
@@ -274,14 +274,14 @@ def test_a_checkpoint_reads_back_and_replaces_the_one_before(tmp_path):
 
 def test_a_write_that_dies_half_way_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
     write_checkpoint(tmp_path, example(1.0, 1), 10)
-    save = checkpoints.save_file
+    save = tensors_module.save_file
 
-    def half(tensors, path):
+    def half(tensors, path, metadata=None):
         save(tensors, path)
         os.truncate(path, 40)
         raise _Killed
 
-    monkeypatch.setattr(checkpoints, "save_file", half)
+    monkeypatch.setattr(tensors_module, "save_file", half)
     with pytest.raises(_Killed):
         write_checkpoint(tmp_path, example(2.0, 2), 20)
     found = read_checkpoint(tmp_path)

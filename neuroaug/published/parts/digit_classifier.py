@@ -25,7 +25,6 @@ from neuroaug.evaluation.cell_images import Images
 from neuroaug.evaluation.classifier_training import (
     ClassificationTask,
     ClassifierSettings,
-    choose_device,
     fit,
 )
 from neuroaug.evaluation.clinicadl_model import (
@@ -40,6 +39,7 @@ from neuroaug.evaluation.clinicadl_model import (
 from neuroaug.evaluation.datasets import IMAGE
 from neuroaug.published.parts import digit_networks
 from neuroaug.published.parts.digit_images import LabelledImages
+from neuroaug.system.devices import find_devices
 from neuroaug.system.randomness import CLASSIFIER
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ def train(
         seed=seed,
         n_items=settings.validate_every * settings.batch_size,
         classical=False,
-        device=choose_device(settings.device),
+        device=find_devices(settings.device).first,
         bf16=False,
     )
     with tempfile.TemporaryDirectory(prefix="neuroaug-published-") as scratch:

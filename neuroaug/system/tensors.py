@@ -1,0 +1,52 @@
+"""Tensors on disk: safetensors, written whole or not at all, and never pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from neuroaug.errors import InputError
+from neuroaug.system.files import atomic_path, sha256_file
+
+
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> str:
+    """Write tensors as safetensors, atomically.
+
+    Returns
+    -------
+    str
+        Hex sha256 of the file.
+    """
+    stored = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(stored, temporary, metadata=metadata)
+        return sha256_file(temporary)
+
+
+def load_tensors(path: Path, advice: str) -> dict[str, Tensor]:
+    """Read safetensors.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    advice : str
+        What to do where the file is absent or broken.
+
+    Raises
+    ------
+    InputError
+        If the file is absent, truncated or not safetensors.
+    """
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {advice}") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not readable as safetensors ({error}); {advice}") from None
