@@ -8,16 +8,17 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from neuroaug.errors import InputError
+from neuroaug.registries import FAMILIES, NETWORKS, SAMPLERS, Registry
 from neuroaug.system.files import write_text
 
 Label = Literal["CN", "AD"]
 Resolution = Literal["1mm", "2mm", "4mm"]
-SamplerName = Literal["hmc", "random-walk", "geometric", "prior", "mixture"]
 Steps = Literal["epochs", "matched"]
 
 OPTIMISED = "optimised"  # the network that `neuroaug search` finds
@@ -33,6 +34,28 @@ _DATA = r"real|synthetic-\d+|real\+synthetic-\d+|real\+classical|real\+classical
 _CELL = re.compile(
     rf"(?P<split>train(?:-\d+)?)_(?P<network>[A-Za-z0-9-]+)_(?P<resolution>1mm|2mm|4mm)_(?P<data>{_DATA})(?P<matched>_steps-matched)?"
 )
+
+
+VERSION_1_SETTINGS: dict[str, Any] = {
+    "n_leapfrog": 3,
+    "step_size": 1e-3,
+    "temperature": 1.5,
+    "regularization": 1e-2,
+    "beta_zero_sqrt": 0.3,
+    "objective": "published",
+    "second_order": False,
+}
+"""Settings, with their defaults, that version 1 of the configuration had for every family. They are
+an RHVAE's; keys of jobs and identities of models still count them for both families of that time."""
+
+FAMILY_SETTING = "family_setting"
+
+
+def _registered(registry: Registry[Any], name: str) -> str:
+    try:
+        return registry.require(name)
+    except InputError as error:
+        raise ValueError(str(error)) from None
 
 
 class _Section(BaseModel):
@@ -127,27 +150,23 @@ class SplitConfig(_Section):
 
 
 class GeneratorConfig(_Section):
-    """One generative model (TPAMI Tables 11 and 12)."""
+    """What every generative model is asked (TPAMI Tables 11 and 12).
 
-    network: Literal["conv3d", "mlp", "mlp-toy"] = "conv3d"
-    model: Literal["rhvae", "vae"] = "rhvae"
+    A family has settings of its own beside these; they stand in its file, as a subclass of
+    `FamilySettings`. Typed here, they are checked by that class, and only then is its file (and
+    torch) loaded.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    network: str = "conv3d"
+    model: str = "rhvae"
     latent_dim: int = Field(10, ge=1)
     width: int = Field(
         16, ge=1, description="channels of the first convolution; sizes the conv3d networks"
     )
-    n_leapfrog: int = Field(3, ge=1)
-    step_size: float = Field(1e-3, gt=0)
-    temperature: float = Field(1.5, gt=0)
-    regularization: float = Field(1e-2, gt=0)
-    beta_zero_sqrt: float = Field(0.3, gt=0, le=1)
     likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
-    objective: Literal["published", "elbo"] = "published"
-    second_order: bool = False
-    learning_rate: float | None = Field(
-        None,
-        gt=0,
-        description="null: 1e-5 for mlp (Table 12), 1e-3 for mlp-toy, the default of conv3d otherwise",
-    )
+    learning_rate: float | None = Field(None, gt=0, description="null: the network's own")
     batch_size: int = Field(25, ge=1)
     accumulate: int = Field(1, ge=1)
     max_epochs: int = Field(1000, ge=1)
@@ -160,14 +179,100 @@ class GeneratorConfig(_Section):
     scaling: Literal["min-max", "percentile"] = "min-max"
     seeds: tuple[int, ...] = (0,)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_1(cls, content: Any) -> Any:
+        """Leave out what version 1 spelled out for every family, in its resolved copies."""
+        if not isinstance(content, dict) or not content.keys() >= VERSION_1_SETTINGS.keys():
+            return content
+        return {
+            name: value
+            for name, value in content.items()
+            if name not in VERSION_1_SETTINGS
+            or (content.get("model") != "vae" and value != VERSION_1_SETTINGS[name])
+        }
+
+    @field_validator("model")
+    @classmethod
+    def _known_family(cls, name: str) -> str:
+        return _registered(FAMILIES, name)
+
+    @field_validator("network")
+    @classmethod
+    def _known_network(cls, name: str) -> str:
+        return _registered(NETWORKS, name)
+
+    @model_validator(mode="after")
+    def _own_settings(self) -> GeneratorConfig:
+        if self.model_extra:
+            name, message, known = self._misfit()
+            if message:
+                context = {"message": message, "name": name, "known": known}
+                raise PydanticCustomError(FAMILY_SETTING, "{message}", context)
+        return self
+
+    def _misfit(self) -> tuple[str, str, list[str]]:
+        """Setting that the family does not accept, why ("" if all is well), and its settings."""
+        family = FAMILIES.get(self.model).Settings
+        try:
+            family.model_validate(self.model_dump())
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            message = first["msg"].removeprefix("Value error, ")
+            if first["type"] == "extra_forbidden":
+                others = [
+                    m for m in FAMILIES.names if name in FAMILIES.get(m).Settings.model_fields
+                ]
+                owners = f", but of {', '.join(others)}" if others else ""
+                message = f"not a setting of model {self.model}{owners}"
+            return name, message, list(family.model_fields)
+        return "", "", []
+
+    def resolved(self) -> FamilySettings:
+        """Every setting of the family, those of its own included.
+
+        Raises
+        ------
+        InputError
+            If a setting is not one of the family's, or its value does not fit.
+        """
+        name, message, _ = self._misfit()
+        if message:
+            raise InputError(f"generator.{name}: {message}")
+        settings: FamilySettings = FAMILIES.get(self.model).Settings.model_validate(
+            self.model_dump()
+        )
+        return settings
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Settings as they enter keys and identities: without seeds, spelled as in version 1."""
+        spelled = self.model_dump(mode="json", exclude={"seeds"})
+        return {**VERSION_1_SETTINGS, **spelled} if self.model in ("rhvae", "vae") else spelled
+
+
+class FamilySettings(GeneratorConfig):
+    """All settings of one family; a subclass in the family's file adds its own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    def for_images(self, n_images: int) -> Self:
+        """Spell out what depends on the number of training images."""
+        return self
+
 
 class SynthesisConfig(_Section):
-    """Draws from a generator."""
+    """Samples of a generator."""
 
-    sampler: SamplerName = "hmc"
+    sampler: str = "hmc"
     profile: Literal["tuned", "paper"] = "tuned"
     seed: int = 0
     dtype: Literal["float32", "uint8"] = "float32"
+
+    @field_validator("sampler")
+    @classmethod
+    def _known_sampler(cls, name: str) -> str:
+        return _registered(SAMPLERS, name)
 
 
 class ClassifierSpec(_Section):
@@ -320,8 +425,16 @@ def _explain(error: ValidationError, source: str) -> str:
     first = error.errors()[0]
     location = first["loc"]
     where = ".".join(map(str, location)) or "the file"
+    known: list[str] | None = None
+    if first["type"] == FAMILY_SETTING:
+        context = first["ctx"]
+        where = f"{where}.{context['name']}"
+        if "but of" in context["message"] or context["name"] in context["known"]:
+            return f"{source}: {where}: {context['message']}"
+        location, known = (*location, context["name"]), context["known"]
     if first["type"] == "extra_forbidden":
         known = _known_keys(StudyConfig, location[:-1])
+    if known is not None:
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.0)
         hint = f"; did you mean '{near[0]}'?" if near else ""
         return f"{source}: unknown key '{where}'{hint} (known: {', '.join(known)})"

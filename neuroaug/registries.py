@@ -13,7 +13,7 @@ from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from neuroaug.errors import InputError
 
@@ -107,3 +107,16 @@ class Registry(Generic[Entry]):
         if name not in self._entries:
             import_module(self.modules[name])
         return self._entries[name]
+
+
+FAMILIES: Registry[Any] = Registry("generator", "register_family", "neuroaug.models")
+"""Families of generative models: subclasses of `neuroaug.models.generative_model.GenerativeModel`."""
+
+NETWORKS: Registry[Any] = Registry("network", "register_network", "neuroaug.models.networks")
+"""Networks of a generator: `neuroaug.models.networks.registry.NetworkFamily`."""
+
+SAMPLERS: Registry[Any] = Registry(
+    "sampler", "register_sampler", "neuroaug.samplers", "neuroaug.models"
+)
+"""Samplers of latent codes: subclasses of `neuroaug.samplers.sampler.Sampler`; a family's file may
+hold one of its own."""

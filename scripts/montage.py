@@ -19,7 +19,6 @@ from neuroaug.imaging import caps
 from neuroaug.imaging.grid import rescale
 from neuroaug.imaging.nifti import read_volume
 from neuroaug.models import load_model
-from neuroaug.synthesis import draws
 
 N_SHOWN = 6
 
@@ -56,7 +55,7 @@ def main() -> None:
         assert model.grid is not None, f"{folder}: trained on no CAPS grid"
         real = training_images(arguments.caps, folder / "lineage.tsv", model.grid, N_SHOWN)
         again = model.reconstruct(torch.from_numpy(real)[:, None])[:, 0].numpy()
-        latents, info = draws.draw_latents(model, (1, N_SHOWN), label=model.label)
+        latents, info = model.sample_latents(N_SHOWN)
         drawn = model.decode(latents)[:, 0].numpy()
         print(
             f"{model.label}: metric contrast {model.metric_contrast().contrast:.2f}, acceptance "

@@ -19,7 +19,7 @@ def test_an_empty_file_is_a_valid_study(tmp_path):
 
 
 def test_the_published_settings_are_the_defaults():
-    generator = StudyConfig().generator
+    generator = StudyConfig().generator.resolved()
     assert (generator.latent_dim, generator.n_leapfrog, generator.step_size) == (10, 3, 1e-3)
     assert (generator.temperature, generator.regularization, generator.beta_zero_sqrt) == (
         1.5,

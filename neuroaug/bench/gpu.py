@@ -211,12 +211,12 @@ def matmul_rate(device: str, side: int = MATRIX) -> float:
 
 def draw(resolution: str, n: int, device: str) -> float:
     """Seconds to draw, decode, compress and write n images with tuned chains."""
-    from neuroaug.synthesis import draws
+    from neuroaug.samplers.sampler import tune_samplers
     from neuroaug.synthesis.generate import generate
 
     with tempfile.TemporaryDirectory(prefix="neuroaug-bench-") as folder:
         model = untrained_model(Path(folder) / "model", resolution)
-        model.sampler_settings = draws.tune_step_size(model)
+        model.sampler_settings = tune_samplers(model.latent_space())
         model.save(Path(folder) / "model")
         start = time.perf_counter()
         generate(Path(folder) / "model", n=n, out=Path(folder) / "AD", device=device)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from neuroaug.geometry import LearnedMetric
 from neuroaug.geometry.mcmc import hmc, tuning
-from neuroaug.synthesis import draws
+from neuroaug.samplers.sampler import BLOCK
 
 DIM, N_LEAPFROG, STEP_SIZE, N_STEPS = 10, 15, 0.03, 300
 PAPER: dict[str, Any] = {"n_steps": N_STEPS, "n_leapfrog": N_LEAPFROG, "step_size": STEP_SIZE}
@@ -121,8 +121,8 @@ def _per_image(full: bool) -> list[dict[str, Any]]:
     rows = []
     for n_centroids in SIZES:
         metric = random_metric(n_centroids)
-        _draw(metric, draws.BLOCK, n_steps=2, n_leapfrog=N_LEAPFROG, step_size=STEP_SIZE)
-        (_, info), clock, cpu = _timed(partial(_draw, metric, draws.BLOCK, **PAPER))
+        _draw(metric, BLOCK, n_steps=2, n_leapfrog=N_LEAPFROG, step_size=STEP_SIZE)
+        (_, info), clock, cpu = _timed(partial(_draw, metric, BLOCK, **PAPER))
         theirs, their_acceptance, note = (
             None,
             None,
@@ -143,11 +143,11 @@ def _per_image(full: bool) -> list[dict[str, Any]]:
             scale = N_STEPS / steps / N_REFERENCE
             theirs = their_clock * scale
             note = (
-                f"{draws.BLOCK} chains, CPU {cpu / draws.BLOCK * 1e3:.2f} ms an image; pythae {N_REFERENCE} "
+                f"{BLOCK} chains, CPU {cpu / BLOCK * 1e3:.2f} ms an image; pythae {N_REFERENCE} "
                 f"chains, {steps} of {N_STEPS} steps timed, CPU {their_cpu * scale * 1e3:.0f} ms"
             )
         name = f"HMC 300 x 15, d = 10, {n_centroids} centroids"
-        rows.append(_row(name, clock / draws.BLOCK, "s/image", theirs, note))
+        rows.append(_row(name, clock / BLOCK, "s/image", theirs, note))
         rows.append(
             _row(
                 f"acceptance at step .03, {n_centroids} centroids",

@@ -49,9 +49,9 @@ def _step_of_pythae(shape: tuple[int, ...], network: str, x: Any) -> Any:
     from pythae.models.nn import BaseDecoder, BaseEncoder, BaseMetric
 
     from neuroaug.config import GeneratorConfig
-    from neuroaug.models.networks import build_networks
+    from neuroaug.models.networks.registry import build_networks
 
-    ours = build_networks(GeneratorConfig(network=network, latent_dim=10), shape)  # type: ignore[arg-type]
+    ours = build_networks(GeneratorConfig(network=network, latent_dim=10), shape, metric=True)  # type: ignore[arg-type]
     assert ours.metric is not None
     metric_network = ours.metric
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from neuroaug.models.generative_model import load_model
     from neuroaug.models.rhvae import RHVAE
-    from neuroaug.models.storage import load_model
     from neuroaug.models.vae import VAE
 
 __all__ = ["RHVAE", "VAE", "load_model"]
 
-_HOMES = {"RHVAE": "rhvae", "VAE": "vae", "load_model": "storage"}
+_HOMES = {"RHVAE": "rhvae", "VAE": "vae", "load_model": "generative_model"}
 
 
 def __getattr__(name: str) -> Any:  # torch loads when a model is asked for, not before

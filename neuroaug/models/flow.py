@@ -1,5 +1,4 @@
-"""The Riemannian Hamiltonian flow of training and the bound on log p(x) (METHOD 3; TPAMI Alg. 1,
-App. B).
+"""The Riemannian Hamiltonian flow behind the bound on log p(x) (METHOD 3; TPAMI Alg. 1, App. B).
 
 The metric's part of the Hamiltonian is in closed form (`neuroaug.geometry.leapfrog`), so that
 automatic differentiation is only asked for the decoder's input gradient, once at each of the K + 1
@@ -90,8 +89,7 @@ class FlowPosition(NamedTuple):
 
 
 class _LikelihoodOnce(torch.autograd.Function):
-    """log p(x|z) summed, whose one backward pass gives the flow its input gradient and training its
-    gradient.
+    """log p(x|z) summed; one backward pass gives the flow's input gradient and training's own.
 
     The sum enters the loss with a constant factor, so the gradients of the decoder's weights can be
     taken together with the input gradient that the last half step needs anyway; the decoder's

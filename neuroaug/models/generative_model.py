@@ -1,4 +1,8 @@
-"""What the two generators have in common: networks, encoding, decoding, drawing, files."""
+"""What every family of generative models answers, with defaults: coding, training, sampling, files.
+
+A family is a subclass in a file of its own, registered by `neuroaug.models.registry`. It must
+answer `loss`, and either `log_weights` (then the bound chooses the best epoch) or `criterion`.
+"""
 
 from __future__ import annotations
 
@@ -9,65 +13,44 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from torch import Tensor, nn
+from pydantic import ValidationError
+from torch import Tensor
 
 from neuroaug.config import GeneratorConfig
-from neuroaug.errors import InputError, ResourceError
+from neuroaug.errors import InputError
+from neuroaug.models.autoencoder import DECODED_VOXELS, Autoencoder
 from neuroaug.models.flow import LossOutput, Noise, draw_noise
-from neuroaug.models.likelihood import Bernoulli, Gaussian, at_least_float32
 from neuroaug.models.metric_contrast import MetricContrast, metric_contrast
-from neuroaug.models.networks import ConvDecoder, ConvTrunk, Networks, build_networks, n_parameters
-from neuroaug.system.files import human_bytes
-from neuroaug.system.memory import available_memory
+from neuroaug.models.networks.heads import Networks
+from neuroaug.models.registry import FAMILIES
+from neuroaug.models.storage import (
+    CONFIG,
+    COPY_AGAIN,
+    METRIC,
+    WEIGHTS,
+    StoredModel,
+    read_model,
+    require_same_tensors,
+    write_model,
+)
+from neuroaug.samplers.latents import sample_latents
+from neuroaug.samplers.sampler import Codes, LatentSpace
 
-DECODED_VOXELS = 4_000_000
-"""About as many voxels are decoded at a time when images are drawn."""
-
-
-def require_room(config: GeneratorConfig, shape: tuple[int, ...]) -> None:
-    """Refuse networks whose weights alone do not fit into memory, before anything is allocated.
-
-    Raises
-    ------
-    ResourceError
-        With the estimate.
-    """
-    with torch.device("meta"):
-        n = n_parameters(build_networks(config, shape))
-    available = available_memory()
-    if 4 * n > available:
-        raise ResourceError(
-            f"network {config.network} on a grid of {'x'.join(map(str, shape))} has {n:,} parameters: "
-            f"{human_bytes(4 * n)}, and {human_bytes(16 * n)} to train it with Adam; {human_bytes(available)} of "
-            "memory are free; use network: conv3d, a lower latent_dim, or a machine with more memory"
-        )
+Gather = Callable[[Tensor], Tensor]
+"""From this process's rows of a batch to the rows of all processes."""
 
 
-class GenerativeModel(nn.Module):
-    """A generative model of the images of one diagnosis.
+def own_rows(rows: Tensor) -> Tensor:
+    """Give the rows back: one process has them all."""
+    return rows
 
-    Parameters
-    ----------
-    config : GeneratorConfig
-        Networks and settings.
-    shape : tuple of int
-        The grid (X, Y, Z); Z = 1 for images in two dimensions.
-    label : str, optional
-        The diagnosis learned.
-    grid : str, optional
-        Name of the resolution, e.g. ``2mm``.
-    networks : Networks, optional
-        To be used instead of those that `config` names; such a model cannot be loaded by name.
-    link : {"sigmoid", "identity"}
-        From a Gaussian decoder's output to the mean image.
-    """
 
-    name: ClassVar[str]
+class GenerativeModel(Autoencoder):
+    """A generative model of the images of one diagnosis; parameters as those of `Autoencoder`."""
+
     default_sampler: ClassVar[str]
-    gather: Callable[[Tensor], Tensor] = staticmethod(lambda rows: rows)
-    """From this process's rows of a batch to the rows of all processes; training sets it where
-    there are several.
-    """
+    tempering_settings: ClassVar[tuple[str, ...]] = ("learning_rate",)
+    """Settings to lower where training diverges."""
 
     def __init__(
         self,
@@ -79,136 +62,26 @@ class GenerativeModel(nn.Module):
         networks: Networks | None = None,
         link: Literal["sigmoid", "identity"] = "sigmoid",
     ) -> None:
-        super().__init__()
-        self.config = config.model_copy(update={"model": self.name})
-        self.shape = tuple(int(n) for n in shape)
-        self.label = label
-        self.grid = grid
-        self.latent_dim = config.latent_dim
-        self.likelihood = Bernoulli() if config.likelihood == "bernoulli" else Gaussian(link=link)
+        super().__init__(config, shape, label, grid, networks=networks, link=link)
         self.sampler_settings: dict[str, Any] = {}
-        """What `samplers.tune_step_size` found; stored with the model."""
+        """By sampler, what `Sampler.tune` found; stored with the model."""
+        self.sampler_tensors: dict[str, dict[str, Tensor]] = {}
+        """By sampler, what `Sampler.fit` gave; stored with the model."""
         self.training_record: dict[str, Any] = {}
-        """What training wants to be remembered (seed, epochs, split hash); stored with the model.
-        """
+        """What training wants to be remembered (seed, epochs, split hash); stored with the model."""
         self._metric: Any = None
-        if networks is None:
-            require_room(self.config, self.shape)
-            networks = build_networks(self.config, self.shape)
-        encoder, decoder, metric_network = networks
-        self.encoder = encoder
-        self.decoder = decoder
-        self.metric_network = metric_network
 
     @classmethod
-    def from_networks(
-        cls,
-        networks: Networks,
-        config: GeneratorConfig,
-        shape: tuple[int, ...],
-        *,
-        link: Literal["sigmoid", "identity"] = "sigmoid",
-    ) -> Self:
-        """Build a model around given networks, for study and tests."""
-        return cls(config, shape, networks=networks, link=link)
+    def decoder_passes(cls, settings: GeneratorConfig) -> int:
+        """Passes of the decoder whose activations a training step keeps at once, per image."""
+        return 1
 
-    # -- coding -----------------------------------------------------------------------------
+    @classmethod
+    def encoded_beside(cls, settings: GeneratorConfig) -> int:
+        """Images that a training step encodes beside its batch (pseudo-inputs)."""
+        return 0
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
-
-    def check_images(self, x: Tensor) -> None:
-        """Refuse images that are not of this model's grid.
-
-        Raises
-        ------
-        InputError
-            If `x` is not (B, 1, X, Y, Z) with this model's X, Y, Z.
-        """
-        if tuple(x.shape[1:]) != (1, *self.shape):
-            expected = "x".join(map(str, self.shape))
-            raise InputError(
-                f"images of shape {tuple(x.shape)}: this model is of another grid, expected (B, 1, {expected}); "
-                "preprocess them to its resolution"
-            )
-
-    @torch.no_grad()
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of q(z|x).
-
-        Parameters
-        ----------
-        x : Tensor, shape (B, 1, X, Y, Z)
-            Images in [0, 1].
-
-        Returns
-        -------
-        mean, log_variance : Tensor, shape (B, d)
-
-        Raises
-        ------
-        InputError
-            If the images are of another grid.
-        """
-        self.check_images(x)
-        mean, log_variance = map(at_least_float32, self.encoder(x.to(self.device)))
-        return mean, log_variance
-
-    @property
-    def decode_block(self) -> int:
-        """Images decoded at a time, by the grid alone: rounding depends on it, so nothing else may."""
-        return max(1, min(64, DECODED_VOXELS // math.prod(self.shape)))
-
-    @torch.no_grad()
-    def decode(self, z: Tensor) -> Tensor:
-        """Mean images of latents, decoded in full blocks of `decode_block` (padded, then dropped).
-
-        Parameters
-        ----------
-        z : Tensor, shape (B, d)
-
-        Returns
-        -------
-        Tensor, shape (B, 1, X, Y, Z)
-            In [0, 1], on this model's device.
-        """
-        block = self.decode_block
-        z = z.to(self.device, torch.float32)
-        images = []
-        for start in range(0, len(z), block):
-            part = z[start : start + block]
-            padded = torch.cat([part, part[-1:].expand(block - len(part), -1)])
-            images.append(self.likelihood.mean(self.decoder(padded).float())[: len(part)])
-        return torch.cat(images) if images else z.new_zeros((0, 1, *self.shape))
-
-    @torch.no_grad()
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """Decode the mean codes of images (B, 1, X, Y, Z)."""
-        return self.decode(self.encode(x)[0])
-
-    def centre_on(self, mean_image: Tensor, deviation: float) -> None:
-        """Start training from the training images' mean, where the networks can (conv3d).
-
-        The papers' fully connected networks are left as published.
-
-        Parameters
-        ----------
-        mean_image : Tensor, shape (X, Y, Z)
-            Mean of the training images.
-        deviation : float
-            Standard deviation of the images around it, over all voxels.
-        """
-        if not isinstance(self.decoder, ConvDecoder):
-            return
-        mean_image = mean_image.to(self.device)
-        self.decoder.centre_on(mean_image)
-        for module in self.modules():
-            if isinstance(module, ConvTrunk):
-                module.centre_on(mean_image, deviation)
-
-    # -- metric -----------------------------------------------------------------------------
+    # -- codes and metric -------------------------------------------------------------------
 
     @property
     def metric(self) -> Any:
@@ -235,14 +108,36 @@ class GenerativeModel(nn.Module):
         return self._metric is not None
 
     @property
-    @abstractmethod
+    def codes(self) -> Codes | None:
+        """Posteriors of the training images; None before they are known."""
+        return None
+
+    @property
     def centroids(self) -> Tensor:
-        """c_i, the mean codes of the training images, (N, d)."""
+        """c_i, the mean codes of the training images (N, d)."""
+        return self.latent_space().require_codes().means
 
     @property
     def radius(self) -> float:
         """Radius of the set S that is sampled in: 2 max_i |c_i| (METHOD 2)."""
         return 2 * float(self.centroids.norm(dim=-1).max())
+
+    def latent_space(self) -> LatentSpace:
+        """What samplers see of this model."""
+        codes, metric = self.codes, self._metric
+        return LatentSpace(
+            family=self.name,
+            dimension=self.latent_dim,
+            codes=None if codes is None else codes.on_cpu(),
+            metric=None if metric is None else metric.to("cpu", torch.float32),
+            tuned=self.sampler_settings,
+            fitted=self.sampler_tensors,
+        )
+
+    @property
+    def samplers(self) -> tuple[str, ...]:
+        """Names of the samplers that this trained model offers."""
+        return self.latent_space().samplers()
 
     @abstractmethod
     def update_metric(self, batches: Iterable[Tensor]) -> None:
@@ -254,25 +149,17 @@ class GenerativeModel(nn.Module):
             The training images, each once, in any batches.
         """
 
-    @torch.no_grad()
-    def _of_all(
-        self, batches: Iterable[Tensor], function: Callable[[Tensor], tuple[Tensor, Tensor]]
-    ) -> tuple[Tensor, Tensor]:
-        """Two tensors of every training image, (N, ...), in evaluation mode and full precision, on
-        the CPU.
-        """
-        was_training = self.training
-        self.eval()
-        parts = [tuple(t.cpu() for t in function(x.to(self.device))) for x in batches]
-        self.train(was_training)
-        first, second = (torch.cat(part) for part in zip(*parts, strict=True))
-        return first, second
+    def metric_contrast(self) -> MetricContrast | None:
+        """Compare the density that is sampled at the centroids and at typical points of the prior.
 
-    def metric_contrast(self) -> MetricContrast:
-        """Compare the log-density that is sampled from at the centroids and at typical points of
-        the prior.
+        None for a family without a metric.
         """
-        return metric_contrast(self.metric, self.centroids)
+        return metric_contrast(self.metric, self.metric.centroids) if self.has_metric else None
+
+    def diagnostics(self) -> dict[str, float]:
+        """What a row of ``history.csv`` tells beside losses: by column, after `update_metric`."""
+        contrast = self.metric_contrast()
+        return {"metric_contrast": math.nan if contrast is None else contrast.contrast}
 
     # -- objective --------------------------------------------------------------------------
 
@@ -291,13 +178,25 @@ class GenerativeModel(nn.Module):
 
     @abstractmethod
     def loss(
-        self, x: Tensor, noise: Noise | None = None, generator: torch.Generator | None = None
+        self,
+        x: Tensor,
+        noise: Noise | None = None,
+        generator: torch.Generator | None = None,
+        gather: Gather = own_rows,
     ) -> LossOutput:
-        """Training objective on a batch of images (B, 1, X, Y, Z) in [0, 1]."""
+        """Training objective on a batch of images (B, 1, X, Y, Z) in [0, 1].
 
-    @abstractmethod
-    def log_weights(self, x: Tensor, code: tuple[Tensor, Tensor], noise: Noise) -> Tensor:
+        `gather` completes this process's rows of a batch where several processes share it.
+        """
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups of trained values for Adam, each with the settings that differ."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
+    def log_weights(self, x: Tensor, code: tuple[Tensor, Tensor], noise: Noise) -> Tensor | None:
         """Logarithm of the unbiased estimate of p(x) with the given noise (METHOD 3).
+
+        None for a family without a likelihood.
 
         Parameters
         ----------
@@ -306,12 +205,31 @@ class GenerativeModel(nn.Module):
         code : tuple of Tensor, shape (B, d)
             Mean and log-variance of q(z|x).
         noise : Noise
-            Standard normal draws.
+            Standard normal numbers.
 
         Returns
         -------
         Tensor, shape (B,)
         """
+        return None
+
+    @property
+    def has_bound(self) -> bool:
+        """Whether the family bounds log p(x), so that there is an ELBO."""
+        return type(self).log_weights is not GenerativeModel.log_weights
+
+    @torch.no_grad()
+    def criterion(self, x: Tensor, noise: Noise | None = None) -> Tensor:
+        """What the best epoch has least of, (B,): minus the ELBO, by default.
+
+        Parameters
+        ----------
+        x : Tensor, shape (B, 1, X, Y, Z)
+            Images in [0, 1].
+        noise : Noise, optional
+            Fixed numbers, the same at every epoch.
+        """
+        return -self.elbo(x, noise)
 
     @torch.no_grad()
     def elbo(
@@ -331,7 +249,13 @@ class GenerativeModel(nn.Module):
         Tensor, shape (B,)
         """
         x = x.to(self.device)
-        return self.log_weights(x, self.encode(x), self._noise_for(x, noise, generator))
+        return self._weights(x, self.encode(x), self._noise_for(x, noise, generator))
+
+    def _weights(self, x: Tensor, code: tuple[Tensor, Tensor], noise: Noise) -> Tensor:
+        weights = self.log_weights(x, code, noise)
+        if weights is None:
+            raise InputError(f"a {self.name} has no bound on log p(x)")
+        return weights
 
     @torch.no_grad()
     def log_likelihood(
@@ -364,7 +288,7 @@ class GenerativeModel(nn.Module):
             mean, log_variance = (part.repeat(n, 1) for part in code)
             noise = self._noise_for(repeated, None, generator)
             draws.append(
-                self.log_weights(repeated, (mean, log_variance), noise).unflatten(0, (n, len(x)))
+                self._weights(repeated, (mean, log_variance), noise).unflatten(0, (n, len(x)))
             )
         return torch.logsumexp(torch.cat(draws), 0) - math.log(n_samples)
 
@@ -373,19 +297,17 @@ class GenerativeModel(nn.Module):
     def sample_latents(
         self, n: int, sampler: str | None = None, seed: int = 0, profile: str = "tuned"
     ) -> tuple[Tensor, Any]:
-        """Draw latents 1..n (see `neuroaug.synthesis.draws`).
+        """Draw latents 1..n (see `neuroaug.samplers.latents`).
 
         Returns
         -------
         z : Tensor, shape (n, d)
             On the CPU.
-        info : DrawInfo
-            Acceptance, displacement and diagnostics of every draw.
+        info : SamplingInfo
+            Acceptance, displacement and diagnostics of every latent.
         """
-        from neuroaug.synthesis.draws import draw_latents
-
-        return draw_latents(
-            self,
+        return sample_latents(
+            self.latent_space(),
             (1, n),
             sampler=sampler or self.default_sampler,
             profile=profile,
@@ -403,7 +325,7 @@ class GenerativeModel(nn.Module):
         n : int
             How many.
         sampler : str, optional
-            ``hmc``, ``random-walk``, ``geometric``, ``prior`` or ``mixture``.
+            Name of a registered sampler (`samplers`); default: the family's.
         seed : int
             Of the set.
         profile : {"tuned", "paper"}
@@ -420,34 +342,78 @@ class GenerativeModel(nn.Module):
 
     # -- files ------------------------------------------------------------------------------
 
-    @abstractmethod
     def metric_tensors(self) -> dict[str, Tensor]:
-        """Give the metric as named tensors."""
+        """Give metric and codes as named tensors; none without them."""
+        return {}
 
-    @abstractmethod
     def set_metric_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Rebuild the metric from named tensors."""
+        """Rebuild metric and codes from named tensors.
+
+        Raises
+        ------
+        KeyError
+            If one is missing.
+        """
 
     def save(self, folder: str | Path) -> None:
         """Write the model folder (see `neuroaug.models.storage`)."""
-        from neuroaug.models.storage import save_model
-
-        save_model(self, Path(folder))
+        stored = StoredModel(
+            family=self.name,
+            config=self.config.model_dump(mode="json"),
+            shape=self.shape,
+            grid=self.grid,
+            label=self.label,
+            sampler=self.sampler_settings,
+            training=self.training_record,
+            weights=dict(self.state_dict()),
+            metric=self.metric_tensors(),
+            fitted=self.sampler_tensors,
+        )
+        write_model(Path(folder), stored)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read a model folder.
+        """Read a model folder, on the CPU, in evaluation mode.
 
         Raises
         ------
         InputError
-            If it holds another kind of model, or one of its files was changed.
+            If it holds another family, or one of its files was changed; one line names the file.
         """
-        from neuroaug.models.storage import load_model
-
-        model = load_model(folder)
-        if not isinstance(model, cls):
+        folder = Path(folder)
+        stored = read_model(folder)
+        where = folder / CONFIG
+        if stored.family not in FAMILIES.names:
+            known = ", ".join(FAMILIES.names)
+            raise InputError(f"{where}: unknown model '{stored.family}' (known: {known})")
+        family = FAMILIES.get(stored.family)
+        if not issubclass(family, cls):
             raise InputError(
-                f"{folder}: holds a {model.name}, not a {cls.name}; load it with load_model"
+                f"{folder}: holds a {family.name}, not a {cls.name}; load it with load_model"
             )
-        return model
+        try:
+            config = family.Settings.model_validate(stored.config)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            raise InputError(
+                f"{where}: config.{name}: {first['msg']}; the model is of another version"
+            ) from None
+        model = family(config, stored.shape, stored.label, stored.grid)
+        require_same_tensors(stored.weights, model.state_dict(), folder / WEIGHTS)
+        model.load_state_dict(stored.weights)
+        if stored.metric:
+            try:
+                model.set_metric_tensors(stored.metric)
+            except KeyError as error:
+                raise InputError(
+                    f"{folder / METRIC}: no tensor {error} in it; {COPY_AGAIN}"
+                ) from None
+        model.sampler_settings = stored.sampler
+        model.sampler_tensors = stored.fitted
+        model.training_record = stored.training
+        return model.eval()  # type: ignore[no-any-return]
+
+
+load_model = GenerativeModel.load
+"""Load the model in a folder, of whatever family."""

@@ -1,5 +1,6 @@
-"""Whether a metric is alive (METHOD 2; the published objective keeps it so, the bound to the letter
-does not).
+"""Whether a metric has learned anything (METHOD 2).
+
+The published objective keeps it so; the bound as printed does not.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class MetricContrast(NamedTuple):
         The two means.
     floor : float
         Its value far from all data, d log(lambda) / 2.
-    dead : bool
+    collapsed : bool
         The centroids stand less than a doubling of every eigenvalue above the floor: the metric
         network's matrices have fallen below lambda, and draws would not follow the data.
     """
@@ -37,7 +38,7 @@ class MetricContrast(NamedTuple):
     at_centroids: float
     at_prior: float
     floor: float
-    dead: bool
+    collapsed: bool
 
 
 def metric_contrast(metric: LearnedMetric | PosteriorMetric, centroids: Tensor) -> MetricContrast:
@@ -49,5 +50,5 @@ def metric_contrast(metric: LearnedMetric | PosteriorMetric, centroids: Tensor) 
     at_centroids = float(metric.log_density(centroids).mean())
     at_prior = float(metric.log_density(prior.to(centroids)).mean())
     floor = 0.5 * d * math.log(metric.regularization)
-    dead = not at_centroids - floor >= 0.5 * d * math.log(2)
-    return MetricContrast(at_centroids - at_prior, at_centroids, at_prior, floor, dead)
+    collapsed = not at_centroids - floor >= 0.5 * d * math.log(2)
+    return MetricContrast(at_centroids - at_prior, at_centroids, at_prior, floor, collapsed)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from neuroaug.config import FamilySettings, GeneratorConfig
 from neuroaug.geometry.metrics.functional import MetricTensors, from_factors, local_metric
 from neuroaug.geometry.metrics.learned import LearnedMetric
 from neuroaug.models.flow import (
@@ -20,8 +22,10 @@ from neuroaug.models.flow import (
     log_velocity,
     velocity_of_metric,
 )
-from neuroaug.models.generative_model import GenerativeModel
+from neuroaug.models.generative_model import Gather, GenerativeModel, own_rows
 from neuroaug.models.likelihood import at_least_float32
+from neuroaug.models.registry import register_family
+from neuroaug.samplers.sampler import Codes
 
 TRAINING_ITERATIONS = 3
 """Of each fixed point, as in the papers."""
@@ -30,28 +34,48 @@ EVALUATION_ITERATIONS = 10
 """The bound needs a flow that preserves volume, hence fixed points that are solved."""
 
 
+class RhvaeSettings(FamilySettings):
+    """Settings of an RHVAE (TPAMI Tables 11 and 12)."""
+
+    n_leapfrog: int = Field(3, ge=1)
+    step_size: float = Field(1e-3, gt=0)
+    temperature: float = Field(1.5, gt=0)
+    regularization: float = Field(1e-2, gt=0)
+    beta_zero_sqrt: float = Field(0.3, gt=0, le=1)
+    objective: Literal["published", "elbo"] = "published"
+    second_order: bool = False
+
+
+@register_family("rhvae", settings=RhvaeSettings)
 class RHVAE(GenerativeModel):
     """VAE whose posterior is enriched by a Hamiltonian flow under a metric learned with it.
 
     Two conventions of the training objective (``config.objective``):
 
     - ``published``: the authors' code, from which the published figures come. The velocity starts
-      as
-      v_0 = L_psi(x) gamma / sqrt(beta_0), and its log-density is left out.
-    - ``elbo``: the papers' bound to the letter, v_0 ~ N(0, G(z_0)) / sqrt(beta_0). It gives the
-      metric
+      as v_0 = L_psi(x) gamma / sqrt(beta_0), and its log-density is left out.
+    - ``elbo``: the papers' bound as printed, v_0 ~ N(0, G(z_0)) / sqrt(beta_0). It gives the metric
       network almost no signal.
 
-    Either way `elbo` is the bound to the letter.
+    Either way the method `elbo` is the bound as printed.
     """
 
-    name: ClassVar[str] = "rhvae"
     default_sampler: ClassVar[str] = "hmc"
+    learns_metric: ClassVar[bool] = True
+    tempering_settings: ClassVar[tuple[str, ...]] = ("learning_rate", "step_size")
+    config: RhvaeSettings
 
     @property
-    def centroids(self) -> Tensor:
-        """c_i, the mean codes that the metric is built on, (N, d)."""
-        return self.metric.centroids
+    def codes(self) -> Codes | None:
+        """Mean codes of the training images, the centroids of the metric."""
+        return Codes(self.metric.centroids) if self.has_metric else None
+
+    @classmethod
+    def decoder_passes(cls, settings: GeneratorConfig) -> int:
+        """One; with ``second_order`` every position of the flow, and its own gradient."""
+        own = settings.resolved()
+        assert isinstance(own, RhvaeSettings)
+        return 2 * (own.n_leapfrog + 1) if own.second_order else 1
 
     def factors(self, x: Tensor) -> Tensor:
         """L_psi(x), lower triangular with a positive diagonal, (B, d, d) (METHOD 2)."""
@@ -80,7 +104,11 @@ class RHVAE(GenerativeModel):
         )
 
     def loss(
-        self, x: Tensor, noise: Noise | None = None, generator: torch.Generator | None = None
+        self,
+        x: Tensor,
+        noise: Noise | None = None,
+        generator: torch.Generator | None = None,
+        gather: Gather = own_rows,
     ) -> LossOutput:
         """Training objective, with the metric of this batch's centroids (TPAMI Alg. 1).
 
@@ -89,7 +117,12 @@ class RHVAE(GenerativeModel):
         x : Tensor, shape (B, 1, X, Y, Z)
             Images in [0, 1].
         noise : Noise, optional
-            Fixed draws; drawn from `generator` when not given.
+            Fixed numbers; drawn from `generator` when not given.
+        generator : torch.Generator, optional
+            Source of the noise.
+        gather : callable
+            Completes this process's rows of the batch: the metric of a step is that of the whole
+            batch, wherever its images are.
 
         Returns
         -------
@@ -102,7 +135,7 @@ class RHVAE(GenerativeModel):
         kind = x.device.type
         precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         with torch.autocast(kind, enabled=False):
-            everyone = (self.gather(mean), self.gather(factors))
+            everyone = (gather(mean), gather(factors))
             tensors = from_factors(*everyone, self.config.temperature, self.config.regularization)
             z = mean + noise.eps * (0.5 * log_variance).exp()
             log_q = log_standard_normal(noise.eps) - 0.5 * log_variance.sum(-1)
@@ -133,10 +166,9 @@ class RHVAE(GenerativeModel):
         return LossOutput(loss, values + rest.detach() - left_out, values, end.n_halvings)
 
     def log_weights(self, x: Tensor, code: tuple[Tensor, Tensor], noise: Noise) -> Tensor:
-        """Logarithm of p(x, z_K) N(v_K; 0, G(z_K)) / [q(z_0|x) N(gamma_0; 0, G(z_0))], (B,) (METHOD
-        3).
+        """Logarithm of p(x, z_K) N(v_K; 0, G(z_K)) / [q(z_0|x) N(gamma_0; 0, G(z_0))], (B,).
 
-        gamma_0 is the velocity before its scaling by 1 / sqrt(beta_0): the scaling and the
+        METHOD 3. gamma_0 is the velocity before its scaling by 1 / sqrt(beta_0): the scaling and the
         tempering cancel, so no beta_0 term is left.
         """
         mean, log_variance = code
@@ -164,8 +196,7 @@ class RHVAE(GenerativeModel):
     # -- metric -----------------------------------------------------------------------------
 
     def update_metric(self, batches: Iterable[Tensor]) -> None:
-        """Compute centroids and factors of all training images, in evaluation mode and full
-        precision.
+        """Compute centroids and factors of all training images, evaluating, in full precision.
 
         Parameters
         ----------
@@ -183,7 +214,9 @@ class RHVAE(GenerativeModel):
         )
 
     def metric_tensors(self) -> dict[str, Tensor]:
-        """Give the metric as named tensors."""
+        """Give the metric as named tensors; none before training."""
+        if not self.has_metric:
+            return {}
         metric = self.metric
         return {
             "centroids": metric.centroids,

@@ -8,10 +8,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from neuroaug.config import FamilySettings
 from neuroaug.geometry.metrics.posterior import PosteriorMetric, nearest_neighbour_temperature
 from neuroaug.models.flow import LossOutput, Noise, log_standard_normal
-from neuroaug.models.generative_model import GenerativeModel
+from neuroaug.models.generative_model import Gather, GenerativeModel, own_rows
 from neuroaug.models.likelihood import at_least_float32
+from neuroaug.models.registry import register_family
+from neuroaug.samplers.sampler import Codes
 
 REGULARIZATION = 1e-2
 """lambda of the posterior metric (GEO Alg. 1)."""
@@ -23,29 +26,40 @@ MAX_CENTROIDS = 500
 """Above this number of training images the metric is built on as many medoids."""
 
 
+class VaeSettings(FamilySettings):
+    """A plain VAE has no settings of its own."""
+
+
+@register_family("vae", settings=VaeSettings)
 class VAE(GenerativeModel):
     """Variational autoencoder with a Gaussian posterior of diagonal covariance."""
 
-    name: ClassVar[str] = "vae"
     default_sampler: ClassVar[str] = "geometric"
 
     @property
-    def centroids(self) -> Tensor:
-        """c_i, the mean codes that the metric is built on, (N, d)."""
-        return self.metric.means
+    def codes(self) -> Codes | None:
+        """Posteriors that the metric is built on."""
+        return Codes(self.metric.means, self.metric.variances) if self.has_metric else None
 
     def loss(
-        self, x: Tensor, noise: Noise | None = None, generator: torch.Generator | None = None
+        self,
+        x: Tensor,
+        noise: Noise | None = None,
+        generator: torch.Generator | None = None,
+        gather: Gather = own_rows,
     ) -> LossOutput:
-        """Minus the bound E_q[log p(x|z)] - KL(q(z|x) || N(0, I)), one draw, the divergence in
-        closed form.
+        """Minus E_q[log p(x|z)] - KL(q(z|x) || N(0, I)): one draw, the divergence in closed form.
 
         Parameters
         ----------
         x : Tensor, shape (B, 1, X, Y, Z)
             Images in [0, 1].
         noise : Noise, optional
-            Fixed draws (`eps` alone counts); drawn from `generator` when not given.
+            Fixed numbers (`eps` alone counts); drawn from `generator` when not given.
+        generator : torch.Generator, optional
+            Source of the noise.
+        gather : callable
+            Not used: each image stands alone.
         """
         noise = self._noise_for(x, noise, generator)
         mean, log_variance = map(at_least_float32, self.encoder(x))
@@ -67,8 +81,7 @@ class VAE(GenerativeModel):
     # -- metric -----------------------------------------------------------------------------
 
     def update_metric(self, batches: Iterable[Tensor]) -> None:
-        """Compute the posterior metric of all training images: rho is the largest distance to a
-        nearest neighbour.
+        """Compute the posterior metric; its rho is the largest distance to a nearest neighbour.
 
         Parameters
         ----------
@@ -93,7 +106,9 @@ class VAE(GenerativeModel):
         )
 
     def metric_tensors(self) -> dict[str, Tensor]:
-        """Give the metric as named tensors."""
+        """Give the metric as named tensors; none before training."""
+        if not self.has_metric:
+            return {}
         metric = self.metric
         scalars = {
             name: torch.tensor(float(getattr(metric, name)), dtype=torch.float64)
@@ -113,8 +128,7 @@ class VAE(GenerativeModel):
 
 
 def medoids(points: Tensor, k: int, n_rounds: int = 20) -> Tensor:
-    """Choose the k of points (N, d) that stand for the rest, by alternating k-medoids; no
-    randomness.
+    """Choose the k of points (N, d) that stand for the rest: k-medoids without randomness.
 
     Starts from the farthest-point traversal of the data, begun at the overall medoid.
     """

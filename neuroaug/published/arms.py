@@ -35,7 +35,7 @@ class Arm:
     model : str
         Name of the generator's settings in the configuration.
     sampler : str
-        See `neuroaug.synthesis.draws`.
+        See `neuroaug.samplers`.
     profile : str
         ``tuned`` or ``paper``.
     """

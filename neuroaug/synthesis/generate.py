@@ -25,11 +25,11 @@ from neuroaug.synthesis import synthetic_caps as layout
 from neuroaug.system.devices import find_devices
 from neuroaug.system.files import free_bytes, human_bytes, remove_leftovers, sha256_file, write_tsv
 from neuroaug.system.progress import Progress, progress
-from neuroaug.system.threads import n_cores
+from neuroaug.system.threads import n_cores, torch_threads
 
 if TYPE_CHECKING:
     from neuroaug.models.generative_model import GenerativeModel
-    from neuroaug.synthesis.draws import DrawInfo
+    from neuroaug.samplers.latents import SamplingInfo
 
 log = logging.getLogger("neuroaug")
 
@@ -137,14 +137,17 @@ def generate(
     if not (model_folder / "config.json").is_file():
         raise InputError(f"{model_folder}: no trained model there; train one with 'neuroaug train'")
     from neuroaug.models import load_model
-    from neuroaug.synthesis import draws
+    from neuroaug.samplers import latents
+    from neuroaug.samplers.sampler import SAMPLING_THREADS
 
     target = find_devices(device).first
     model = load_model(model_folder)
+    space = model.latent_space()
     grid = model.grid
     if grid not in GRIDS or tuple(model.shape) != tuple(GRIDS[grid].shape):
         raise InputError(
-            f"{model_folder}: trained on a grid of {tuple(model.shape)} voxels, which is not a CAPS grid"
+            f"{model_folder}: trained on a grid of {tuple(model.shape)} voxels, "
+            "which is not a CAPS grid"
         )
     if model.label is None:
         raise InputError(
@@ -162,10 +165,10 @@ def generate(
         dtype=dtype,
         device=target.type,
         settings={
-            "block": draws.BLOCK,
+            "block": latents.BLOCK,
             "decode_block": model.decode_block,
-            "threads": draws.DRAW_THREADS,
-            "sampler": draws.settings(model, sampler, profile),
+            "threads": SAMPLING_THREADS,
+            "sampler": latents.make_sampler(space, sampler, profile).settings,
         },
     )
     if (out / layout.RECORD).exists():
@@ -176,7 +179,7 @@ def generate(
         )
 
     present = layout.present_indices(out, record.label, grid, upto=n)
-    wanted = _indices_of_shard(n, shard, draws.BLOCK, model.decode_block)
+    wanted = _indices_of_shard(n, shard, latents.BLOCK, model.decode_block)
     missing = layout.missing_of(wanted, present)
     if not missing:
         if (out / layout.RECORD).exists():
@@ -194,8 +197,8 @@ def generate(
     )
     if needed > free:
         raise ResourceError(
-            f"{out}: {len(missing)} images need up to {human_bytes(needed)}, {human_bytes(free)} are free; "
-            "free some space, choose --dtype uint8, or ask for fewer"
+            f"{out}: {len(missing)} images need up to {human_bytes(needed)}, "
+            f"{human_bytes(free)} are free; free some space, choose --dtype uint8, or ask for fewer"
         )
 
     learned_from = lineage.read_lineage(model_folder)
@@ -216,18 +219,18 @@ def generate(
             len(present) + len(missing), f"draw {model.label}", "images", done=len(present)
         ) as bar,
         _Writer(n_writers) as writer,
-        draws.draw_threads(),
+        torch_threads(SAMPLING_THREADS),
     ):
-        for block in sorted({(i - 1) // draws.BLOCK for i in missing}):
-            indices = range(block * draws.BLOCK + 1, (block + 1) * draws.BLOCK + 1)
-            latents, info = draws.draw_latents(
-                model, indices, sampler=sampler, profile=profile, seed=seed, label=model.label
+        for block in sorted({(i - 1) // latents.BLOCK for i in missing}):
+            indices = range(block * latents.BLOCK + 1, (block + 1) * latents.BLOCK + 1)
+            z, info = latents.sample_latents(
+                space, indices, sampler=sampler, profile=profile, seed=seed, label=model.label
             )
             _write_draws(out, block, indices, info)
             rates.append(np.asarray(info.acceptance_rate))
             moved.append(np.asarray(info.displacement))
             warning = info.warning or warning
-            _decode_block(model, record, latents, indices, todo, out, writer, bar)
+            _decode_block(model, record, z, indices, todo, out, writer, bar)
     layout.write_tables(out, record)
     present_now = layout.present_indices(out, record.label, grid)
     return GenerateSummary(
@@ -278,7 +281,7 @@ def _decode_block(
                 bar.advance()
 
 
-def _write_draws(out: Path, block: int, indices: range, info: DrawInfo) -> None:
+def _write_draws(out: Path, block: int, indices: range, info: SamplingInfo) -> None:
     columns = {
         name: np.round(np.asarray(getattr(info, name), float), 4)
         for name in layout.DRAW_COLUMNS[1:]

@@ -40,6 +40,11 @@ class Progress:
         self._bar: Any = None
         self._task: Any = None
 
+    def resume_at(self, done: int) -> None:
+        """Count from `done`, which earlier starts have done; the rate is that of this start."""
+        self.done = self._start_done = done
+        self.say(force=True)
+
     def advance(self, n: int = 1, **status: Any) -> None:
         """Count `n` more units; `status` is shown beside the count (``elbo="-1.2e4"``)."""
         self.done += n

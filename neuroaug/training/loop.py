@@ -1,6 +1,6 @@
 """The training loop of a generator, from a checkpoint or from nothing to the best weights.
 
-The state between two optimiser steps is a value (`run_state.Position` and the tensors of a
+The state between two optimiser steps is a value (`state.TrainingState` and the tensors of a
 checkpoint), and everything random is a function of (seed, epoch, image): so a run that was killed
 goes on exactly.
 """
@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -87,15 +88,13 @@ class Loop:
             stop,
             progress,
         )
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        groups = model.parameter_groups()
+        self.parameters = [p for group in groups for p in group["params"]]
         rate = plan.config.learning_rate
         if rate is None:
             raise ValueError("the plan's configuration must have a learning rate")
-        self.optimizer = torch.optim.Adam(self.parameters, lr=rate, fused=True)
+        self.optimizer = torch.optim.Adam(groups, lr=rate, fused=True)
         self.position = TrainingState()
-        self._n_batch = 0
-        # The metric of a step is that of the whole batch, wherever its images are.
-        model.gather = lambda rows: processes.gather(rows, self._n_batch)
         # Between two evaluations of the ELBO there is nothing that could have become better.
         self.stopping = EarlyStopping(max(plan.config.patience, plan.config.validate_every))
         self.best: dict[str, Tensor] = {}
@@ -232,9 +231,9 @@ class Loop:
         measured = torch.zeros(3, dtype=torch.float64)
         for batch in group:
             x, mine = next(stream), self.processes.share(batch)
-            self._n_batch = len(batch)
+            gather = partial(self.processes.gather, n_rows=len(batch))
             with self.autocast():
-                output = self.model.loss(x, self._noise(epoch, mine))
+                output = self.model.loss(x, self._noise(epoch, mine), gather=gather)
             # The loss is a mean over this process's images; the step follows the mean over the
             # group.
             (output.loss * (len(mine) / n_images)).backward()
@@ -261,12 +260,10 @@ class Loop:
         return Noise(drawn[:, 0], drawn[:, 1])
 
     def _clip(self, norm: float) -> None:
-        """Shorten a gradient far longer than usual: one image in a bad place must not throw the
-        others out.
-        """
+        """Shorten a gradient far longer than usual: one image must not throw the others out."""
         typical = self.position.typical_norm or norm
         limit = CLIP * typical
-        if self.plan.clips and norm > limit:
+        if self.plan.clips_gradients and norm > limit:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, limit, torch.tensor(norm))
         typical = TYPICAL_DECAY * typical + (1 - TYPICAL_DECAY) * min(norm, limit)
         self.position = replace(self.position, typical_norm=typical)
@@ -276,18 +273,21 @@ class Loop:
         exploded = first is not None and loss - first > EXPLODED * (abs(first) + 1)
         if math.isfinite(loss) and math.isfinite(norm) and not exploded:
             return
-        config = self.plan.config
+        settings = self.plan.config.model_dump()
+        advice = " or ".join(
+            f"generator.{name} (now {settings[name]:g})" for name in self.model.tempering_settings
+        )
         raise DivergenceError(
-            f"training diverged at epoch {epoch} (loss {loss:.4g}, gradient {norm:.3g}); lower generator.learning_rate "
-            f"(now {config.learning_rate:g}) or generator.step_size (now {config.step_size:g}) and train into another "
-            f"--out; the last good checkpoint is kept in {self.plan.checkpoints}"
+            f"training diverged at epoch {epoch} (loss {loss:.4g}, gradient {norm:.3g}); lower "
+            f"{advice} and train into another --out; the last good checkpoint is kept in "
+            f"{self.plan.checkpoints}"
         )
 
     def _interrupt(self) -> None:
         self.save()
         raise TrainingInterrupted(
-            f"training stopped at epoch {self.position.epoch + 1}, step {self.position.step}; everything is in "
-            f"{self.plan.checkpoints}, the same command goes on from there"
+            f"training stopped at epoch {self.position.epoch + 1}, step {self.position.step}; "
+            f"everything is in {self.plan.checkpoints}, the same command goes on from there"
         )
 
     # -- validation -------------------------------------------------------------------------
@@ -308,9 +308,11 @@ class Loop:
         row = {
             "epoch": epoch,
             "loss": loss,
-            "elbo": elbo,
+            "elbo" if self.model.has_bound else "criterion": elbo
+            if self.model.has_bound
+            else -elbo,
             "reconstruction": sums.reconstruction / sums.images,
-            "metric_contrast": self.model.metric_contrast().contrast,
+            **self.model.diagnostics(),
             "gradient_norm": sums.norm / sums.steps,
             "step_halvings": sums.halvings,
             "images_per_s": round(sums.images / max(sums.seconds, 1e-9), 3),
@@ -342,7 +344,7 @@ class Loop:
         shares = [rows for rows in shares if len(rows)]
         total = 0.0
         for rows, x in zip(shares, self.feed.batches(shares), strict=True):
-            total += float(self.model.elbo(x, self._noise(_ELBO, rows)).double().sum())
+            total -= float(self.model.criterion(x, self._noise(_ELBO, rows)).double().sum())
         return self.processes.totals([total])[0] / len(self.plan.evaluated)
 
     def _agree(self, wish: bool) -> bool:

@@ -11,7 +11,10 @@ from torch import Tensor
 
 from neuroaug.config import GeneratorConfig
 from neuroaug.errors import ResourceError
-from neuroaug.models.networks import Networks, build_networks
+from neuroaug.models.generative_model import GenerativeModel
+from neuroaug.models.networks.heads import n_parameters
+from neuroaug.models.networks.registry import NETWORKS, build_networks
+from neuroaug.models.registry import FAMILIES
 from neuroaug.system.files import free_bytes, human_bytes
 from neuroaug.system.memory import available_memory
 
@@ -35,7 +38,7 @@ the best weights.
 
 
 @dataclass(frozen=True)
-class Footprint:
+class MemoryEstimate:
     """Estimated bytes of training a generator.
 
     Attributes
@@ -48,12 +51,15 @@ class Footprint:
         Memory of each image of a batch: activations kept for the backward pass.
     disk : int
         Checkpoints.
+    n_factor_entries : int
+        Entries of a metric factor, per image; 0 for a family without one.
     """
 
     n_parameters: int
     fixed: int
     per_image: int
     disk: int
+    n_factor_entries: int = 0
 
     def memory(self, batch_size: int) -> int:
         """Bytes for a training step."""
@@ -69,9 +75,7 @@ def _storage(tensor: Tensor) -> int:
 
 
 def _saved_bytes(network: torch.nn.Module, x: Tensor) -> int:
-    """Bytes that automatic differentiation would keep for one pass, found without computing
-    anything.
-    """
+    """Bytes that automatic differentiation would keep for one pass; nothing is computed."""
     weights = {_storage(p) for p in network.parameters()}
     saved: dict[int, Tensor] = {}
 
@@ -86,7 +90,7 @@ def _saved_bytes(network: torch.nn.Module, x: Tensor) -> int:
     return sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
 
 
-def estimate(config: GeneratorConfig, shape: Sequence[int]) -> Footprint:
+def estimate(config: GeneratorConfig, shape: Sequence[int]) -> MemoryEstimate:
     """Estimate what training takes, on the meta device: nothing is allocated, whatever the size.
 
     The activations of one decoder pass, of the encoder and of the metric network are alive at once;
@@ -99,44 +103,51 @@ def estimate(config: GeneratorConfig, shape: Sequence[int]) -> Footprint:
     shape : sequence of int
         Voxels of an image.
     """
+    kind: type[GenerativeModel] = FAMILIES.get(config.model)
     with torch.device("meta"):
-        networks: Networks = build_networks(config, tuple(shape))
-        n = sum(p.numel() for part in networks if part is not None for p in part.parameters())
+        networks = build_networks(config, tuple(shape), metric=kind.learns_metric)
+        n = n_parameters(networks)
         x, z = torch.empty(1, 1, *shape), torch.empty(1, config.latent_dim, requires_grad=True)
         decoder = _saved_bytes(networks.decoder, z)
-        encoders = sum(
-            _saved_bytes(part, x)
-            for part in (networks.encoder, networks.metric)
-            if part is not None
-        )
-    passes = 2 * (config.n_leapfrog + 1) if config.second_order and config.model == "rhvae" else 1
+        encoder = _saved_bytes(networks.encoder, x)
+        metric = _saved_bytes(networks.metric, x) if networks.metric is not None else 0
+    passes = kind.decoder_passes(config)
+    beside = kind.encoded_beside(config)  # parameters of the model, like weights
+    n += beside * x.numel()
     image = FLOAT * x.numel()
+    d = config.latent_dim
     # Beside the activations: the image, and the largest temporaries of the likelihood and its
     # gradient.
-    return Footprint(
+    return MemoryEstimate(
         n_parameters=n,
-        fixed=FLOAT * n * (ADAM_COPIES + 1),
-        per_image=int(WORKING_SHARE * (encoders + passes * (decoder + 2 * image) + 6 * image)),
+        fixed=FLOAT * n * (ADAM_COPIES + 1) + int(WORKING_SHARE * beside * encoder),
+        per_image=int(
+            WORKING_SHARE * (encoder + metric + passes * (decoder + 2 * image) + 6 * image)
+        ),
         disk=FLOAT * n * CHECKPOINT_COPIES,
+        n_factor_entries=d * (d + 1) // 2 if kind.learns_metric else 0,
     )
 
 
-def _advice(config: GeneratorConfig, needed: Footprint, batch_size: int, available: int) -> str:
+def _advice(
+    config: GeneratorConfig, needed: MemoryEstimate, batch_size: int, available: int
+) -> str:
     fits = needed.largest_batch(available)
     if fits >= batch_size:
         return "close other programs"
     if fits >= 2:
         return f"a batch of {fits} would fit (--batch-size {fits})"
-    d = config.latent_dim
-    if config.model == "rhvae" and d * (d + 1) // 2 > LARGEST_FACTOR:
-        return f"lower --latent-dim: the metric has d (d + 1) / 2 = {d * (d + 1) // 2:,} entries an image"
-    if config.network != "conv3d":
-        return "use network: conv3d, a machine with more memory, or a coarser resolution"
-    return "lower generator.width or use a coarser resolution"
+    if needed.n_factor_entries > LARGEST_FACTOR:
+        return (
+            "lower --latent-dim: the metric has d (d + 1) / 2 = "
+            f"{needed.n_factor_entries:,} entries per image"
+        )
+    advice: str = NETWORKS.get(config.network).when_short
+    return advice
 
 
 def check_memory(
-    config: GeneratorConfig, needed: Footprint, batch_size: int, available: int, where: str
+    config: GeneratorConfig, needed: MemoryEstimate, batch_size: int, available: int, where: str
 ) -> None:
     """Refuse what cannot fit, with the estimate and the batch that would.
 
@@ -148,14 +159,15 @@ def check_memory(
     if needed.memory(batch_size) <= available:
         return
     raise ResourceError(
-        f"training network {config.network} ({needed.n_parameters:,} parameters) with batch {batch_size} needs about "
-        f"{human_bytes(needed.memory(batch_size))} (parameters and Adam alone "
-        f"{human_bytes(FLOAT * ADAM_COPIES * needed.n_parameters)}), {human_bytes(available)} of memory are free on "
-        f"{where}; {_advice(config, needed, batch_size, available)}"
+        f"training network {config.network} ({needed.n_parameters:,} parameters) with batch "
+        f"{batch_size} needs about {human_bytes(needed.memory(batch_size))} (parameters and Adam "
+        f"alone {human_bytes(FLOAT * ADAM_COPIES * needed.n_parameters)}), "
+        f"{human_bytes(available)} of memory are free on {where}; "
+        f"{_advice(config, needed, batch_size, available)}"
     )
 
 
-def check_disk(needed: Footprint, folder: Path) -> None:
+def check_disk(needed: MemoryEstimate, folder: Path) -> None:
     """Refuse a disk on which the checkpoints would not fit.
 
     Raises
@@ -166,15 +178,16 @@ def check_disk(needed: Footprint, folder: Path) -> None:
     free = free_bytes(folder)
     if needed.disk > free:
         raise ResourceError(
-            f"{folder}: checkpoints of {needed.n_parameters:,} parameters take up to {human_bytes(needed.disk)}, "
-            f"{human_bytes(free)} are free on this disk; free some space or use another --out"
+            f"{folder}: checkpoints of {needed.n_parameters:,} parameters take up to "
+            f"{human_bytes(needed.disk)}, {human_bytes(free)} are free on this disk; free some "
+            "space or use another --out"
         )
 
 
 def out_of_memory(
     error: BaseException,
     config: GeneratorConfig,
-    needed: Footprint,
+    needed: MemoryEstimate,
     batch_size: int,
     device: torch.device,
 ) -> ResourceError | None:

@@ -8,13 +8,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neuroaug.config import GeneratorConfig
+from neuroaug.config import FamilySettings
+from neuroaug.registries import NETWORKS
 from neuroaug.training.random_order import Rows
 
 HISTORY_COLUMNS = (
     "epoch",
     "loss",
     "elbo",
+    "criterion",
     "reconstruction",
     "metric_contrast",
     "gradient_norm",
@@ -22,6 +24,9 @@ HISTORY_COLUMNS = (
     "images_per_s",
     "seconds",
 )
+"""Columns of ``history.csv`` in their order: ``elbo`` of families that have a bound, ``criterion`` of
+others; what a family adds comes last."""
+
 TIMING_COLUMNS = ("images_per_s", "seconds")
 
 
@@ -31,7 +36,7 @@ class TrainingPlan:
 
     Attributes
     ----------
-    config : GeneratorConfig
+    config : FamilySettings
         Settings, with a learning rate.
     seed : int
         Of weights, order and noise.
@@ -50,7 +55,7 @@ class TrainingPlan:
         Training time after which the best so far is taken.
     """
 
-    config: GeneratorConfig
+    config: FamilySettings
     seed: int
     batch_size: int
     fitted: Rows
@@ -61,11 +66,10 @@ class TrainingPlan:
     max_seconds: float | None = None
 
     @property
-    def clips(self) -> bool:
-        """Whether long gradients are shortened: not for the published networks, which are trained
-        as published.
-        """
-        return self.config.network == "conv3d"
+    def clips_gradients(self) -> bool:
+        """Whether long gradients are shortened; the published networks are trained as published."""
+        clips: bool = NETWORKS.get(self.config.network).clips_gradients
+        return clips
 
 
 @dataclass(frozen=True)

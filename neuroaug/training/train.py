@@ -7,6 +7,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from neuroaug.cohort.lineage import LINEAGE_COLUMNS
-from neuroaug.config import GeneratorConfig
+from neuroaug.config import FamilySettings, GeneratorConfig
 from neuroaug.errors import InputError
-from neuroaug.models.generative_model import GenerativeModel
-from neuroaug.models.rhvae import RHVAE
-from neuroaug.models.storage import CONFIG, load_model, read_model_config
-from neuroaug.models.vae import VAE
+from neuroaug.models.autoencoder import TrainingStart
+from neuroaug.models.generative_model import GenerativeModel, load_model
+from neuroaug.models.networks.registry import NETWORKS
+from neuroaug.models.registry import FAMILIES
+from neuroaug.models.storage import CONFIG, read_model_config
+from neuroaug.samplers.sampler import fit_samplers, tune_samplers
 from neuroaug.system.devices import Devices, find_devices
 from neuroaug.system.files import read_json, sha256_json, write_text, write_tsv
 from neuroaug.system.interruption import stop_requests
@@ -32,6 +35,7 @@ from neuroaug.training.checkpoint import STATE
 from neuroaug.training.distributed import Processes
 from neuroaug.training.launch import launch
 from neuroaug.training.loop import Loop
+from neuroaug.training.random_order import Rows
 from neuroaug.training.state import HISTORY_COLUMNS, TrainingPlan, TrainingResult
 
 if TYPE_CHECKING:
@@ -41,12 +45,6 @@ if TYPE_CHECKING:
 
 MIN_PARTICIPANTS = 5
 CHECKPOINTS = "checkpoints"
-
-LEARNING_RATES = {"conv3d": 1e-3, "mlp": 1e-5, "mlp-toy": 1e-3}
-"""Adam's, where the configuration leaves it open: TPAMI Tables 12 and 9 for the published networks.
-conv3d: with the leapfrog's default step of 1e-3 and long gradients shortened, 3e-3 was still stable
-on 15 heads at 4 mm (120 steps); the default keeps a margin of three.
-"""
 
 
 @dataclass(frozen=True)
@@ -61,26 +59,28 @@ class _TrainingTask:
     lineage: pd.DataFrame
     split_hash: str
     devices: Devices
-    needed: memory_estimate.Footprint
+    needed: memory_estimate.MemoryEstimate
     tune: bool = True
 
 
-def resolve(config: GeneratorConfig, batch_size: int) -> GeneratorConfig:
-    """Spell out what the configuration leaves open: learning rate and batch."""
-    rate = (
-        config.learning_rate if config.learning_rate is not None else LEARNING_RATES[config.network]
-    )
-    return config.model_copy(update={"learning_rate": rate, "batch_size": batch_size})
+def resolve(config: GeneratorConfig, batch_size: int, n_images: int) -> FamilySettings:
+    """Every setting of the family, with what the configuration leaves open spelled out."""
+    rate = config.learning_rate
+    settled = {
+        "learning_rate": NETWORKS.get(config.network).learning_rate if rate is None else rate,
+        "batch_size": batch_size,
+    }
+    return config.model_copy(update=settled).resolved().for_images(n_images)
 
 
 def build_model(
     config: GeneratorConfig, shape: tuple[int, ...], label: str | None, grid: str | None, seed: int
 ) -> GenerativeModel:
     """A generator with untrained weights that depend on `seed` alone."""
-    kind = RHVAE if config.model == "rhvae" else VAE
+    family: type[GenerativeModel] = FAMILIES.get(config.model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(KEYED.seed(seed, "weights"))
-        return kind(config, shape, label, grid)
+        return family(config, shape, label, grid)
 
 
 def train(
@@ -164,19 +164,19 @@ def train(
     _check_lineage(lineage, len(stored), label)
     devices = find_devices(device, n_devices)
     batch_size = _batch_size(config, len(stored), typed_batch, devices.n_devices, say)
-    config = resolve(config, batch_size)
+    settings = resolve(config, batch_size, len(stored))
     participants = [str(name) for name in lineage["participant_id"]]
-    fitted, evaluated = random_order.held_out(seed, participants, config.held_out)
-    identity = _identity(config, label, lineage, split_hash, grid, seed, stored)
+    fitted, evaluated = random_order.held_out(seed, participants, settings.held_out)
+    identity = _identity(settings, label, lineage, split_hash, grid, seed, stored)
     if (done := _finished(out, identity)) is not None:
         return done
     check_images(
         stored,
         [f"{p} {s}" for p, s in zip(lineage["participant_id"], lineage["session_id"], strict=True)],
     )
-    needed = memory_estimate.estimate(config, stored.shape[1:])
+    needed = memory_estimate.estimate(settings, stored.shape[1:])
     memory_estimate.check_memory(
-        config,
+        settings,
         needed,
         -(-batch_size // devices.n_devices),
         devices.free_memory(),
@@ -184,7 +184,7 @@ def train(
     )
     memory_estimate.check_disk(needed, out)
     plan = TrainingPlan(
-        config=config,
+        config=settings,
         seed=seed,
         batch_size=batch_size,
         fitted=fitted,
@@ -195,7 +195,7 @@ def train(
         max_seconds=None if max_minutes is None else 60 * max_minutes,
     )
     task = _TrainingTask(plan, out, label, grid, source, lineage, split_hash, devices, needed, tune)
-    launch(_train_in_process, task, devices, out, config.precision)
+    launch(_train_in_process, task, devices, out, settings.precision)
     return load_model(out)
 
 
@@ -205,11 +205,15 @@ def _train_in_process(fabric: Any, task: _TrainingTask) -> None:
     processes = Processes(fabric.global_rank, fabric.world_size, fabric.device)
     stored = _open(task.images)
     model = build_model(config, stored.shape[1:], task.label, task.grid, plan.seed)
-    convolutional = config.network == "conv3d"
+    channels_last = NETWORKS.get(config.network).channels_last
     model = model.to(fabric.device)
     mean, deviation = mean_and_deviation(stored, plan.fitted)
-    model.centre_on(torch.from_numpy(mean), deviation)
-    feed = Feed(stored, fabric.device, channels_last=convolutional)
+    model.start_from(
+        TrainingStart(
+            torch.from_numpy(mean), deviation, partial(spread_images, stored, plan.fitted)
+        )
+    )
+    feed = Feed(stored, fabric.device, channels_last=channels_last)
     total = config.max_epochs
     with stop_requests() as stop, progress(total, f"training {task.label}", "epochs") as tracker:
         loop = Loop(
@@ -222,8 +226,7 @@ def _train_in_process(fabric: Any, task: _TrainingTask) -> None:
             tracker if processes.is_first else None,
         )
         if loop.resume():
-            tracker.done = tracker._start_done = loop.position.epoch
-            tracker.say(force=True)
+            tracker.resume_at(loop.position.epoch)
         try:
             outcome = loop.run()
             loop.update_metric()
@@ -239,12 +242,12 @@ def _train_in_process(fabric: Any, task: _TrainingTask) -> None:
 
 def _finish(model: GenerativeModel, outcome: TrainingResult, task: _TrainingTask) -> None:
     """Write the model folder; `config.json`, written last, makes it complete."""
-    from neuroaug.synthesis.draws import tune_step_size
-
     plan = task.plan
     model = model.cpu().eval()
     contrast = model.metric_contrast()
-    model.sampler_settings = tune_step_size(model) if task.tune else {}
+    space = model.latent_space()
+    model.sampler_tensors = fit_samplers(space)
+    model.sampler_settings = tune_samplers(space) if task.tune else {}
     model.training_record = {
         "identity": plan.identity,
         "seed": plan.seed,
@@ -257,8 +260,8 @@ def _finish(model: GenerativeModel, outcome: TrainingResult, task: _TrainingTask
         "seconds": round(outcome.seconds, 1),
         "device": task.devices.name,
         "n_devices": task.devices.n_devices,
-        "metric_contrast": contrast.contrast,
-        "metric_dead": contrast.dead,
+        "metric_contrast": None if contrast is None else contrast.contrast,
+        "metric_dead": contrast is not None and contrast.collapsed,
     }
     write_text(task.out / "history.csv", history_text(outcome.history))
     write_tsv(task.out / "lineage.tsv", task.lineage[list(LINEAGE_COLUMNS)])
@@ -266,9 +269,7 @@ def _finish(model: GenerativeModel, outcome: TrainingResult, task: _TrainingTask
     shutil.rmtree(plan.checkpoints, ignore_errors=True)
 
 
-def mean_and_deviation(
-    stored: NDArray[Any], rows: random_order.Rows
-) -> tuple[NDArray[np.float32], float]:
+def mean_and_deviation(stored: NDArray[Any], rows: Rows) -> tuple[NDArray[np.float32], float]:
     """Mean (X, Y, Z) of some stored images, and their standard deviation around it; read one at a
     time.
     """
@@ -285,12 +286,19 @@ def mean_and_deviation(
     )
 
 
+def spread_images(stored: NDArray[Any], rows: Rows, n: int) -> torch.Tensor:
+    """`n` of some stored images, spread evenly over their order, (n, 1, X, Y, Z) in [0, 1]."""
+    chosen = rows[np.linspace(0, len(rows) - 1, n).round().astype(int)]
+    scale = 255.0 if stored.dtype == np.uint8 else 1.0
+    return torch.from_numpy(stored[chosen].astype(np.float32) / np.float32(scale))[:, None]
+
+
 def history_text(rows: tuple[dict[str, float], ...]) -> str:
     """Write rows as CSV, numbers so that they read back exactly."""
-    lines = [
-        ",".join(HISTORY_COLUMNS),
-        *(",".join(repr(row[name]) for name in HISTORY_COLUMNS) for row in rows),
-    ]
+    present = set(rows[0]) if rows else set()
+    columns = [name for name in HISTORY_COLUMNS if name in present]
+    columns += sorted(present - set(columns))
+    lines = [",".join(columns), *(",".join(repr(row[name]) for name in columns) for row in rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -369,7 +377,7 @@ def _identity(
     """What makes a run this run: settings, seed, people and images. Not the device, which may
     change between starts.
     """
-    settings = config.model_dump(mode="json", exclude={"seeds"})
+    settings = config.fingerprint()
     people = lineage[list(LINEAGE_COLUMNS)].astype(str).to_dict(orient="split", index=False)["data"]
     return sha256_json(
         [settings, label, people, split_hash, grid, seed, list(stored.shape), stored.dtype.name]

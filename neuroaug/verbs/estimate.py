@@ -133,11 +133,11 @@ def generator_step_seconds(study: Study) -> tuple[float, str]:
     """Seconds of a training step at the study's batch size, measured with one image and scaled."""
     import torch
 
-    from neuroaug.models import RHVAE, VAE
+    from neuroaug.models.registry import FAMILIES
 
     config = study.config.generator
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    kind = RHVAE if config.model == "rhvae" else VAE
+    kind = FAMILIES.get(config.model)
     shape = GRIDS[study.config.resolution].shape
     if config.network == "mlp":
         return float("nan"), "the fully connected network is not measured here"

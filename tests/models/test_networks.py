@@ -6,20 +6,17 @@ import torch
 from neuroaug.config import GeneratorConfig
 from neuroaug.errors import ResourceError
 from neuroaug.models import RHVAE
-from neuroaug.models.networks import (
-    build_conv3d,
-    build_networks,
-    coarser_grids,
-    lower_triangular,
-    n_parameters,
-)
+from neuroaug.models.autoencoder import TrainingStart
+from neuroaug.models.networks.conv3d import build_conv3d, coarser_grids
+from neuroaug.models.networks.heads import lower_triangular, n_parameters
+from neuroaug.models.networks.registry import build_networks
 
 ADNI_2MM = (84, 104, 89)
 
 
 def count(config, shape):
     with torch.device("meta"):
-        return n_parameters(build_networks(config, shape))
+        return n_parameters(build_networks(config, shape, metric=True))
 
 
 def test_table_11_has_the_published_number_of_parameters():
@@ -40,7 +37,10 @@ def test_table_8_layer_by_layer():
 
 def test_a_plain_vae_has_no_metric_network():
     assert (
-        build_networks(GeneratorConfig(model="vae", network="mlp-toy"), (8, 9, 10)).metric is None
+        build_networks(
+            GeneratorConfig(model="vae", network="mlp-toy"), (8, 9, 10), metric=False
+        ).metric
+        is None
     )
 
 
@@ -83,7 +83,7 @@ def test_a_centred_decoder_starts_near_the_mean_image(generator):
     torch.manual_seed(0)
     model = RHVAE(GeneratorConfig(latent_dim=3, width=4), (9, 13, 11))
     mean = torch.rand(9, 13, 11, generator=generator)
-    model.centre_on(mean, 0.2)
+    model.start_from(TrainingStart(mean, 0.2, None))
     with torch.no_grad():
         start = model.decode(torch.randn(3, 3, generator=generator))
     assert (start - mean).abs().mean() < 0.05
@@ -96,13 +96,15 @@ def test_lower_triangular_has_the_exponential_on_its_diagonal():
 
 
 def test_one_latent_dimension_works():
-    networks = build_networks(GeneratorConfig(network="mlp-toy", latent_dim=1), (4, 4, 1))
+    networks = build_networks(
+        GeneratorConfig(network="mlp-toy", latent_dim=1), (4, 4, 1), metric=True
+    )
     assert networks.metric(torch.rand(2, 1, 4, 4, 1)).shape == (2, 1, 1)
 
 
 @pytest.mark.parametrize("d", [10, 200_000])
 def test_networks_too_large_for_the_machine_are_refused_before_they_are_made(monkeypatch, d):
-    monkeypatch.setattr("neuroaug.models.generative_model.available_memory", lambda: 2 * 10**9)
+    monkeypatch.setattr("neuroaug.models.autoencoder.available_memory", lambda: 2 * 10**9)
     config = GeneratorConfig(network="mlp", latent_dim=d)
     with pytest.raises(
         ResourceError, match=r"parameters: .* to train it with Adam; 2.0 GB of memory are free"

@@ -8,8 +8,9 @@ from neuroaug.config import GeneratorConfig
 from neuroaug.errors import InputError
 from neuroaug.geometry.metrics.learned import LearnedMetric
 from neuroaug.models import RHVAE
+from neuroaug.models.autoencoder import TrainingStart
 from neuroaug.models.flow import DecoderLikelihood, Noise
-from neuroaug.models.networks import Networks
+from neuroaug.models.networks.heads import Networks
 from neuroaug.models.rhvae import EVALUATION_ITERATIONS
 
 
@@ -155,7 +156,8 @@ def test_the_training_bound_uses_the_stored_metric_of_the_same_images(model, ima
 
 @pytest.mark.parametrize("objective", ["published", "elbo"])
 def test_the_second_order_term_hardly_changes_the_gradient(model, images, objective):
-    model.centre_on(images.mean(0)[0], float((images - images.mean(0)).std()))  # as training starts
+    deviation = float((images - images.mean(0)).std())
+    model.start_from(TrainingStart(images.mean(0)[0], deviation, None))  # as training starts
     noise = model.draw_noise(7)
     _, first = gradient_of(
         with_settings(model, objective=objective, second_order=False), images, noise
@@ -242,7 +244,7 @@ def test_metric_density_is_higher_at_the_data_than_far_away(model, images):
     contrast = model.metric_contrast()
     assert contrast.contrast > 0
     assert contrast.at_centroids > contrast.floor + 1
-    assert not contrast.dead
+    assert not contrast.collapsed
 
 
 def test_a_metric_below_its_floor_is_called_dead(model, images):
@@ -251,7 +253,7 @@ def test_a_metric_below_its_floor_is_called_dead(model, images):
     model.metric = LearnedMetric(
         alive.centroids, 1e-3 * alive.factors, alive.temperature, alive.regularization
     )
-    assert model.metric_contrast().dead
+    assert model.metric_contrast().collapsed
 
 
 def test_a_model_without_metric_says_so(model):

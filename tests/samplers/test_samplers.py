@@ -3,7 +3,7 @@ called so.
 """
 
 import math
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +11,22 @@ import torch
 
 from neuroaug.errors import InputError
 from neuroaug.geometry import LearnedMetric, PosteriorMetric, nearest_neighbour_temperature
-from neuroaug.synthesis import draws
+from neuroaug.samplers import latents
+from neuroaug.samplers.mixture import n_components
+from neuroaug.samplers.registry import SAMPLERS
+from neuroaug.samplers.sampler import SAMPLING_THREADS, Codes, LatentSpace, tune_samplers
+from neuroaug.system.threads import torch_threads
 
 D = 3
 
 
 def codes(n, seed=0):
     return torch.randn(n, D, generator=torch.Generator().manual_seed(seed))
+
+
+def space_of(metric, tuned):
+    family = "rhvae" if isinstance(metric, LearnedMetric) else "vae"
+    return LatentSpace(family, D, Codes(metric.centroids), metric, tuned)
 
 
 @pytest.fixture
@@ -27,22 +36,17 @@ def rhvae():
     factors = 0.8 * torch.eye(D).repeat(n, 1, 1)
     quick = {"n_steps": 8, "n_leapfrog": 3, "step_size": 0.4}
     walk = {"n_steps": 4, "scale": 0.3, "n_geodesic_steps": 5}
-    return SimpleNamespace(
-        metric=LearnedMetric(codes(n), factors, 1.0, 1e-2),
-        latent_dim=D,
-        sampler_settings={"hmc": quick, "random-walk": walk},
+    return space_of(
+        LearnedMetric(codes(n), factors, 1.0, 1e-2), {"hmc": quick, "random-walk": walk}
     )
 
 
 @pytest.fixture
 def vae():
     means = codes(40)
-    return SimpleNamespace(
-        metric=PosteriorMetric(
-            means, torch.full((40, D), 0.3), nearest_neighbour_temperature(means)
-        ),
-        latent_dim=D,
-        sampler_settings={"geometric": {"n_steps": 8, "n_leapfrog": 3, "step_size": 0.2}},
+    return space_of(
+        PosteriorMetric(means, torch.full((40, D), 0.3), nearest_neighbour_temperature(means)),
+        {"geometric": {"n_steps": 8, "n_leapfrog": 3, "step_size": 0.2}},
     )
 
 
@@ -50,29 +54,29 @@ def model_for(name, rhvae, vae):
     return vae if name == "geometric" else rhvae
 
 
-@pytest.mark.parametrize("name", draws.NAMES)
+@pytest.mark.parametrize("name", SAMPLERS.names)
 def test_any_partition_gives_the_same_bits(rhvae, vae, name):
     model = model_for(name, rhvae, vae)
-    n = draws.BLOCK + 20
-    whole, info = draws.draw_latents(model, (1, n), sampler=name, seed=3, label="AD")
+    n = latents.BLOCK + 20
+    whole, info = latents.sample_latents(model, (1, n), sampler=name, seed=3, label="AD")
     assert whole.shape == (n, D)
     assert whole.dtype == torch.float32
     parts = [
-        draws.draw_latents(model, piece, sampler=name, seed=3, label="AD")[0]
-        for piece in ((1, 7), (8, draws.BLOCK), range(draws.BLOCK + 8, n + 1))
+        latents.sample_latents(model, piece, sampler=name, seed=3, label="AD")[0]
+        for piece in ((1, 7), (8, latents.BLOCK), range(latents.BLOCK + 8, n + 1))
     ]
     assert torch.equal(torch.cat(parts), whole)
-    scattered, some = draws.draw_latents(model, [n, 2, 300], sampler=name, seed=3, label="AD")
+    scattered, some = latents.sample_latents(model, [n, 2, 300], sampler=name, seed=3, label="AD")
     assert torch.equal(scattered, whole[[n - 1, 1, 299]])
     np.testing.assert_array_equal(some.indices, [n, 2, 300])
     np.testing.assert_array_equal(some.acceptance_rate, info.acceptance_rate[[n - 1, 1, 299]])
 
 
-@pytest.mark.parametrize("name", draws.NAMES)
+@pytest.mark.parametrize("name", SAMPLERS.names)
 def test_seed_and_label_are_part_of_the_key(rhvae, vae, name):
     model = model_for(name, rhvae, vae)
     found = [
-        draws.draw_latents(model, (1, 4), sampler=name, seed=seed, label=label)[0]
+        latents.sample_latents(model, (1, 4), sampler=name, seed=seed, label=label)[0]
         for seed, label in ((0, "AD"), (1, "AD"), (0, "CN"), (0, None))
     ]
     for i in range(4):
@@ -81,7 +85,7 @@ def test_seed_and_label_are_part_of_the_key(rhvae, vae, name):
 
 
 def test_draws_of_a_set_are_all_different(rhvae):
-    z, _ = draws.draw_latents(rhvae, (1, 2 * draws.BLOCK))
+    z, _ = latents.sample_latents(rhvae, (1, 2 * latents.BLOCK), sampler="hmc")
     assert len(torch.unique(z, dim=0)) == len(z)
 
 
@@ -91,17 +95,17 @@ def test_threads_of_the_caller_change_nothing_and_are_given_back(rhvae):
         drawn = []
         for n_threads in (1, 3):
             torch.set_num_threads(n_threads)
-            drawn.append(draws.draw_latents(rhvae, (1, 5))[0])
+            drawn.append(latents.sample_latents(rhvae, (1, 5), sampler="hmc")[0])
             assert torch.get_num_threads() == n_threads
         assert torch.equal(*drawn)
-        with draws.draw_threads():
-            assert torch.get_num_threads() == draws.DRAW_THREADS
+        with torch_threads(SAMPLING_THREADS):
+            assert torch.get_num_threads() == SAMPLING_THREADS
     finally:
         torch.set_num_threads(before)
 
 
 def test_chains_end_in_the_ball_and_away_from_their_starts(rhvae):
-    z, info = draws.draw_latents(rhvae, (1, 200))
+    z, info = latents.sample_latents(rhvae, (1, 200), sampler="hmc")
     assert float(z.norm(dim=1).max()) <= rhvae.metric.radius * (1 + 1e-6)
     assert np.median(info.displacement) > 0.3
     assert (info.acceptance_rate > 0).mean() > 0.95
@@ -111,45 +115,45 @@ def test_chains_end_in_the_ball_and_away_from_their_starts(rhvae):
 
 
 def test_each_block_has_its_diagnostics(rhvae):
-    _, info = draws.draw_latents(rhvae, [1, 2, draws.BLOCK + 1])
+    _, info = latents.sample_latents(rhvae, [1, 2, latents.BLOCK + 1], sampler="hmc")
     for values in (info.split_r_hat, info.effective_sample_size):
         assert np.isfinite(values).all()
         assert values[0] == values[1] != values[2]
 
 
 def test_chains_that_stayed_at_their_centroids_are_called_stuck(rhvae, caplog):
-    rhvae.sampler_settings["hmc"] = {"n_steps": 4, "n_leapfrog": 1, "step_size": 1e-4}
-    _, info = draws.draw_latents(rhvae, (1, 50))
+    rhvae.tuned["hmc"] = {"n_steps": 4, "n_leapfrog": 1, "step_size": 1e-4}
+    _, info = latents.sample_latents(rhvae, (1, 50), sampler="hmc")
     assert info.stuck
     assert "stayed at their centroids" in info.warning
     assert "stayed at their centroids" in caplog.text
 
 
 def test_chains_that_moved_but_did_not_mix_are_told(rhvae):
-    rhvae.sampler_settings["hmc"] = {"n_steps": 12, "n_leapfrog": 2, "step_size": 0.1}
-    _, info = draws.draw_latents(rhvae, (1, 50))
+    rhvae.tuned["hmc"] = {"n_steps": 12, "n_leapfrog": 2, "step_size": 0.1}
+    _, info = latents.sample_latents(rhvae, (1, 50), sampler="hmc")
     assert not info.stuck
     assert "not mixed" in info.warning
 
 
 def test_direct_samplers_run_no_chains(rhvae):
     for name in ("prior", "mixture"):
-        _, info = draws.draw_latents(rhvae, (1, 5), sampler=name)
+        _, info = latents.sample_latents(rhvae, (1, 5), sampler=name)
         assert np.isnan(info.acceptance_rate).all()
         assert np.isnan(info.displacement).all()
         assert info.warning is None
 
 
 def test_prior_is_standard_normal(rhvae):
-    z, _ = draws.draw_latents(rhvae, (1, 4000), sampler="prior")
+    z, _ = latents.sample_latents(rhvae, (1, 4000), sampler="prior")
     assert z.mean(0).abs().max() < 0.08
     assert (z.std(0) - 1).abs().max() < 0.05
 
 
 def test_mixture_follows_the_codes(rhvae):
     far_apart = torch.cat([codes(20) * 0.1 - 5, codes(30, 1) * 0.1 + 5])
-    rhvae.metric = LearnedMetric(far_apart, torch.eye(D).repeat(50, 1, 1), 1.0, 1e-2)
-    z, info = draws.draw_latents(rhvae, (1, 3000), sampler="mixture")
+    rhvae = space_of(LearnedMetric(far_apart, torch.eye(D).repeat(50, 1, 1), 1.0, 1e-2), {})
+    z, info = latents.sample_latents(rhvae, (1, 3000), sampler="mixture")
     assert info.settings["n_components"] == 10
     assert float((z[:, 0] > 0).float().mean()) == pytest.approx(0.6, abs=0.05)
     assert z.abs().sub(5).abs().max() < 1
@@ -157,15 +161,15 @@ def test_mixture_follows_the_codes(rhvae):
 
 @pytest.mark.parametrize(("n", "expected"), [(1, 1), (4, 1), (10, 2), (49, 9), (50, 10), (453, 10)])
 def test_components_of_the_mixture(n, expected):
-    assert draws.n_components(n) == expected
+    assert n_components(n) == expected
 
 
 def test_paper_profile_is_the_papers_settings(rhvae, vae):
-    hmc = draws.settings(rhvae, "hmc", "paper")
+    hmc = latents.make_sampler(rhvae, "hmc", "paper").settings
     assert (hmc["n_steps"], hmc["n_leapfrog"]) == (300, 15)
     assert 0.01 <= hmc["step_size"] <= 0.05
     assert hmc["radius"] == pytest.approx(2 * float(rhvae.metric.centroids.norm(dim=1).max()))
-    geometric = draws.settings(vae, "geometric", "paper")
+    geometric = latents.make_sampler(vae, "geometric", "paper").settings
     assert (geometric["n_steps"], geometric["n_leapfrog"], geometric["step_size"]) == (
         100,
         10,
@@ -176,7 +180,7 @@ def test_paper_profile_is_the_papers_settings(rhvae, vae):
 def test_tuning_finds_settings_under_which_chains_mix(rhvae, vae, monkeypatch):
     monkeypatch.setattr("neuroaug.geometry.mcmc.tuning.PAPER_WALK_STEPS", 10)
     for model, names in ((rhvae, {"hmc", "random-walk"}), (vae, {"geometric"})):
-        found = draws.tune_step_size(model)
+        found = tune_samplers(model)
         assert set(found) == names
         chosen = found["geometric" if model is vae else "hmc"]
         assert chosen["mixed"]
@@ -191,13 +195,13 @@ def test_tuning_finds_settings_under_which_chains_mix(rhvae, vae, monkeypatch):
 
 def test_tuning_is_deterministic_and_done_once(rhvae, monkeypatch):
     monkeypatch.setattr("neuroaug.geometry.mcmc.tuning.GRID", {3: (1.0, 0.7)})
-    rhvae.sampler_settings = {}
-    first = draws.settings(rhvae, "hmc")
-    stored = dict(rhvae.sampler_settings["hmc"])
-    assert draws.settings(rhvae, "hmc") == first
-    rhvae.sampler_settings = {}
-    draws.settings(rhvae, "hmc")
-    assert rhvae.sampler_settings["hmc"] == stored
+    rhvae.tuned.clear()
+    first = latents.make_sampler(rhvae, "hmc").settings
+    stored = dict(rhvae.tuned["hmc"])
+    assert latents.make_sampler(rhvae, "hmc").settings == first
+    rhvae.tuned.clear()
+    latents.make_sampler(rhvae, "hmc").settings
+    assert rhvae.tuned["hmc"] == stored
 
 
 @pytest.mark.parametrize(
@@ -206,27 +210,27 @@ def test_tuning_is_deterministic_and_done_once(rhvae, monkeypatch):
         ("geometric", "rhvae", "use --sampler hmc"),
         ("hmc", "vae", "use --sampler geometric"),
         ("random-walk", "vae", "use --sampler geometric"),
-        ("gibbs", "rhvae", "choose one of hmc, random-walk, geometric, prior, mixture"),
+        ("gibbs", "rhvae", "choose one of geometric, hmc, mixture, prior, random-walk"),
     ],
 )
 def test_a_sampler_for_another_model_is_refused_in_one_line(rhvae, vae, name, kind, message):
     with pytest.raises(InputError, match=message) as caught:
-        draws.draw_latents(rhvae if kind == "rhvae" else vae, (1, 2), sampler=name)
+        latents.sample_latents(rhvae if kind == "rhvae" else vae, (1, 2), sampler=name)
     assert "\n" not in str(caught.value)
 
 
 def test_an_untrained_model_is_refused(rhvae):
-    rhvae.metric = None
+    rhvae = replace(rhvae, metric=None, codes=None)
     with pytest.raises(InputError, match="train it first"):
-        draws.draw_latents(rhvae, (1, 2))
+        latents.sample_latents(rhvae, (1, 2), sampler="hmc")
 
 
 @pytest.mark.parametrize("indices", [(0, 3), (1, 0), [], [0]])
 def test_images_are_counted_from_one(rhvae, indices):
     with pytest.raises(InputError, match="counted from 1"):
-        draws.draw_latents(rhvae, indices)
+        latents.sample_latents(rhvae, indices, sampler="hmc")
 
 
 def test_an_unknown_profile_is_refused(rhvae):
     with pytest.raises(InputError, match="choose one of tuned, paper"):
-        draws.draw_latents(rhvae, (1, 1), profile="fast")
+        latents.sample_latents(rhvae, (1, 1), sampler="hmc", profile="fast")

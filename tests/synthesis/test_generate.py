@@ -10,7 +10,7 @@ from neuroaug.cohort import lineage
 from neuroaug.errors import InputError, ResourceError
 from neuroaug.imaging import grid as grids
 from neuroaug.imaging.nifti import read_volume
-from neuroaug.synthesis import draws
+from neuroaug.samplers import latents
 from neuroaug.synthesis import generate as generation
 from neuroaug.synthesis import synthetic_caps as layout
 from neuroaug.synthesis.generate import generate, parse_shard
@@ -24,7 +24,7 @@ def small_grid(monkeypatch):
     """A grid of 10x12x9 voxels in place of the 4 mm one, and blocks of 8 draws."""
     small = grids.Grid(SHAPE, AFFINE)
     monkeypatch.setitem(grids.GRIDS, "4mm", small)
-    monkeypatch.setattr(draws, "BLOCK", 8)
+    monkeypatch.setattr(latents, "BLOCK", 8)
 
 
 @pytest.fixture(scope="module")

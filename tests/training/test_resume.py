@@ -66,7 +66,7 @@ def run(out: Path, config: GeneratorConfig = CONFIG, **options: object) -> objec
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the tuning of samplers; let checkpoints take any share of the time."""
-    monkeypatch.setattr("neuroaug.synthesis.draws.tune_step_size", lambda model: {})
+    monkeypatch.setattr("neuroaug.training.train.tune_samplers", lambda space: {})
     monkeypatch.setattr("neuroaug.training.loop.CHECKPOINT_SHARE", 1e9)
 
 
@@ -74,7 +74,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("models") / "undisturbed"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("neuroaug.synthesis.draws.tune_step_size", lambda model: {})
+        patch.setattr("neuroaug.training.train.tune_samplers", lambda space: {})
         run(out)
     return out
 
@@ -139,7 +139,7 @@ def test_killed_between_the_last_epoch_and_the_model_folder(tmp_path, undisturbe
         def dying(model: object) -> None:
             raise _Killed
 
-        patch.setattr("neuroaug.synthesis.draws.tune_step_size", dying)
+        patch.setattr("neuroaug.training.train.tune_samplers", dying)
         with pytest.raises(_Killed):
             run(out)
     run(out)
@@ -151,10 +151,10 @@ import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 import torch
-from neuroaug.synthesis import draws
 from neuroaug.training import loop
+import neuroaug.training.train as train_module
 import test_resume
-draws.tune_step_size = lambda model: {{}}
+train_module.tune_samplers = lambda space: {{}}
 loop.CHECKPOINT_SHARE = 1e9
 torch.set_num_threads({threads})
 test_resume.run(Path({out!r}), n_devices={n_devices})

@@ -16,6 +16,7 @@ import torch
 from neuroaug.config import GeneratorConfig
 from neuroaug.errors import DivergenceError, InputError, ResourceError
 from neuroaug.models import RHVAE, VAE
+from neuroaug.models.autoencoder import TrainingStart
 from neuroaug.models.flow import Noise
 from neuroaug.training import memory_estimate, random_order
 from neuroaug.training.batches import Feed
@@ -78,7 +79,7 @@ def _untuned(monkeypatch: pytest.MonkeyPatch) -> None:
     `trained` has it.
     """
     monkeypatch.setattr(
-        "neuroaug.synthesis.draws.tune_step_size", lambda model: {"hmc": {"step_size": 0.1}}
+        "neuroaug.training.train.tune_samplers", lambda space: {"hmc": {"step_size": 0.1}}
     )
 
 
@@ -144,7 +145,10 @@ def test_training_learns_the_images(tmp_path):
 
 def test_a_plain_vae_trains_through_the_same_door(tmp_path):
     model = run(
-        tmp_path / "m", config=TINY.model_copy(update={"model": "vae", "network": "mlp-toy"})
+        tmp_path / "m",
+        config=GeneratorConfig(
+            model="vae", network="mlp-toy", latent_dim=2, batch_size=5, max_epochs=3
+        ),
     )
     assert isinstance(model, VAE)
     assert model.metric.means.shape == (N, 2)
@@ -264,7 +268,7 @@ def test_gradient_accumulation_steps_once_a_group(tmp_path):
     run(tmp_path / "m", config=config)
     model = build_model(config, SHAPE, "AD", None, 0)
     mean, deviation = mean_and_deviation(blobs(), np.arange(N))
-    model.centre_on(torch.from_numpy(mean), deviation)
+    model.start_from(TrainingStart(torch.from_numpy(mean), deviation, None))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     order = random_order.order(0, 1, N)
     images = torch.from_numpy(blobs())[:, None]

@@ -19,7 +19,7 @@ from neuroaug.published.parts import trained_generators
 from neuroaug.published.parts.digit_images import LabelledImages
 from neuroaug.published.parts.reference_gradient import with_reference_gradient
 from neuroaug.published.run_scores import DIVERGED, Score
-from neuroaug.synthesis.draws import draw_latents
+from neuroaug.samplers.latents import sample_latents
 
 PERCENT = 100.0
 
@@ -64,8 +64,8 @@ def _measured(bench: ArmBench, settings: dict[str, Any], key: dict[str, Any]) ->
         models = {label: _with_reference_gradient(model) for label, model in models.items()}
     images, acceptance, displacement = [], [], []
     for model in models.values():
-        z, info = draw_latents(
-            model,
+        z, info = sample_latents(
+            model.latent_space(),
             (1, key["n"]),
             sampler=key["sampler"],
             profile=key["profile"],

@@ -12,8 +12,9 @@ from neuroaug.models.generative_model import GenerativeModel
 from neuroaug.published.arms import ArmBench
 from neuroaug.published.parts import trained_generators
 from neuroaug.published.run_scores import Score
-from neuroaug.synthesis.draws import draw_threads
+from neuroaug.samplers.sampler import SAMPLING_THREADS
 from neuroaug.system.randomness import CLASSIFIER
+from neuroaug.system.threads import torch_threads
 
 AT_ONCE = 50
 
@@ -56,7 +57,7 @@ def evaluated(
     """Mean log-likelihood and bound of images (B, 1, X, Y, 1)."""
     generator = torch.Generator().manual_seed(CLASSIFIER.seed(seed, "importance"))
     likelihood, bound = [], []
-    with draw_threads():
+    with torch_threads(SAMPLING_THREADS):
         for x in images.split(AT_ONCE):
             likelihood.append(model.log_likelihood(x, n_samples, generator))
             bound.append(model.elbo(x, generator=generator))

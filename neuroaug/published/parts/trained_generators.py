@@ -36,7 +36,12 @@ def identity(settings: dict[str, Any]) -> dict[str, Any]:
     """All settings of a generator, defaults included, as a key."""
     one_batch = not settings.get("batch_size")
     config = configuration({**settings, "batch_size": 1} if one_batch else settings)
-    return {**config.model_dump(mode="json"), "one_batch": one_batch}
+    return {**_spelled(config), "one_batch": one_batch}
+
+
+def _spelled(config: GeneratorConfig) -> dict[str, Any]:
+    """All settings as kept results know them."""
+    return {**config.fingerprint(), "seeds": list(config.seeds)}
 
 
 def _lineage(n: int, label: str) -> pd.DataFrame:
@@ -72,7 +77,7 @@ def fitted(
     """
     whole = {**settings, "batch_size": settings.get("batch_size") or len(images)}
     config = configuration(whole)
-    content = config.model_dump(mode="json")
+    content = _spelled(config)
     out = memo.model_folder(
         {"images": images.sha256(), "config": content, "label": label, "seed": seed}
     )

@@ -1,0 +1,82 @@
+"""Networks by name: how each is built, and what its training should know.
+
+Every encoder maps images (B, 1, X, Y, Z) to a mean and a log-variance (B, d), every decoder maps
+latents (B, d) to logits (B, 1, X, Y, Z), and every metric network maps images to the lower
+triangular factors L (B, d, d) of METHOD 2. All three have ``centre_on(mean_image, deviation)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from neuroaug.registries import NETWORKS
+
+if TYPE_CHECKING:
+    from neuroaug.config import GeneratorConfig
+    from neuroaug.models.networks.heads import Networks
+
+__all__ = ["NETWORKS", "NetworkFamily", "build_networks", "register_network"]
+
+Builder = Callable[["GeneratorConfig", Sequence[int]], "Networks"]
+
+
+@dataclass(frozen=True)
+class NetworkFamily:
+    """One entry of the registry.
+
+    Attributes
+    ----------
+    build : callable
+        From the configuration and the grid (X, Y, Z) to untrained networks, the metric's included.
+    learning_rate : float
+        Adam's, where the configuration leaves it open.
+    clips_gradients : bool
+        Whether long gradients are shortened in training.
+    channels_last : bool
+        Memory layout of the images that the networks are fed.
+    when_short : str
+        What to do where they do not fit into memory.
+    """
+
+    build: Builder
+    learning_rate: float
+    clips_gradients: bool
+    channels_last: bool
+    when_short: str
+
+
+def register_network(
+    name: str,
+    *,
+    learning_rate: float,
+    clips_gradients: bool = False,
+    channels_last: bool = False,
+    when_short: str,
+) -> Callable[[Builder], Builder]:
+    """Register a builder of networks under `name`; see `NetworkFamily`."""
+
+    def register(build: Builder) -> Builder:
+        NETWORKS.add(
+            name, NetworkFamily(build, learning_rate, clips_gradients, channels_last, when_short)
+        )
+        return build
+
+    return register
+
+
+def build_networks(config: GeneratorConfig, shape: Sequence[int], *, metric: bool) -> Networks:
+    """Build the networks that a configuration names.
+
+    Parameters
+    ----------
+    config : GeneratorConfig
+        ``network``, ``latent_dim`` and ``width`` count.
+    shape : sequence of int
+        The grid.
+    metric : bool
+        Keep the metric network, which only a Riemannian family has.
+    """
+    networks: Networks = NETWORKS.get(config.network).build(config, shape)
+    return networks if metric else networks._replace(metric=None)
