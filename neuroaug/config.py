@@ -46,7 +46,7 @@ VERSION_1_SETTINGS: dict[str, Any] = {
     "second_order": False,
 }
 """Settings, with their defaults, that version 1 of the configuration had for every family. They are
-an RHVAE's; keys of jobs and identities of models still count them for both families of that time."""
+an RHVAE's; keys of jobs and identities of models still count them for both families of then."""
 
 FAMILY_SETTING = "family_setting"
 
@@ -276,7 +276,7 @@ class SynthesisConfig(_Section):
 
 
 class ClassifierSpec(_Section):
-    """A classifier of the search space: its layers, and the optimiser's settings found with them."""
+    """A classifier of the search space: its layers, and the optimiser's settings found with it."""
 
     n_blocks: int = Field(5, ge=1)
     first_filters: int = Field(8, ge=1)
@@ -299,7 +299,7 @@ class EvaluationConfig(_Section):
     optimised_epochs: int | None = Field(
         None,
         ge=1,
-        description="of the network that the search found; null: 50 (TPAMI 5.5), never more than epochs",
+        description="of the network that the search found; null: 50 (TPAMI 5.5), at most epochs",
     )
     batch_size: int = Field(8, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
@@ -399,7 +399,8 @@ class StudyConfig(_Section):
             cell = Cell.parse(name)
         if cell.network.lower() not in CLASSIFIERS:
             raise InputError(
-                f"cell '{name}': no network '{cell.network}'; choose one of {', '.join(CLASSIFIERS)}"
+                f"cell '{name}': no network '{cell.network}'; "
+                f"choose one of {', '.join(CLASSIFIERS)}"
             )
         return cell
 

@@ -110,7 +110,7 @@ class Registry(Generic[Entry]):
 
 
 FAMILIES: Registry[Any] = Registry("generator", "register_family", "neuroaug.models")
-"""Families of generative models: subclasses of `neuroaug.models.generative_model.GenerativeModel`."""
+"""Families of models: subclasses of `neuroaug.models.generative_model.GenerativeModel`."""
 
 NETWORKS: Registry[Any] = Registry("network", "register_network", "neuroaug.models.networks")
 """Networks of a generator: `neuroaug.models.networks.registry.NetworkFamily`."""

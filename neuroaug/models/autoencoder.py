@@ -142,7 +142,8 @@ class Autoencoder(nn.Module):
         if tuple(x.shape[1:]) != (1, *self.shape):
             expected = "x".join(map(str, self.shape))
             raise InputError(
-                f"images of shape {tuple(x.shape)}: this model is of another grid, expected (B, 1, {expected}); "
+                f"images of shape {tuple(x.shape)}: this model is of another grid, "
+                f"expected (B, 1, {expected}); "
                 "preprocess them to its resolution"
             )
 
@@ -170,7 +171,7 @@ class Autoencoder(nn.Module):
 
     @property
     def decode_block(self) -> int:
-        """Images decoded at a time, by the grid alone: rounding depends on it, so nothing else may."""
+        """Images decoded at a time, by the grid alone: rounding depends on it."""
         return max(1, min(64, DECODED_VOXELS // math.prod(self.shape)))
 
     @torch.no_grad()
@@ -216,9 +217,7 @@ class Autoencoder(nn.Module):
     def _of_all(
         self, batches: Iterable[Tensor], function: Callable[[Tensor], tuple[Tensor, Tensor]]
     ) -> tuple[Tensor, Tensor]:
-        """Two tensors of every training image, (N, ...), in evaluation mode and full precision, on
-        the CPU.
-        """
+        """Two tensors of every image, (N, ...), evaluating, in full precision, on the CPU."""
         was_training = self.training
         self.eval()
         parts = [tuple(t.cpu() for t in function(x.to(self.device))) for x in batches]

@@ -68,7 +68,7 @@ class GenerativeModel(Autoencoder):
         self.sampler_tensors: dict[str, dict[str, Tensor]] = {}
         """By sampler, what `Sampler.fit` gave; stored with the model."""
         self.training_record: dict[str, Any] = {}
-        """What training wants to be remembered (seed, epochs, split hash); stored with the model."""
+        """Seed, epochs, hash of the split and more; stored with the model."""
         self._metric: Any = None
 
     @classmethod
@@ -94,7 +94,8 @@ class GenerativeModel(Autoencoder):
         """
         if self._metric is None:
             raise InputError(
-                "this model has no metric yet; train it, or call update_metric with its training images"
+                "this model has no metric yet; train it, or call update_metric with its training "
+                "images"
             )
         return self._metric
 
@@ -235,7 +236,7 @@ class GenerativeModel(Autoencoder):
     def elbo(
         self, x: Tensor, noise: Noise | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Bound on log p(x), one draw an image, with the stored metric (METHOD 3), nats.
+        """Bound on log p(x), one sample per image, with the stored metric (METHOD 3), nats.
 
         Parameters
         ----------
@@ -261,17 +262,16 @@ class GenerativeModel(Autoencoder):
     def log_likelihood(
         self, x: Tensor, n_samples: int = 100, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Estimate log p(x) by importance sampling: log-mean-exp of `n_samples` draws of the
-        bound's integrand.
+        """Estimate log p(x) by importance sampling: log-mean-exp of the bound's integrand.
 
         Parameters
         ----------
         x : Tensor, shape (B, 1, X, Y, Z)
             Images in [0, 1].
         n_samples : int
-            Draws an image (the papers use 100).
+            Samples per image (the papers use 100).
         generator : torch.Generator, optional
-            Source of the draws.
+            Source of the noise.
 
         Returns
         -------

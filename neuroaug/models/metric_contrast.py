@@ -18,8 +18,7 @@ N_PRIOR_POINTS = 1024
 
 
 class MetricContrast(NamedTuple):
-    """Whether a metric has learned anything: the log-density sampled from, at the data against
-    elsewhere.
+    """The log-density that is sampled from, at the data against elsewhere.
 
     Attributes
     ----------
@@ -42,9 +41,7 @@ class MetricContrast(NamedTuple):
 
 
 def metric_contrast(metric: LearnedMetric | PosteriorMetric, centroids: Tensor) -> MetricContrast:
-    """Compare the log-density that is sampled from at the centroids (N, d) and at typical points of
-    the prior.
-    """
+    """Compare the log-density that is sampled at centroids (N, d) and at points of the prior."""
     d = centroids.shape[-1]
     prior = torch.randn(N_PRIOR_POINTS, d, generator=torch.Generator().manual_seed(0))
     at_centroids = float(metric.log_density(centroids).mean())

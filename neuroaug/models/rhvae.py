@@ -168,7 +168,7 @@ class RHVAE(GenerativeModel):
     def log_weights(self, x: Tensor, code: tuple[Tensor, Tensor], noise: Noise) -> Tensor:
         """Logarithm of p(x, z_K) N(v_K; 0, G(z_K)) / [q(z_0|x) N(gamma_0; 0, G(z_0))], (B,).
 
-        METHOD 3. gamma_0 is the velocity before its scaling by 1 / sqrt(beta_0): the scaling and the
+        METHOD 3. gamma_0 is the velocity before its scaling by 1 / sqrt(beta_0): scaling and
         tempering cancel, so no beta_0 term is left.
         """
         mean, log_variance = code

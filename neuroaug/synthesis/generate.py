@@ -50,9 +50,7 @@ class GenerateSummary:
 
 
 def model_sha256(model_folder: Path) -> str:
-    """Identity of a trained model: the checksum of its ``config.json``, which holds those of its
-    weights.
-    """
+    """Identity of a trained model: the checksum of ``config.json``, which holds all others."""
     return sha256_file(model_folder / "config.json")
 
 

@@ -102,7 +102,7 @@ class SetRecord:
 
 
 def present_indices(folder: Path, label: str, resolution: str, upto: int | None = None) -> set[int]:
-    """Indices of the images that are there (a file that exists under its final name is complete)."""
+    """Indices of the images that are there; a file under its final name is complete."""
     subjects = folder / "subjects"
     if not subjects.is_dir():
         return set()

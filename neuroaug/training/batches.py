@@ -1,4 +1,4 @@
-"""Images on their way to the device: never waiting for the disk, never more in memory than needed."""
+"""Batches of images on their way to the device, read ahead in a thread."""
 
 from __future__ import annotations
 
@@ -38,16 +38,18 @@ def check_images(images: NDArray[Any], names: Sequence[str]) -> None:
         if not np.isfinite(image.sum(dtype=np.float64)):
             n_bad = int(image.size - np.count_nonzero(np.isfinite(image)))
             raise InputError(
-                f"image of {name}: {n_bad} voxels are NaN or infinite; repair it or leave the visit out"
+                f"image of {name}: {n_bad} voxels are NaN or infinite; "
+                "repair it or leave the visit out"
             )
         low, high = float(image.min()), float(image.max())
         if low < -1e-3 or high > 1 + 1e-3:
             raise InputError(
-                f"image of {name}: intensities from {low:g} to {high:g}, expected [0, 1]; rescale it"
+                f"image of {name}: intensities from {low:g} to {high:g}, expected [0, 1]; "
+                "rescale it"
             )
 
 
-class Feed:
+class BatchReader:
     """Batches of images as float32 tensors (B, 1, X, Y, Z) in [0, 1] on a device.
 
     Parameters
@@ -57,7 +59,7 @@ class Feed:
     device : torch.device
         Where batches go.
     resident : bool or None
-        Keep all images on the device; None: where it is a GPU with room.
+        Keep all images on the device; None: where a GPU has the memory.
     channels_last : bool
         Memory layout of the batches.
     """
@@ -99,7 +101,7 @@ class Feed:
             for rows in order:
                 yield self._finish(self.resident[torch.from_numpy(rows).to(self.device)])
             return
-        with ThreadPoolExecutor(1, thread_name_prefix="feed") as reader:
+        with ThreadPoolExecutor(1, thread_name_prefix="batches") as reader:
             waiting: list[Future[Tensor]] = []
             try:
                 for i, _ in enumerate(order):

@@ -118,7 +118,8 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
         ) from None
     if version != FORMAT_VERSION:
         raise InputError(
-            f"{path}: checkpoint of version {version}, this neuroaug reads version {FORMAT_VERSION}; "
+            f"{path}: checkpoint of version {version}, this neuroaug reads version "
+            f"{FORMAT_VERSION}; "
             f"go on with the version that wrote it, or remove {folder} to train from the start"
         )
     best = content["best"]
@@ -141,8 +142,7 @@ def flatten(model: torch.nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
 def restore(
     model: torch.nn.Module, optimizer: Optimizer, tensors: Mapping[str, Tensor], folder: Path
 ) -> None:
-    """Put back what `flatten` gave, into the same memory layout, so that arithmetic goes on bit for
-    bit.
+    """Put back what `flatten` gave, in the same memory layout: arithmetic goes on bit for bit.
 
     Raises
     ------

@@ -1,6 +1,4 @@
-"""Several processes that act as one: what they exchange, so that the result is that of a single
-one.
-"""
+"""Several processes that act as one: what they exchange for the result of a single one."""
 
 from __future__ import annotations
 
@@ -15,9 +13,7 @@ from neuroaug.training.random_order import Rows, share
 
 
 class _GatherRows(torch.autograd.Function):
-    """Concatenate every rank's rows; the gradient of a row is the sum of what all ranks send back
-    for it.
-    """
+    """Concatenate every rank's rows; the gradient of a row is the sum of what all ranks send."""
 
     @staticmethod
     def forward(ctx: Any, local: Tensor, sizes: tuple[int, ...], rank: int) -> Tensor:

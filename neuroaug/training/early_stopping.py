@@ -16,7 +16,7 @@ class EarlyStopping:
     patience : int
         Epochs without a better ELBO after which training stops.
     best : float or None
-        Highest ELBO so far, nats an image.
+        Highest ELBO so far, nats per image.
     best_epoch : int
         The epoch (from 1) that reached it; 0 before the first.
     """

@@ -53,9 +53,7 @@ def _raise_reported(path: Path) -> None:
 
 
 class _Work:
-    """What a spawned process does. Not a dataclass: Fabric takes those apart, and refuses frozen
-    ones.
-    """
+    """What a spawned process does; no dataclass, since Fabric takes apart and refuses those."""
 
     def __init__(
         self, function: Callable[[Any, Any], None], task: Any, report: Path, n_threads: int

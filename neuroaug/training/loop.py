@@ -23,7 +23,7 @@ from neuroaug.models.generative_model import GenerativeModel
 from neuroaug.system.interruption import StopRequest, TrainingInterrupted
 from neuroaug.system.progress import Progress
 from neuroaug.training import random_order
-from neuroaug.training.batches import Feed
+from neuroaug.training.batches import BatchReader
 from neuroaug.training.checkpoint import (
     Checkpoint,
     flatten,
@@ -57,7 +57,7 @@ class Loop:
     ----------
     model : GenerativeModel
         On its device.
-    feed : Feed
+    reader : BatchReader
         All images, fitted and held out.
     plan : TrainingPlan
         What to do.
@@ -74,14 +74,14 @@ class Loop:
     def __init__(
         self,
         model: GenerativeModel,
-        feed: Feed,
+        reader: BatchReader,
         plan: TrainingPlan,
         processes: Processes,
         autocast: Callable[[], Any],
         stop: StopRequest,
         progress: Progress | None = None,
     ) -> None:
-        self.model, self.feed, self.plan = model, feed, plan
+        self.model, self.reader, self.plan = model, reader, plan
         self.processes, self.autocast, self.stop, self.progress = (
             processes,
             autocast,
@@ -148,8 +148,7 @@ class Loop:
     # -- one epoch --------------------------------------------------------------------------
 
     def run(self) -> TrainingResult:
-        """Train until patience, epochs or time are used up, and put the best weights into the
-        model.
+        """Train until patience, epochs or time are used up; the model then has the best weights.
 
         Raises
         ------
@@ -201,7 +200,7 @@ class Loop:
         n_group = plan.config.accumulate
         self.model.train()
         todo = batches[self.position.step :]
-        stream = self.feed.batches([self.processes.share(batch) for batch in todo])
+        stream = self.reader.batches([self.processes.share(batch) for batch in todo])
         for start in range(self.position.step, len(batches), n_group):
             group = batches[start : start + n_group]
             sums = self._step(epoch, group, stream)
@@ -225,7 +224,7 @@ class Loop:
             self.progress.advance(1, **shown, images_per_s=f"{rate:.1f}")
 
     def _step(self, epoch: int, group: Sequence[Rows], stream: Iterator[Tensor]) -> Sums:
-        """One optimiser step over a group of micro-batches; the metric is that of each micro-batch."""
+        """One optimiser step over a group of micro-batches, each with a metric of its own."""
         n_images = sum(len(batch) for batch in group)
         self.optimizer.zero_grad(set_to_none=True)
         measured = torch.zeros(3, dtype=torch.float64)
@@ -255,7 +254,7 @@ class Loop:
 
     def _noise(self, epoch: int | str, rows: Rows) -> Noise:
         drawn = random_order.noise(self.plan.seed, epoch, rows, self.model.latent_dim).to(
-            self.feed.device
+            self.reader.device
         )
         return Noise(drawn[:, 0], drawn[:, 1])
 
@@ -329,12 +328,10 @@ class Loop:
     def update_metric(self) -> None:
         """Metric over all training images, in evaluation mode and in a fixed order."""
         batches = random_order.batches(self.plan.fitted, self.plan.batch_size)
-        self.model.update_metric(self.feed.batches(batches))
+        self.model.update_metric(self.reader.batches(batches))
 
     def evaluate(self) -> float:
-        """Mean ELBO of the evaluated images, nats an image, with noise that is the same at every
-        epoch.
-        """
+        """Mean ELBO (minus the criterion) per image, with the same noise at every epoch."""
         self.update_metric()
         self.model.eval()
         shares = [
@@ -343,7 +340,7 @@ class Loop:
         ]
         shares = [rows for rows in shares if len(rows)]
         total = 0.0
-        for rows, x in zip(shares, self.feed.batches(shares), strict=True):
+        for rows, x in zip(shares, self.reader.batches(shares), strict=True):
             total -= float(self.model.criterion(x, self._noise(_ELBO, rows)).double().sum())
         return self.processes.totals([total])[0] / len(self.plan.evaluated)
 

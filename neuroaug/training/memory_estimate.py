@@ -23,7 +23,7 @@ ADAM_COPIES = 4
 """Weights, gradients and Adam's two moments."""
 
 WORKING_SHARE = 1.25
-"""Measured memory of an image (slope of the peak over the batch, conv3d) over the sum of what is
+"""Measured memory per image (slope of the peak over the batch, conv3d) over the sum of what is
 known to be kept: the convolutions' own buffers.
 """
 
@@ -93,7 +93,7 @@ def _saved_bytes(network: torch.nn.Module, x: Tensor) -> int:
 def estimate(config: GeneratorConfig, shape: Sequence[int]) -> MemoryEstimate:
     """Estimate what training takes, on the meta device: nothing is allocated, whatever the size.
 
-    The activations of one decoder pass, of the encoder and of the metric network are alive at once;
+    The activations of one decoder pass, of the encoder and of the metric network are kept at once;
     with ``second_order`` those of all K + 1 decoder passes and of their own gradients.
 
     Parameters

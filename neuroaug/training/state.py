@@ -1,6 +1,4 @@
-"""The state of a training run between two optimiser steps, as values: what was asked, where it
-stands, how it ended.
-"""
+"""A training run as values: what was asked, where it stands between two steps, how it ended."""
 
 from __future__ import annotations
 
@@ -24,8 +22,8 @@ HISTORY_COLUMNS = (
     "images_per_s",
     "seconds",
 )
-"""Columns of ``history.csv`` in their order: ``elbo`` of families that have a bound, ``criterion`` of
-others; what a family adds comes last."""
+"""Columns of ``history.csv`` in their order: ``elbo`` of families that have a bound, ``criterion``
+of others; what a family adds comes last."""
 
 TIMING_COLUMNS = ("images_per_s", "seconds")
 

@@ -1,6 +1,4 @@
-"""Training a generator: checks before anything is spent, one or several processes, a model folder
-at the end.
-"""
+"""From images to a model folder: checks first, then training in one or several processes."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ from neuroaug.system.interruption import stop_requests
 from neuroaug.system.progress import progress
 from neuroaug.system.randomness import KEYED
 from neuroaug.training import memory_estimate, random_order
-from neuroaug.training.batches import Feed, check_images
+from neuroaug.training.batches import BatchReader, check_images
 from neuroaug.training.checkpoint import STATE
 from neuroaug.training.distributed import Processes
 from neuroaug.training.launch import launch
@@ -213,12 +211,12 @@ def _train_in_process(fabric: Any, task: _TrainingTask) -> None:
             torch.from_numpy(mean), deviation, partial(spread_images, stored, plan.fitted)
         )
     )
-    feed = Feed(stored, fabric.device, channels_last=channels_last)
+    reader = BatchReader(stored, fabric.device, channels_last=channels_last)
     total = config.max_epochs
     with stop_requests() as stop, progress(total, f"training {task.label}", "epochs") as tracker:
         loop = Loop(
             model,
-            feed,
+            reader,
             plan,
             processes,
             fabric.autocast,
@@ -270,9 +268,7 @@ def _finish(model: GenerativeModel, outcome: TrainingResult, task: _TrainingTask
 
 
 def mean_and_deviation(stored: NDArray[Any], rows: Rows) -> tuple[NDArray[np.float32], float]:
-    """Mean (X, Y, Z) of some stored images, and their standard deviation around it; read one at a
-    time.
-    """
+    """Mean (X, Y, Z) of stored images and standard deviation around it; read one at a time."""
     total = np.zeros(stored.shape[1:], dtype=np.float64)
     squares = np.zeros_like(total)
     scale = 255.0 if stored.dtype == np.uint8 else 1.0
@@ -332,12 +328,13 @@ def _check_lineage(lineage: pd.DataFrame, n_images: int, label: str) -> None:
         raise InputError(f"lineage: column(s) {', '.join(missing)} missing")
     if len(lineage) != n_images:
         raise InputError(
-            f"lineage: {len(lineage)} rows for {n_images} images; one row an image is needed"
+            f"lineage: {len(lineage)} rows for {n_images} images; one row per image is needed"
         )
     n = lineage["participant_id"].nunique()
     if n < MIN_PARTICIPANTS:
         raise InputError(
-            f"label '{label}': {n} training participants, at least {MIN_PARTICIPANTS} are needed to learn a generator"
+            f"label '{label}': {n} training participants, at least {MIN_PARTICIPANTS} are needed "
+            "to learn a generator"
         )
 
 
@@ -374,9 +371,7 @@ def _identity(
     seed: int,
     stored: NDArray[Any],
 ) -> str:
-    """What makes a run this run: settings, seed, people and images. Not the device, which may
-    change between starts.
-    """
+    """What makes a run this run: settings, seed, people and images; the device may change."""
     settings = config.fingerprint()
     people = lineage[list(LINEAGE_COLUMNS)].astype(str).to_dict(orient="split", index=False)["data"]
     return sha256_json(

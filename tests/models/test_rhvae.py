@@ -32,7 +32,7 @@ def model(small_config):
     return RHVAE(small_config, (9, 13, 11), label="AD", grid="4mm")
 
 
-# -- linear-Gaussian decoder: log p(x) is known in closed form --------------------------------------
+# -- linear-Gaussian decoder: log p(x) is known in closed form --------------------------
 
 
 class LinearEncoder(nn.Module):

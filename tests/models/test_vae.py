@@ -14,7 +14,7 @@ def model():
 
 
 def test_bound_averages_to_minus_the_loss(model, images, generator):
-    """The single-draw bound and the loss, whose divergence is in closed form, have one expectation."""
+    """The single-sample bound and the loss (divergence in closed form) have one expectation."""
     draws = torch.stack([model.elbo(images, generator=generator).mean() for _ in range(100)])
     losses = torch.stack(
         [model.loss(images, generator=generator).loss.detach() for _ in range(100)]

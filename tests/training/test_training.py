@@ -19,7 +19,7 @@ from neuroaug.models import RHVAE, VAE
 from neuroaug.models.autoencoder import TrainingStart
 from neuroaug.models.flow import Noise
 from neuroaug.training import memory_estimate, random_order
-from neuroaug.training.batches import Feed
+from neuroaug.training.batches import BatchReader
 from neuroaug.training.early_stopping import EarlyStopping
 from neuroaug.training.train import build_model, mean_and_deviation, train
 
@@ -252,7 +252,7 @@ def test_noise_and_order_belong_to_seed_epoch_and_image_alone():
 def test_batches_are_the_stored_images_in_the_order_asked(resident, dtype):
     images = blobs()
     stored = (images * 255).round().astype(np.uint8) if dtype == "uint8" else images.astype(dtype)
-    feed = Feed(stored, torch.device("cpu"), resident=resident, channels_last=True)
+    feed = BatchReader(stored, torch.device("cpu"), resident=resident, channels_last=True)
     order = [np.array([4, 2, 7]), np.array([0]), np.array([1, 1]), np.array([8, 3])]
     for rows, batch in zip(order, feed.batches(order), strict=True):
         assert batch.dtype == torch.float32

@@ -28,7 +28,7 @@ SMALLEST_DEVIATION = 1e-3
 """Least standard deviation by which images are divided; images that are all equal stay finite."""
 
 LOG_VARIANCE_START = -2.0
-"""Start of the convolutional encoder's log-variance; costs the bound half a nat a dimension."""
+"""Start of the convolutional encoder's log-variance; costs the bound half a nat per dimension."""
 
 
 def coarser_grids(shape: Sequence[int]) -> list[tuple[int, ...]]:

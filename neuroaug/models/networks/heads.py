@@ -62,7 +62,7 @@ class GaussianHead(nn.Module):
 
 
 class FactorHead(nn.Module):
-    """Features to the lower triangular factor of the metric (TPAMI Table 11, "diag." and "low.")."""
+    """Features to the lower triangular factor of the metric (TPAMI Table 11: "diag.", "low.")."""
 
     def __init__(self, n_features: int, latent_dim: int) -> None:
         super().__init__()
