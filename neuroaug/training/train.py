@@ -244,7 +244,7 @@ def _finish(model: GenerativeModel, outcome: TrainingResult, task: _TrainingTask
     model = model.cpu().eval()
     contrast = model.metric_contrast()
     space = model.latent_space()
-    model.sampler_tensors = fit_samplers(space)
+    model.sampler_tensors |= fit_samplers(space)
     model.sampler_settings = tune_samplers(space) if task.tune else {}
     model.training_record = {
         "identity": plan.identity,

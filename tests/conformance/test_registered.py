@@ -267,7 +267,7 @@ def test_what_a_sampler_fits_is_stored_with_the_model(folders, sampler):
         if sampler in model.samplers:
             fitted = SAMPLERS.get(sampler).fit(model.latent_space().require_codes())
             stored = model.sampler_tensors.get(sampler, {})
-            assert fitted.keys() == stored.keys()
+            assert fitted.keys() <= stored.keys()
             assert all(torch.equal(fitted[name], stored[name]) for name in fitted)
 
 
