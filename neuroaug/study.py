@@ -13,7 +13,7 @@ CONFIG_NAME = "neuroaug.yaml"
 
 @dataclass(frozen=True)
 class Study:
-    """The layout of a study (ARCHITECTURE.md, "A study on disk"). Paths only; it reads nothing."""
+    """The layout of a study (docs/architecture.md, "A study on disk"). Paths only; it reads nothing."""
 
     root: Path
     config: StudyConfig

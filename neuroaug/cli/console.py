@@ -1,28 +1,74 @@
-"""What the command line needs besides its verbs: BIDS-App lists, one-line errors, logs."""
+"""The frame of every command: found when it is typed, one-line errors with exit codes, logs."""
 
 from __future__ import annotations
 
 import errno
 import logging
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from neuroaug.errors import InputError, NeuroaugError
+from neuroaug.registries import Registry
 
 if TYPE_CHECKING:
     from neuroaug.study import Study
 
+Function = TypeVar("Function", bound=Callable[..., None])
+
 log = logging.getLogger("neuroaug")
+
+COMMANDS: Registry[TyperCommand] = Registry("command", "command", "neuroaug.cli")
+"""The commands: each is a file beside this one, imported when it is typed."""
+
+ORDER = ("check", "preprocess", "split", "train", "augment", "evaluate", "search", "report", "run")
+"""The first commands of the help, in the order of their use; the others follow by name."""
+
+
+def command(name: str, *, epilog: str, hidden: bool = False) -> Callable[[Function], Function]:
+    """Register a function as a command; its docstring is the help, its first line the short one.
+
+    Parameters
+    ----------
+    name : str
+        What the user types; the name of the function's file.
+    epilog : str
+        Last line of the help: an example.
+    hidden : bool
+        Whether `neuroaug --help` leaves it out.
+    """
+
+    def register(function: Function) -> Function:
+        alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        alone.command(name, cls=VariadicCommand, epilog=epilog, hidden=hidden)(function)
+        COMMANDS.add(name, typer.main.get_command(alone))  # type: ignore[arg-type]
+        return function
+
+    return register
+
+
+class _LazyCommands(Mapping[str, TyperCommand]):
+    """Every command by its name; only the one that is looked up is imported."""
+
+    def __iter__(self) -> Iterator[str]:
+        listed = [name for name in ORDER if name in COMMANDS.names]
+        return iter([*listed, *(name for name in COMMANDS.names if name not in listed)])
+
+    def __len__(self) -> int:
+        return len(COMMANDS.names)
+
+    def __getitem__(self, name: str) -> TyperCommand:
+        if name not in COMMANDS.modules:
+            raise KeyError(name)
+        return COMMANDS.get(name)
 
 
 class VariadicCommand(TyperCommand):
-    """A command whose list options take several values after one flag: ``--participant-label 01
-    02``.
-    """
+    """A command whose list options take several values, as in BIDS Apps: ``--run 0 1 2``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Repeat the flag before each further value, which is the form click knows."""
@@ -47,17 +93,19 @@ class VariadicCommand(TyperCommand):
         return super().parse_args(ctx, spread)
 
 
-def _fail(message: str, code: int) -> None:
-    typer.echo(" ".join(str(message).split()), err=True)
-    log.debug("failed", exc_info=True)
-    sys.exit(code)
+class CommandGroup(TyperGroup):
+    """All commands. Every expected error becomes one clear line and its exit code."""
 
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _LazyCommands()  # type: ignore[assignment]
 
-class NeuroaugGroup(TyperGroup):
-    """Turns every expected error into one clear line and its exit code."""
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Give the names in the order of the help, without importing a command."""
+        return list(self.commands)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb."""
+        """Run the command."""
         try:
             return super().invoke(ctx)
         except NeuroaugError as error:
@@ -66,25 +114,37 @@ class NeuroaugGroup(TyperGroup):
             _fail("neuroaug: interrupted; the same command goes on where this one stopped", 130)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                _fail(
-                    f"neuroaug: {error.filename or 'output'}: the disk is full; free some space and start again",
-                    2,
-                )
+                full = "the disk is full; free some space and start again"
+                _fail(f"neuroaug: {error.filename or 'output'}: {full}", 2)
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 why = (error.strerror or "not allowed").lower()
                 _fail(f"neuroaug: {error.filename}: {why}; choose a folder that you may write", 2)
             raise
 
 
-def typed_options(ctx: typer.Context) -> frozenset[str]:
-    """Names of the parameters that the user typed (as opposed to defaults)."""
-    # By name: typer may carry a click of its own, whose enumeration is another object.
-    sources = {name: getattr(ctx.get_parameter_source(name), "name", "") for name in ctx.params}
-    return frozenset(name for name, source in sources.items() if source == "COMMANDLINE")
+def _fail(message: str, code: int) -> None:
+    typer.echo(" ".join(str(message).split()), err=True)
+    log.debug("failed", exc_info=True)
+    sys.exit(code)
 
 
 def start(stage: str, verbose: bool, quiet: bool, *, use_study: bool = True) -> Study | None:
-    """Set up messages, and the stage's log where the current folder is a study; returns that study."""
+    """Set up messages and, where the current folder is a study, the stage's log in it.
+
+    Parameters
+    ----------
+    stage : str
+        Name of the log file.
+    verbose, quiet : bool
+        Whether the terminal shows more than usual, or warnings and errors only.
+    use_study : bool
+        Whether to look for a study at all.
+
+    Returns
+    -------
+    Study or None
+        The study of the current folder.
+    """
     from neuroaug.system import progress
 
     progress.quiet = quiet
@@ -100,7 +160,7 @@ def start(stage: str, verbose: bool, quiet: bool, *, use_study: bool = True) -> 
 
 
 def start_in_study(stage: str, verbose: bool, quiet: bool, folder: Path | None) -> Study:
-    """As `start`, for verbs that work on a study: the one in `folder`, or the current one.
+    """As `start`, for commands that work on a study: the one in `folder`, or the current one.
 
     Raises
     ------
