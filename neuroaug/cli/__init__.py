@@ -40,8 +40,7 @@ def _main(
 ) -> None:
     """Synthetic 3D brain MRIs from small cohorts, and the proof whether they help.
 
-    A folder holding [bold]neuroaug.yaml[/bold] is a study; inside it, arguments default from that
-    file.
+    A folder holding [bold]neuroaug.yaml[/bold] is a study; inside it, arguments default from it.
 
     Example: [bold]neuroaug demo[/bold] runs everything on an embedded cohort.
     """

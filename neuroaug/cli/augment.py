@@ -54,9 +54,7 @@ def augment(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", help="Synthetic CAPS (default: the study's).", rich_help_panel=FILES
-        ),
+        typer.Option("--out", help="Synthetic CAPS (default: the study's).", rich_help_panel=FILES),
     ] = None,
     sampler: Annotated[
         str | None,

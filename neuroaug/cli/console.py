@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import logging
 import sys
@@ -26,7 +27,7 @@ COMMANDS: Registry[TyperCommand] = Registry("command", "command", "neuroaug.cli"
 """The commands: each is a file beside this one, imported when it is typed."""
 
 ORDER = ("check", "preprocess", "split", "train", "augment", "evaluate", "search", "report", "run")
-"""The first commands of the help, in the order of their use; the others follow by name."""
+"""The first commands in the help, in the order of their use; the others follow by name."""
 
 
 def command(name: str, *, epilog: str, hidden: bool = False) -> Callable[[Function], Function]:
@@ -35,7 +36,7 @@ def command(name: str, *, epilog: str, hidden: bool = False) -> Callable[[Functi
     Parameters
     ----------
     name : str
-        What the user types; the name of the function's file.
+        What the user types; the name of the function and of its file.
     epilog : str
         Last line of the help: an example.
     hidden : bool
@@ -65,6 +66,16 @@ class _LazyCommands(Mapping[str, TyperCommand]):
         if name not in COMMANDS.modules:
             raise KeyError(name)
         return COMMANDS.get(name)
+
+
+def _summary(name: str) -> TyperCommand:
+    """Read the help of a command from its source, without importing it."""
+    tree = ast.parse(Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8"))
+    function = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name)
+    options = [
+        o.arg for d in function.decorator_list if isinstance(d, ast.Call) for o in d.keywords
+    ]
+    return TyperCommand(name, help=ast.get_docstring(function), hidden="hidden" in options)
 
 
 class VariadicCommand(TyperCommand):
@@ -103,6 +114,11 @@ class CommandGroup(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """Give the names in the order of the help, without importing a command."""
         return list(self.commands)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help of all commands, from their sources: no command is imported for it."""
+        self.commands = {name: _summary(name) for name in self.list_commands(ctx)}
+        super().format_help(ctx, formatter)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""

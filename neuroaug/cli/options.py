@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, get_args
 
@@ -59,14 +59,11 @@ def choice(flag: str, known: Sequence[Any], help: str, *, panel: str | None = No
             raise InputError(f"{flag} {text}: unknown; choose one of {listed}")
         return by_name[text]
 
-    def complete(incomplete: str) -> list[str]:
-        return [name for name in by_name if name.startswith(incomplete)]
-
     kind: Any = typer.Option if flag.startswith("-") else typer.Argument
     return kind(
         *([flag] if flag.startswith("-") else []),
         parser=parse,
-        autocompletion=complete,
+        autocompletion=lambda: list(by_name),
         help=f"{help}: {listed}.",
         rich_help_panel=panel,
     )
@@ -193,30 +190,3 @@ def overlay(section: Section, flags: Mapping[str, str] | None = None, /, **typed
             raise InputError(f"{field}: {first['msg']}".removeprefix(": ")) from None
         flag = (flags or {}).get(field, f"--{field.replace('_', '-')}")
         raise InputError(f"{flag} {first.get('input')}: {first['msg']}") from None
-
-
-def number(flag: str, what: str) -> Callable[[str], int | float]:
-    """Parser of a whole number or a fraction.
-
-    Parameters
-    ----------
-    flag : str
-        The option as typed.
-    what : str
-        What is expected, for the error.
-
-    Raises
-    ------
-    InputError
-        When something else is parsed.
-    """
-
-    def parse(text: str) -> int | float:
-        for kind in (int, float):
-            try:
-                return kind(text)
-            except ValueError:
-                continue
-        raise InputError(f"{flag} {text}: {what}")
-
-    return parse

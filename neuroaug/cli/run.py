@@ -19,9 +19,7 @@ def run(
     config: Annotated[Path, typer.Argument(help="YAML with a study's keys, or a study folder.")],
     study: Annotated[
         Path | None,
-        typer.Option(
-            "--study", help="Study folder to make or continue.", rich_help_panel=FILES
-        ),
+        typer.Option("--study", help="Study folder to make or continue.", rich_help_panel=FILES),
     ] = None,
     cores: Cores = None,
     profile: Annotated[

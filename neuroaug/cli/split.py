@@ -17,7 +17,6 @@ from neuroaug.cli.options import (
     choice,
     config_of,
     literals,
-    number,
     overlay,
 )
 from neuroaug.config import StudyConfig
@@ -28,6 +27,15 @@ if TYPE_CHECKING:
     from neuroaug.study import Study
 
 SETS = "Sets"
+
+
+def _number(text: str) -> int | float:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    raise InputError(f"--n-test {text}: a number of participants, or a fraction below 1")
 
 
 @command(
@@ -55,7 +63,7 @@ def split(
         float | None,
         typer.Option(
             "--n-test",
-            parser=number("--n-test", "a number of participants, or a fraction below 1"),
+            parser=_number,
             help="Test participants per label: a number or fraction.",
             rich_help_panel=SETS,
         ),

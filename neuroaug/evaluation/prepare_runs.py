@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -59,8 +60,7 @@ def prepare(study: Study, cells: Sequence[Cell], runs: Sequence[int]) -> list[Ru
         spec = searched = None
         if cell.network == OPTIMISED:
             spec = study_search.found(study, cell.resolution)
-            folder = study_search.folder_of(study, cell.resolution)
-            searched = (folder, split.table(study_search.TRAINING_SET))
+            searched = (study.search(cell.resolution), split.table(study_search.TRAINING_SET))
         prove(
             study,
             cell,
@@ -107,9 +107,7 @@ def external_table(study: Study, name: str) -> tuple[Path, pd.DataFrame]:
         min_age=external.min_age,
     )
     out = study.splits / "external" / name
-    made = make_external(
-        labelled, exclusions, out, name, labels=study.config.labels, cohort=cohort
-    )
+    made = make_external(labelled, exclusions, out, name, labels=study.config.labels, cohort=cohort)
     return caps, made.table(name)
 
 
@@ -134,8 +132,7 @@ def work_off(
     if n_procs <= 1 or len(runs) <= 1:
         run_cells(runs, device=device, n_threads=n_threads, cache_folder=cache)
         return
-    options = {"device": device, "n_threads": n_threads or 1, "cache_folder": cache}
     shares = [runs[i::n_procs] for i in range(min(n_procs, len(runs)))]
+    do = partial(run_cells, device=device, n_threads=n_threads or 1, cache_folder=cache)
     with ProcessPoolExecutor(len(shares), mp_context=multiprocessing.get_context("spawn")) as pool:
-        for future in [pool.submit(run_cells, share, **options) for share in shares]:
-            future.result()
+        list(pool.map(do, shares))

@@ -8,7 +8,7 @@ from neuroaug.cohort.split_table import open_split
 from neuroaug.config import ClassifierSpec, SearchConfig
 from neuroaug.errors import InputError
 from neuroaug.evaluation.clinicadl import LabelledFolder
-from neuroaug.evaluation.search import search
+from neuroaug.evaluation.search import BEST, search
 from neuroaug.imaging.cache import voxel_sha256
 from neuroaug.imaging.caps import image_files
 from neuroaug.study import Study
@@ -60,7 +60,7 @@ def search_study(
     checksums = [voxel_sha256(path) for path in image_files(study.caps, table, resolution)]
     return search(
         LabelledFolder(study.caps, table),
-        out=folder_of(study, resolution),
+        out=study.search(resolution),
         config=config,
         evaluation=study.config.evaluation,
         resolution=resolution,
@@ -74,11 +74,6 @@ def search_study(
     )
 
 
-def folder_of(study: Study, resolution: str) -> Path:
-    """Folder of the search at a resolution."""
-    return study.root / "search" / resolution
-
-
 def found(study: Study, resolution: str) -> ClassifierSpec:
     """Read the network that was found at a resolution.
 
@@ -87,7 +82,7 @@ def found(study: Study, resolution: str) -> ClassifierSpec:
     InputError
         If none was searched for yet.
     """
-    path = folder_of(study, resolution) / "best.json"
+    path = study.search(resolution) / BEST
     if not path.is_file():
         raise InputError(
             f"{path}: no network was searched for at {resolution} yet; "

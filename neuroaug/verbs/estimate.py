@@ -178,9 +178,9 @@ def search_hours(study: Study, resolution: str) -> float:
 def _step_seconds(study: Study, network: str, resolution: str) -> float:
     if network != OPTIMISED:
         return _measured(network, resolution, study.config.evaluation)
-    from neuroaug.evaluation.study_search import folder_of, found
+    from neuroaug.evaluation.study_search import found
 
-    if (folder_of(study, resolution) / "best.json").is_file():
+    if (study.search(resolution) / "best.json").is_file():
         return _measured(network, resolution, study.config.evaluation, found(study, resolution))
     return _mean_draw_seconds(study, resolution)
 
