@@ -185,7 +185,8 @@ def overlay(section: Section, flags: Mapping[str, str] | None = None, /, **typed
         return type(section).model_validate({**section.model_dump(), **values})
     except ValidationError as error:
         first = error.errors()[0]
-        field = str(next(iter(first["loc"]), ""))
+        # A check of the whole section names its setting in the context.
+        field = str(next(iter(first["loc"]), first.get("ctx", {}).get("name", "")))
         if field not in values:
             raise InputError(f"{field}: {first['msg']}".removeprefix(": ")) from None
         flag = (flags or {}).get(field, f"--{field.replace('_', '-')}")
