@@ -13,7 +13,15 @@ CONFIG_NAME = "neuroaug.yaml"
 
 @dataclass(frozen=True)
 class Study:
-    """The layout of a study (ARCHITECTURE.md, "A study on disk"). Paths only; it reads nothing."""
+    """The layout of a study (docs/architecture.md, "A study on disk"): paths only.
+
+    Attributes
+    ----------
+    root : Path
+        The study's folder, absolute.
+    config : StudyConfig
+        Content of its ``neuroaug.yaml``.
+    """
 
     root: Path
     config: StudyConfig
@@ -80,11 +88,12 @@ class Study:
         return self.root / "synthetic" / split / self._member(label, seed)
 
     def _member(self, label: str, seed: int | None) -> str:
-        return (
-            label
-            if seed is None or seed == self.config.generator.seeds[0]
-            else f"{label}_seed-{seed}"
-        )
+        first = seed is None or seed == self.config.generator.seeds[0]
+        return label if first else f"{label}_seed-{seed}"
+
+    def search(self, resolution: str) -> Path:
+        """Folder of the search of the classifier at a resolution."""
+        return self.root / "search" / resolution
 
     def cell(self, cell: Cell) -> Path:
         """Folder of one cell of the evaluation."""

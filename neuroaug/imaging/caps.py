@@ -11,11 +11,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from neuroaug.errors import InputError
 from neuroaug.system.files import read_json, write_json
 from neuroaug.system.provenance import generated_by
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SPACE = "MNI152NLin2009cSym"
 CAPS_VERSION = "1.0.0"
@@ -200,6 +203,37 @@ def list_visits(caps: str | Path, resolution: str | None = None) -> list[Visit]:
             if any(t1_linear_image(caps, visit, r).is_file() for r in wanted):
                 found.append(visit)
     return sorted(found)
+
+
+def image_files(caps: str | Path, table: pd.DataFrame, resolution: str) -> list[Path]:
+    """Preprocessed images of the visits in a table, in its order.
+
+    Parameters
+    ----------
+    caps : path-like
+        The CAPS.
+    table : DataFrame
+        Visits: participant_id and session_id.
+    resolution : {"1mm", "2mm", "4mm"}
+        Voxel size.
+
+    Raises
+    ------
+    InputError
+        If the CAPS or an image is missing; the first visit without one is named.
+    """
+    require_caps(caps)
+    files = []
+    for row in table.itertuples():
+        visit = Visit(str(row.participant_id), str(row.session_id))
+        path = t1_linear_image(caps, visit, resolution=resolution)
+        if not path.is_file():
+            raise InputError(
+                f"{path}: no {resolution} image for {visit}; "
+                "preprocess it, or leave the visit out of the split"
+            )
+        files.append(path)
+    return files
 
 
 def write_dataset_description(

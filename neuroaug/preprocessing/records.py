@@ -9,6 +9,7 @@ and overrules.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -27,6 +28,8 @@ from neuroaug.system.files import (
     write_text,
     write_tsv,
 )
+
+log = logging.getLogger("neuroaug")
 
 FAILURES, QC, DECISIONS = "failures.tsv", "qc.tsv", "qc-decisions.tsv"
 FAILURE_COLUMNS = ("participant_id", "session_id", "stage", "reason")
@@ -269,8 +272,8 @@ def passed_visits(caps: str | Path) -> list[Visit] | None:
     Returns
     -------
     list of Visit or None
-        Sorted; None where the CAPS has neither ``qc.tsv`` nor decisions, which means that nobody
-        looked. With decisions alone, every visit of the CAPS that they do not reject.
+        Sorted; None, and that is logged, where the CAPS has neither ``qc.tsv`` nor decisions, which
+        means that nobody looked. With decisions alone, every visit of the CAPS that they do not reject.
 
     Raises
     ------
@@ -297,6 +300,7 @@ def passed_visits(caps: str | Path) -> list[Visit] | None:
     elif decisions:
         verdicts = dict.fromkeys(layout.list_visits(caps), True)
     else:
+        log.info("%s: no %s; every preprocessed visit counts as passed", caps, QC)
         return None
     verdicts.update(decisions)
     return sorted(visit for visit, verdict in verdicts.items() if verdict)

@@ -60,24 +60,6 @@ def bytes_needed(n_images: int, shape: tuple[int, ...], dtype: str) -> int:
     return int(n_images * (raw * COMPRESSED_SHARE[dtype] + 8192))
 
 
-def parse_shard(text: str | None) -> tuple[int, int]:
-    """``"2/8"`` -> ``(2, 8)``.
-
-    Raises
-    ------
-    InputError
-        If it is not ``i/n`` with 1 <= i <= n.
-    """
-    if text is None:
-        return 1, 1
-    parts = text.split("/")
-    if len(parts) == 2 and all(p.isdigit() for p in parts):
-        i, n = int(parts[0]), int(parts[1])
-        if 1 <= i <= n:
-            return i, n
-    raise InputError(f"--shard {text}: expected i/n with 1 <= i <= n, for instance 2/8")
-
-
 def generate(
     model_folder: Path,
     *,

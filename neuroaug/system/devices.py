@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from neuroaug.errors import InputError, ResourceError
 from neuroaug.system.memory import available_memory
+
+if TYPE_CHECKING:
+    import torch
+
+
+_NAME = re.compile(r"(?P<plain>auto|cpu)|(?:cuda|gpu)(?::(?P<index>\d+))?")
 
 
 @dataclass(frozen=True)
@@ -31,18 +37,48 @@ class Devices:
     @property
     def first(self) -> torch.device:
         """The device of the first process."""
+        import torch
+
         return torch.device(self.kind, self.indices[0]) if self.indices else torch.device(self.kind)
 
     @property
     def name(self) -> str:
         """The device as its maker calls it."""
+        import torch
+
         return torch.cuda.get_device_name(self.indices[0]) if self.kind == "cuda" else "cpu"
 
     def free_memory(self) -> int:
         """Bytes that each process may take."""
         if self.kind == "cuda":
+            import torch
+
             return min(torch.cuda.mem_get_info(i)[0] for i in self.indices)
         return available_memory() // self.n_devices
+
+
+def parse_device(device: str) -> tuple[str, int | None]:
+    """Read the name of a device, without looking whether it is there (and without torch).
+
+    Returns
+    -------
+    kind : {"auto", "cpu", "cuda"}
+        Kind of device.
+    index : int or None
+        Number of the GPU, where the name has one.
+
+    Raises
+    ------
+    InputError
+        If the name is not understood.
+    """
+    match = _NAME.fullmatch(device)
+    if match is None:
+        raise InputError(
+            f"device '{device}': not understood; choose auto, cpu, cuda or cuda:<number>"
+        )
+    kind = match["plain"] or "cuda"
+    return kind, int(match["index"]) if match["index"] else None
 
 
 def find_devices(device: str = "auto", n_devices: int = 1) -> Devices:
@@ -62,24 +98,20 @@ def find_devices(device: str = "auto", n_devices: int = 1) -> Devices:
     ResourceError
         If there are not as many.
     """
-    name, _, index = device.partition(":")
+    kind, index = parse_device(device)
     if n_devices < 1:
         raise InputError(f"{n_devices} devices: at least 1 is needed")
-    if name not in ("auto", "cpu", "cuda", "gpu") or (
-        index and not (name in ("cuda", "gpu") and index.isdigit())
-    ):
-        raise InputError(
-            f"device '{device}': not understood; choose auto, cpu, cuda or cuda:<number>"
-        )
+    import torch
+
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "cpu" or (name == "auto" and not n_gpus):
+    if kind == "cpu" or (kind == "auto" and not n_gpus):
         return Devices("cpu", (), n_devices)
     if not n_gpus:
         raise ResourceError(
             f"device '{device}': this machine has no GPU that torch can use; "
             "take --device cpu or auto"
         )
-    first = int(index or 0)
+    first = index or 0
     if first + n_devices > n_gpus:
         raise ResourceError(
             f"device '{device}', {n_devices} of them: this machine has {n_gpus} GPU(s)"

@@ -111,7 +111,7 @@ def _where(searched: bool) -> str:
 def n_per_label(study: Study, split: str) -> int:
     """Training images a label: counted where the split is drawn, else what its name promises."""
     if (study.splits / "split.json").is_file():
-        from neuroaug.verbs.inputs import open_split
+        from neuroaug.cohort.split_table import open_split
 
         return max(1, int(open_split(study).table(split)["diagnosis"].value_counts().max()))
     if "-" in split:
@@ -178,9 +178,9 @@ def search_hours(study: Study, resolution: str) -> float:
 def _step_seconds(study: Study, network: str, resolution: str) -> float:
     if network != OPTIMISED:
         return _measured(network, resolution, study.config.evaluation)
-    from neuroaug.verbs.search import folder_of, found
+    from neuroaug.evaluation.study_search import found
 
-    if (folder_of(study, resolution) / "best.json").is_file():
+    if (study.search(resolution) / "best.json").is_file():
         return _measured(network, resolution, study.config.evaluation, found(study, resolution))
     return _mean_draw_seconds(study, resolution)
 

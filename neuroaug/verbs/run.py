@@ -23,7 +23,7 @@ from neuroaug.system.locks import exclusive
 from neuroaug.system.packaged_files import shipped
 from neuroaug.system.parent_death import die_with_parent
 from neuroaug.system.threads import n_cores
-from neuroaug.verbs.options import override
+from neuroaug.config_override import override
 from neuroaug.verbs.rehearsal import rehearse
 
 log = logging.getLogger("neuroaug")
@@ -291,6 +291,6 @@ def _explain_failure(study: Study) -> None:
 
 
 def _print_results(study: Study) -> None:
-    from neuroaug.verbs.results import print_results
+    from neuroaug.report.results_table import print_results
 
     print_results(study)

@@ -5,7 +5,7 @@ import pytest
 from neuroaug.config import StudyConfig, parse_config, read_config
 from neuroaug.errors import InputError
 from neuroaug.system.packaged_files import shipped
-from neuroaug.verbs.options import override
+from neuroaug.config_override import override
 from neuroaug.verbs.rehearsal import rehearse
 
 PAPERS = ("adni-train50", "adni-trainfull", "aibl", "oasis")

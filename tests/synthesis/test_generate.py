@@ -13,7 +13,7 @@ from neuroaug.imaging.nifti import read_volume
 from neuroaug.samplers import latents
 from neuroaug.synthesis import generate as generation
 from neuroaug.synthesis import synthetic_caps as layout
-from neuroaug.synthesis.generate import generate, parse_shard
+from neuroaug.synthesis.generate import generate
 
 SHAPE = (10, 12, 9)
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
@@ -170,12 +170,6 @@ def test_clinicadl_reads_the_set(model, tmp_path):
         tmp_path / "AD", BidsFileType(data_type="t1_linear", suffix="T1w", with_entities=entities)
     )
     assert len(dataset) == 2
-
-
-@pytest.mark.parametrize("text", ["0/2", "3/2", "a/b", "1", "1/2/3"])
-def test_a_shard_that_is_no_shard_is_refused(text):
-    with pytest.raises(InputError, match="expected i/n"):
-        parse_shard(text)
 
 
 def test_the_weights_on_disk_are_safetensors(model):

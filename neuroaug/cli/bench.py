@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from neuroaug.errors import InputError
-from neuroaug.system.files import write_json
-from neuroaug.system.provenance import versions
-from neuroaug.system.threads import n_cores
+import typer
 
-log = logging.getLogger("neuroaug")
+from neuroaug.cli.console import command, log, start
+from neuroaug.cli.options import FILES, Quiet, Verbose, choice
 
 BENCHMARKS = {
     "sampler": "HMC on the learned metric, beside pythae",
     "training-step": "a training step of the 3D RHVAE, beside pythae and a plain VAE",
-    "preprocessing": "seconds a scan, per profile",
-    "generate": "images drawn, decoded and written a second",
+    "preprocessing": "seconds per scan, per profile",
+    "generate": "images drawn, decoded and written per second",
     "evaluation": "the trainer's step beside a bare PyTorch loop",
     "gpu": "training at 2 mm and 1 mm and 5000 images written, on a GPU",
 }
@@ -27,20 +24,29 @@ ALL = "all"
 """Every benchmark in turn; `gpu` where there is one."""
 
 
-def bench(name: str | None, *, json_file: Path | None = None, full: bool = False) -> None:
-    """Run one benchmark, or all, and print its figures; without a name, list them.
-
-    Raises
-    ------
-    InputError
-        If there is no benchmark of that name.
-    """
+@command("bench", epilog="Example: neuroaug bench sampler --json sampler.json")
+def bench(
+    name: Annotated[
+        str | None, choice("bench", (*BENCHMARKS, ALL), "Which benchmark (default: list them)")
+    ] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write the figures here too.", rich_help_panel=FILES),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Sizes of the papers: long.")] = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure speeds on this machine, beside the reference code where it is installed."""
+    start("bench", verbose, quiet, use_study=False)
     if name is None:
         for known, what in {**BENCHMARKS, ALL: "all of them, in turn"}.items():
-            print(f"{known:<16} {what}")
+            typer.echo(f"{known:<16} {what}")
         return
-    if name not in (*BENCHMARKS, ALL):
-        raise InputError(f"bench {name}: unknown; choose one of {', '.join((*BENCHMARKS, ALL))}")
+    from neuroaug.system.files import write_json
+    from neuroaug.system.provenance import versions
+    from neuroaug.system.threads import n_cores
+
     rows: list[dict[str, Any]] = []
     for one in _chosen(name):
         found = importlib.import_module(f"neuroaug.bench.{one.replace('-', '_')}").run(full=full)
@@ -48,11 +54,10 @@ def bench(name: str | None, *, json_file: Path | None = None, full: bool = False
         rows += [{"bench": one, **row} for row in found]
         if json_file is not None:
             # After each, so that a long night that is cut short leaves what it measured.
-            machine = {"cores": n_cores(), "processor": platform.machine()}
             record = {
                 "bench": name,
                 "full": full,
-                "machine": machine,
+                "machine": {"cores": n_cores(), "processor": platform.machine()},
                 "versions": versions(),
                 "rows": rows,
             }

@@ -1,29 +1,27 @@
-"""``neuroaug search``: random search of the classifier on the study's training set."""
+"""The random search of the classifier in a study: on the split's training set, in one folder."""
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
-from neuroaug.config import ClassifierSpec, Resolution
+from neuroaug.cohort.split_table import open_split
+from neuroaug.config import ClassifierSpec, SearchConfig
 from neuroaug.errors import InputError
+from neuroaug.evaluation.clinicadl import LabelledFolder
+from neuroaug.evaluation.search import BEST, search
 from neuroaug.imaging.cache import voxel_sha256
+from neuroaug.imaging.caps import image_files
 from neuroaug.study import Study
 from neuroaug.system.files import read_json
-from neuroaug.verbs.inputs import image_files, open_split
-
-log = logging.getLogger("neuroaug")
 
 TRAINING_SET = "train"  # the papers search on train-full, whatever the cells are trained on
 
 
-def search(
+def search_study(
     study: Study,
+    config: SearchConfig,
     *,
-    resolution: Resolution | None = None,
-    trials: int | None = None,
-    folds: int | None = None,
-    epochs: int | None = None,
+    resolution: str,
     device: str = "auto",
     n_threads: int | None = None,
 ) -> Path:
@@ -37,42 +35,32 @@ def search(
     ----------
     study : Study
         The study.
-    resolution : {"1mm", "2mm", "4mm"}, optional
-        Of the images; the papers made one search per input size. Default: the study's.
-    trials, folds, epochs : int, optional
-        Instead of the study's ``search.draws``, ``folds`` and ``epochs``.
+    config : SearchConfig
+        Trials (``draws``), folds, epochs and seed.
+    resolution : {"1mm", "2mm", "4mm"}
+        Voxel size of the images; the papers made one search per input size.
     device : str
-        ``auto``, ``cpu`` or ``cuda``.
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``.
     n_threads : int, optional
-        CPU threads.
+        CPU threads; by default torch's own number.
 
     Returns
     -------
     Path
         ``search/<resolution>/best.json``, which cells of the network ``optimised`` use.
+
+    Raises
+    ------
+    InputError
+        If there is no split, it was edited by hand, or an image is missing.
     """
-    for option, value, least in (
-        ("--trials", trials, 1),
-        ("--folds", folds, 2),
-        ("--epochs", epochs, 1),
-    ):
-        if value is not None and value < least:
-            raise InputError(f"{option} {value}: at least {least}")
     split = open_split(study)
-    resolution = resolution or study.config.resolution
-    typed = {"draws": trials, "folds": folds, "epochs": epochs}
-    config = study.config.search.model_copy(
-        update={k: v for k, v in typed.items() if v is not None}
-    )
     table = split.table(TRAINING_SET)
     table = table[table["diagnosis"].isin(study.config.labels)].reset_index(drop=True)
     checksums = [voxel_sha256(path) for path in image_files(study.caps, table, resolution)]
-    from neuroaug.evaluation import search as engine
-    from neuroaug.evaluation.clinicadl import LabelledFolder
-
-    path = engine.search(
+    return search(
         LabelledFolder(study.caps, table),
-        out=folder_of(study, resolution),
+        out=study.search(resolution),
         config=config,
         evaluation=study.config.evaluation,
         resolution=resolution,
@@ -84,26 +72,20 @@ def search(
             image_sha256=checksums, split=TRAINING_SET, split_hash=split.hash
         ),
     )
-    log.info("%s: best of %d draws in %d folds", path, config.draws, config.folds)
-    return path
-
-
-def folder_of(study: Study, resolution: str) -> Path:
-    """Folder of the search at a resolution."""
-    return study.root / "search" / resolution
 
 
 def found(study: Study, resolution: str) -> ClassifierSpec:
-    """The network that was found at a resolution.
+    """Read the network that was found at a resolution.
 
     Raises
     ------
     InputError
         If none was searched for yet.
     """
-    path = folder_of(study, resolution) / "best.json"
+    path = study.search(resolution) / BEST
     if not path.is_file():
         raise InputError(
-            f"{path}: no network was searched for at {resolution} yet; run 'neuroaug search --resolution {resolution}'"
+            f"{path}: no network was searched for at {resolution} yet; "
+            f"run 'neuroaug search --resolution {resolution}'"
         )
     return ClassifierSpec.model_validate(read_json(path))

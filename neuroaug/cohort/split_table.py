@@ -1,4 +1,4 @@
-"""What several verbs read: a split's table by name or path, and the images of its visits."""
+"""One set of a split, by its name in a study or by the path of its table."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ from pathlib import Path
 import pandas as pd
 
 from neuroaug.cohort.split_folder import SplitFolder, read_set
-from neuroaug.config import Resolution
 from neuroaug.errors import InputError
-from neuroaug.imaging import caps as caps_names
 from neuroaug.study import Study
 from neuroaug.system.files import sha256_json
 
 
 @dataclass(frozen=True)
 class SplitTable:
-    """One set of a split: its name (the file's stem), rows, and the hash of the folder it is from."""
+    """One set of a split.
+
+    Attributes
+    ----------
+    name : str
+        Stem of the table's file.
+    table : DataFrame
+        One row per participant, as `neuroaug.cohort.split_folder.read_set` returns it.
+    hash : str
+        Content hash of the split folder; of the rows alone, where the table is in none.
+    """
 
     name: str
     table: pd.DataFrame
@@ -41,7 +49,7 @@ class SplitTable:
 
 
 def open_split(study: Study) -> SplitFolder:
-    """The study's split, unchanged since it was made.
+    """Open the study's split and check that it is unchanged since it was made.
 
     Raises
     ------
@@ -56,7 +64,7 @@ def open_split(study: Study) -> SplitFolder:
 
 
 def read_split(study: Study | None, split: str | None) -> SplitTable:
-    """A split by its name in the study, or from a TSV's path.
+    """Read a set of a split by its name in the study, or from a TSV's path.
 
     Raises
     ------
@@ -73,7 +81,8 @@ def read_split(study: Study | None, split: str | None) -> SplitTable:
         return SplitTable(name, folder.table(name), folder.hash)
     if split is None:
         raise InputError(
-            "--split: outside a study, give the path of a TSV with participant_id, session_id, diagnosis"
+            "--split: outside a study, give the path of a TSV with "
+            "participant_id, session_id, diagnosis"
         )
     path = Path(split)
     if not path.is_file():
@@ -87,25 +96,3 @@ def read_split(study: Study | None, split: str | None) -> SplitTable:
     table = read_set(path)
     rows = table[["participant_id", "session_id", "diagnosis"]].to_numpy().tolist()
     return SplitTable(path.stem, table, sha256_json(sorted(rows)))
-
-
-def image_files(caps: Path, table: pd.DataFrame, resolution: Resolution) -> list[Path]:
-    """Preprocessed images of the visits in `table`, in its order.
-
-    Raises
-    ------
-    InputError
-        If the CAPS or an image is missing; the first visit without one is named.
-    """
-    caps_names.require_caps(caps)
-    files = []
-    for row in table.itertuples():
-        visit = caps_names.Visit(str(row.participant_id), str(row.session_id))
-        path = caps_names.t1_linear_image(caps, visit, resolution=resolution)
-        if not path.is_file():
-            raise InputError(
-                f"{path}: no {resolution} image for {visit.participant_id} {visit.session_id}; "
-                "preprocess it, or leave the visit out of the split"
-            )
-        files.append(path)
-    return files

@@ -12,10 +12,10 @@ from neuroaug.cohort.split_folder import write_split_folder
 from neuroaug.config import OPTIMISED, Cell, EvaluationConfig, parse_config, write_config
 from neuroaug.errors import InputError, LeakageError
 from neuroaug.evaluation import search as engine
+from neuroaug.evaluation.prepare_runs import prepare
+from neuroaug.evaluation.study_search import search_study
 from neuroaug.study import Study
 from neuroaug.system.files import read_tsv, write_tsv
-from neuroaug.verbs.evaluate import prepare
-from neuroaug.verbs.search import search
 
 CELL = f"train-3_{OPTIMISED}_4mm_real"
 PEOPLE = [(f"sub-T{i:03d}", ("CN", "AD")[i % 2]) for i in range(20)]
@@ -58,7 +58,7 @@ def searched(tmp_path_factory):
             "n_fully_connected": 1,
         }
         patch.setattr(engine, "draw", lambda seed, i: draw(seed, i).model_copy(update=small))
-        search(study, device="cpu", n_threads=1)
+        search_study(study, config.search, resolution="4mm", device="cpu", n_threads=1)
     shutil.rmtree(root / "caps" / "subjects")
     shutil.move(root / "all", root / "caps" / "subjects")
     return study
@@ -110,14 +110,6 @@ def test_without_a_search_the_cell_is_refused_with_the_command(searched):
     cell = Cell.parse(CELL).model_copy(update={"resolution": "2mm"})
     with pytest.raises(InputError, match="run 'neuroaug search --resolution 2mm'"):
         prepare(searched, [cell], [0])
-
-
-@pytest.mark.parametrize(
-    ("typed", "message"), [({"trials": 0}, "--trials 0"), ({"folds": 1}, "--folds 1")]
-)
-def test_too_few_are_refused(searched, typed, message):
-    with pytest.raises(InputError, match=message):
-        search(searched, **typed)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ MEASURES = ("balanced_accuracy", "sensitivity", "specificity")
 
 
 def print_results(study: Study) -> None:
-    """Print ``results.tsv`` and the verdict drawn from ``comparisons.tsv``, as the report has it."""
+    """Print ``results.tsv`` and, as the report has it, the verdict from ``comparisons.tsv``."""
     if not study.results.is_file():
         return
     from rich.console import Console
@@ -41,12 +41,9 @@ def print_results(study: Study) -> None:
         )
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 150).print(table)
     verdict = judge(read_tsv(study.comparisons) if study.comparisons.is_file() else None)
-    rest = (
-        (f"{len(verdict.folded)} comparisons show no difference; they are in the report.",)
-        if verdict.folded
-        else ()
-    )
-    for sentence in (verdict.headline, *verdict.sentences, *rest, *verdict.cautions):
+    rest = f"{len(verdict.folded)} comparisons show no difference; they are in the report."
+    sentences = [verdict.headline, *verdict.sentences, *([rest] if verdict.folded else [])]
+    for sentence in (*sentences, *verdict.cautions):
         print(sentence, flush=True)
 
 

@@ -1,0 +1,211 @@
+"""``neuroaug augment``: as many synthetic images of a label as asked for.
+
+With the workflow, the only place where one stage calls another: a study without a split gets its
+default one, a label without a generator gets it trained.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from neuroaug.cli.console import command, log, start
+from neuroaug.cli.options import (
+    FILES,
+    Caps,
+    Device,
+    Label,
+    Part,
+    Quiet,
+    Seed,
+    SplitName,
+    Verbose,
+    choice,
+    config_of,
+    literals,
+    overlay,
+    part,
+    registered,
+)
+from neuroaug.cli.split import split_cohort
+from neuroaug.cli.train import train_generator
+from neuroaug.config import SynthesisConfig
+from neuroaug.errors import InputError
+
+if TYPE_CHECKING:
+    from neuroaug.study import Study
+    from neuroaug.synthesis.generate import GenerateSummary
+
+SAMPLING = "Sampling"
+
+
+@command("augment", epilog="Example: neuroaug augment --label AD --n 5000")
+def augment(
+    label: Label,
+    n: Annotated[int, typer.Option("--n", help="Images the set is to hold.")],
+    caps: Caps = None,
+    split: SplitName = None,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", help="A trained model folder.", rich_help_panel=FILES),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Synthetic CAPS (default: the study's).", rich_help_panel=FILES),
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        choice("--sampler", registered("samplers"), "Sampler of latent codes", panel=SAMPLING),
+    ] = None,
+    sampler_profile: Annotated[
+        str | None,
+        choice(
+            "--sampler-profile",
+            literals(SynthesisConfig, "profile"),
+            "Step sizes and lengths of chains",
+            panel=SAMPLING,
+        ),
+    ] = None,
+    seed: Seed = None,
+    model_seed: Annotated[
+        int | None, typer.Option("--model-seed", help="Which of the label's generators.")
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        choice("--dtype", literals(SynthesisConfig, "dtype"), "Voxels on disk", panel=FILES),
+    ] = None,
+    shard: Annotated[
+        Part | None, part("--shard", "i/n: this part only, for job arrays.", panel=SAMPLING)
+    ] = None,
+    device: Device = "auto",
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw synthetic images as a CAPS; trains the generator if there is none. Resumes, extends."""
+    study = start("augment", verbose, quiet)
+    if n < 1:
+        raise InputError(f"--n {n}: at least 1 image must be asked for")
+    from neuroaug.imaging.caps import require_caps
+    from neuroaug.synthesis.generate import generate
+
+    if caps is not None:
+        require_caps(caps)
+    if model is None:
+        model = _model_folder(study, label, caps, split, out, model_seed, device)
+    _check_label(model, label)
+    if out is None:
+        if study is None:
+            raise InputError("--out: needed outside a study")
+        _check_grid(model, study)
+        out = study.synthetic(_split_name(study, split), label, model_seed)
+    config = overlay(
+        config_of(study).synthesis, sampler=sampler, profile=sampler_profile, seed=seed, dtype=dtype
+    )
+    summary = generate(
+        model,
+        n=n,
+        out=out,
+        sampler=sampler or _study_sampler(study),
+        profile=config.profile,
+        seed=config.seed,
+        dtype=config.dtype,
+        shard=shard or Part(1, 1),
+        device=device,
+    )
+    _say(summary, out)
+
+
+def _study_sampler(study: Study | None) -> str | None:
+    """Sampler of the study; None, which is the model's own, where it names none that fits."""
+    if study is None:
+        return None
+    sampler = study.config.synthesis.sampler
+    # A plain VAE has no learned metric: the study's default sampler means its own geometric one.
+    return None if study.config.generator.model == "vae" and sampler == "hmc" else sampler
+
+
+def _split_name(study: Study, split: str | None) -> str:
+    if split is None:
+        return study.config.split.default
+    return Path(split).stem if split.endswith(".tsv") else split
+
+
+def _model_folder(
+    study: Study | None,
+    label: str,
+    caps: Path | None,
+    split: str | None,
+    out: Path | None,
+    model_seed: int | None,
+    device: str,
+) -> Path:
+    """Folder of the label's generator, which is trained where there is none."""
+    if study is None:
+        if split is None or out is None:
+            raise InputError(
+                "augment: outside a study, --split and --out are needed (or --model and --out)"
+            )
+        if caps is None:
+            raise InputError("augment: outside a study, a CAPS folder (or --model) is needed")
+        folder = out.parent / f"{out.name}_model"
+    else:
+        if label not in study.config.labels:
+            known = ", ".join(study.config.labels)
+            raise InputError(f"label '{label}': this study's labels are {known}")
+        if not (study.splits / "split.json").is_file():
+            log.info("no split yet: making the default one in %s", study.splits)
+            split_cohort(study, study.config, caps=caps)
+        folder = study.model(_split_name(study, split), label, model_seed)
+    if not (folder / "config.json").is_file():
+        log.info("no generator for %s yet: training one in %s", label, folder)
+        train_generator(
+            study,
+            label,
+            config_of(study).generator,
+            caps=caps,
+            split=split,
+            out=folder,
+            seed=model_seed,
+            device=device,
+        )
+    return folder
+
+
+def _check_label(model: Path, label: str) -> None:
+    from neuroaug.system.files import read_json
+
+    if not (model / "config.json").is_file():
+        raise InputError(f"{model}: no trained model there; train one with 'neuroaug train'")
+    learned = read_json(model / "config.json").get("label")
+    if learned != label:
+        raise InputError(
+            f"{model}: learned from label '{learned}', not '{label}'; give the model of that label"
+        )
+
+
+def _check_grid(model: Path, study: Study) -> None:
+    from neuroaug.system.files import read_json
+
+    learned = read_json(model / "config.json").get("grid")
+    if learned != study.config.resolution:
+        raise InputError(
+            f"{model}: learned from {learned} images, and this study is at "
+            f"{study.config.resolution}; train a model at that resolution, or give --out"
+        )
+
+
+def _say(summary: GenerateSummary, out: Path) -> None:
+    if summary.n_written == 0:
+        log.info("%s: %d images are there already; nothing to do", out, summary.n_present)
+        return
+    log.info("%s: %d images written, %d there", out, summary.n_written, summary.n_present)
+    if summary.acceptance_rate is None or math.isnan(summary.acceptance_rate):
+        return  # the prior and the mixture draw without chains
+    log.info(
+        "samples: acceptance %.2f, median displacement from the start %.2f",
+        summary.acceptance_rate,
+        summary.displacement,
+    )

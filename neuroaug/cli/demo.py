@@ -1,0 +1,25 @@
+"""``neuroaug demo``: the whole protocol on the embedded cohort."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neuroaug.cli.console import command, start
+from neuroaug.cli.options import Cores, Quiet, Verbose
+
+
+@command("demo", epilog="Example: neuroaug demo /tmp/neuroaug-demo --cores 2")
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the study goes.")] = Path("neuroaug-demo"),
+    cores: Cores = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run the whole protocol on a cohort of phantoms: minutes on a laptop, no data needed."""
+    start("demo", verbose, quiet, use_study=False)
+    from neuroaug.verbs.run import demo as run_demo
+
+    raise typer.Exit(run_demo(folder, cores=cores))

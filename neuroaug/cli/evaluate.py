@@ -1,0 +1,89 @@
+"""``neuroaug evaluate``: the user's CNNs on real, synthetic and real + synthetic images.
+
+Before any training, `neuroaug.audit.leakage` proves that no generator saw anyone whom a cell is
+validated or tested on. The tables are always remade from the per-image scores.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from neuroaug.cli.console import command, log, start_in_study
+from neuroaug.cli.options import HARDWARE, Device, Quiet, StudyFolder, Verbose
+from neuroaug.errors import InputError
+
+if TYPE_CHECKING:
+    from neuroaug.study import Study
+
+RUNS = "Which runs"
+
+
+@command(
+    "evaluate", epilog="Example: neuroaug evaluate --cell train-50_baseline_2mm_real+synthetic-5000"
+)
+def evaluate(
+    study: StudyFolder = None,
+    cell: Annotated[
+        list[str] | None,
+        typer.Option("--cell", help="Only these cells, space separated.", rich_help_panel=RUNS),
+    ] = None,
+    run: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--run", help="Only these runs (from 0), space separated.", rich_help_panel=RUNS
+        ),
+    ] = None,
+    n_procs: Annotated[
+        int, typer.Option("--n-procs", help="Runs at a time.", rich_help_panel=HARDWARE)
+    ] = 1,
+    omp_nthreads: Annotated[
+        int | None,
+        typer.Option("--omp-nthreads", help="CPU threads per run.", rich_help_panel=HARDWARE),
+    ] = None,
+    device: Device = "auto",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Prove that nothing leaks, estimate the time, stop.")
+    ] = False,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Only remake the tables from the scores there are.")
+    ] = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train and test ClinicaDL CNNs on real, synthetic and real + synthetic images."""
+    opened = start_in_study("evaluate", verbose, quiet, study)
+    config = opened.config
+    cells = tuple(config.cell(name) for name in cell) if cell else config.cells()
+    n_runs = config.evaluation.runs
+    if bad := [k for k in run or () if not 0 <= k < n_runs]:
+        raise InputError(f"--run {bad[0]}: this study has runs 0 to {n_runs - 1}")
+    if not summary:
+        from neuroaug.evaluation.prepare_runs import prepare, work_off
+
+        todo = prepare(opened, cells, range(n_runs) if run is None else run)
+        if dry_run:
+            from neuroaug.verbs.estimate import say_evaluation
+
+            say_evaluation(opened, todo, n_procs)
+            return
+        work_off(todo, opened.cache / "evaluation", n_procs, n_threads=omp_nthreads, device=device)
+        if run is not None:  # the tables are left to a later call
+            log.info("%s", ", ".join(f"{one.cell.name} run {one.k}" for one in todo))
+            return
+    _summarise(opened)
+
+
+def _summarise(study: Study) -> None:
+    """Write ``results.tsv`` and ``comparisons.tsv`` from the scores of all complete runs."""
+    from neuroaug.statistics.results import summarise_study
+
+    cells = [
+        cell for cell in study.config.cells() if list(study.cell(cell).glob("run-*/scores.tsv"))
+    ]
+    if not cells:
+        raise InputError(f"{study.root / 'evaluation'}: no run has ended yet; nothing to summarise")
+    for note in summarise_study(study, cells).notes:
+        log.info("%s", note)
+    log.info("%s", study.results)

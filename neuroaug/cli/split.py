@@ -1,0 +1,176 @@
+"""``neuroaug split``: who is trained on, who is tested."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from neuroaug.cli.console import command, log, start
+from neuroaug.cli.options import (
+    FILES,
+    Caps,
+    Quiet,
+    Seed,
+    Verbose,
+    choice,
+    config_of,
+    literals,
+    overlay,
+)
+from neuroaug.config import StudyConfig
+from neuroaug.errors import InputError
+
+if TYPE_CHECKING:
+    from neuroaug.cohort.split_folder import SplitFolder
+    from neuroaug.study import Study
+
+SETS = "Sets"
+
+
+def _number(text: str) -> int | float:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    raise InputError(f"--n-test {text}: a number of participants, or a fraction below 1")
+
+
+@command(
+    "split",
+    epilog="Example: neuroaug split /data/adni_caps --tables /data/adni_bids --out splits "
+    "--n-test 100",
+)
+def split(
+    caps: Caps = None,
+    tables: Annotated[
+        Path | None,
+        typer.Option(
+            "--tables",
+            help="Folder with participants.tsv, or a merged TSV.",
+            rich_help_panel=FILES,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Folder to write (default: the study's splits).", rich_help_panel=FILES
+        ),
+    ] = None,
+    n_test: Annotated[
+        float | None,
+        typer.Option(
+            "--n-test",
+            parser=_number,
+            help="Test participants per label: a number or fraction.",
+            rich_help_panel=SETS,
+        ),
+    ] = None,
+    validation: Annotated[
+        float | None,
+        typer.Option("--validation", help="Fraction of the rest.", rich_help_panel=SETS),
+    ] = None,
+    subset: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--subset", help="Write train-K too; several K space separated.", rich_help_panel=SETS
+        ),
+    ] = None,
+    cohort: Annotated[
+        str | None,
+        choice("--cohort", literals(StudyConfig, "cohort"), "Whose conventions the tables follow"),
+    ] = None,
+    min_age: Annotated[
+        float | None,
+        typer.Option("--min-age", help="Years; OASIS-1 defaults to 62.", rich_help_panel=SETS),
+    ] = None,
+    seed: Seed = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw matched test, train, validation and train-K sets, with the tests that they match."""
+    study = start("split", verbose, quiet)
+    base = config_of(study)
+    typed = {
+        "n_test": n_test,
+        "validation": validation,
+        "subsets": tuple(subset) if subset else None,
+        "min_age": min_age,
+        "seed": seed,
+    }
+    section = overlay(base.split, {"subsets": "--subset"}, **typed)
+    split_cohort(
+        study,
+        base.model_copy(update={"split": section, "cohort": cohort or base.cohort}),
+        caps=caps,
+        tables=tables,
+        out=out,
+        typed=frozenset(name for name, value in typed.items() if value is not None),
+    )
+
+
+def split_cohort(
+    study: Study | None,
+    config: StudyConfig,
+    *,
+    caps: Path | None = None,
+    tables: Path | None = None,
+    out: Path | None = None,
+    typed: frozenset[str] = frozenset(),
+) -> SplitFolder:
+    """Label a cohort, draw its sets, and say who is in them.
+
+    Parameters
+    ----------
+    study : Study or None
+        Gives the folders that are not passed.
+    config : StudyConfig
+        Labels, cohort, resolution and split settings.
+    caps, tables, out : Path, optional
+        Preprocessed images, clinical tables, folder to write.
+    typed : frozenset of str
+        Names of `SplitConfig` fields that the user typed: they are met or refused, never adapted.
+    """
+    from neuroaug.cohort.labels import assign_labels
+    from neuroaug.cohort.splits import make_split
+    from neuroaug.cohort.tables import read_visits
+    from neuroaug.imaging.caps import list_visits, require_caps
+    from neuroaug.preprocessing.records import passed_visits
+
+    if study is not None:
+        caps, tables, out = caps or study.caps, tables or study.tables, out or study.splits
+    if caps is None:
+        raise InputError("CAPS: needed outside a study")
+    if tables is None:
+        raise InputError("--tables: needed outside a study")
+    if out is None:
+        raise InputError("--out: needed outside a study")
+    require_caps(caps)
+    visits, cohort = read_visits(tables, cohort=config.cohort)
+    labelled, exclusions = assign_labels(
+        visits,
+        cohort,
+        caps_visits=list_visits(caps, config.resolution if study is not None else None),
+        passed=passed_visits(caps),
+        min_age=config.split.min_age,
+    )
+    made = make_split(
+        labelled,
+        exclusions,
+        out,
+        config.split,
+        labels=config.labels,
+        typed=typed,
+        cohort=cohort,
+    )
+    for line in (*made.notes, *made.demographics().to_string(index=False).splitlines()):
+        log.info("%s", line)
+    log.info("%s: %s", out, "  ".join(f"{name} {_counts(made, name)}" for name in made.names()))
+    return made
+
+
+def _counts(split: SplitFolder, name: str) -> str:
+    counts = split.table(name)["diagnosis"].value_counts()
+    return " + ".join(f"{n} {label}" for label, n in sorted(counts.items()))

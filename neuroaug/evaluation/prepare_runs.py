@@ -1,0 +1,138 @@
+"""The runs of a study's cells: proved free of leakage, described, and worked off."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from neuroaug.audit.leakage import prove, synthetic_sets
+from neuroaug.cohort.labels import assign_labels
+from neuroaug.cohort.split_table import open_split
+from neuroaug.cohort.splits import make_external
+from neuroaug.cohort.tables import read_visits
+from neuroaug.config import OPTIMISED, Cell
+from neuroaug.errors import InputError
+from neuroaug.evaluation import study_search
+from neuroaug.evaluation.clinicadl import LabelledFolder, Run, Synthetic, run_cells
+from neuroaug.imaging.caps import list_visits, require_caps
+from neuroaug.preprocessing.records import passed_visits
+from neuroaug.study import Study
+
+
+def prepare(study: Study, cells: Sequence[Cell], runs: Sequence[int]) -> list[Run]:
+    """Prove that no cell leaks, and describe its runs.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    cells : sequence of Cell
+        Training sets and networks.
+    runs : sequence of int
+        Numbers of the runs of each cell, from 0.
+
+    Raises
+    ------
+    LeakageError
+        If a generator saw a validation, test or external participant; they are named.
+    InputError
+        If the split was edited by hand, an image is missing, or a set holds too few images.
+    """
+    split = open_split(study)
+    validation = split.table("validation")
+    tests = {"test": (study.caps, split.table("test"))}
+    tests |= {name: external_table(study, name) for name in study.config.external}
+    forbidden = {"validation": (study.caps, validation), **tests}
+    seeds = study.config.generator.seeds
+    prepared = []
+    for cell in cells:
+        if cell.split not in split.names():
+            raise InputError(f"cell {cell.name}: no set '{cell.split}' in {study.splits}")
+        train = split.table(cell.split)
+        sets = synthetic_sets(
+            study, cell, tuple(dict.fromkeys(seeds[k % len(seeds)] for k in runs))
+        )
+        spec = searched = None
+        if cell.network == OPTIMISED:
+            spec = study_search.found(study, cell.resolution)
+            searched = (study.search(cell.resolution), split.table(study_search.TRAINING_SET))
+        prove(
+            study,
+            cell,
+            split_hash=split.hash,
+            train=train,
+            forbidden=forbidden,
+            sets=sets,
+            searched=searched,
+        )
+        prepared += [
+            Run(
+                cell=cell,
+                k=k,
+                out=study.run(cell, k),
+                config=study.config.evaluation,
+                train=LabelledFolder(study.caps, train),
+                validation=LabelledFolder(study.caps, validation),
+                tests={name: LabelledFolder(*of) for name, of in tests.items()},
+                synthetic=[
+                    Synthetic(label, folder, cell.n_synthetic)
+                    for label, folder in sets.get(seeds[k % len(seeds)], {}).items()
+                ],
+                labels=study.config.labels,
+                spec=spec,
+            )
+            for k in runs
+        ]
+    return prepared
+
+
+def external_table(study: Study, name: str) -> tuple[Path, pd.DataFrame]:
+    """CAPS and table of an external test cohort.
+
+    The table is kept, with its exclusions, in ``splits/external/<name>``.
+    """
+    external = study.config.external[name]
+    caps = require_caps(study.path(external.caps))
+    visits, cohort = read_visits(study.path(external.tables), cohort=external.cohort)
+    labelled, exclusions = assign_labels(
+        visits,
+        cohort,
+        caps_visits=list_visits(caps, study.config.resolution),
+        passed=passed_visits(caps),
+        min_age=external.min_age,
+    )
+    out = study.splits / "external" / name
+    made = make_external(labelled, exclusions, out, name, labels=study.config.labels, cohort=cohort)
+    return caps, made.table(name)
+
+
+def work_off(
+    runs: Sequence[Run], cache: Path, n_procs: int = 1, *, n_threads: int | None, device: str
+) -> None:
+    """Train and test what is missing of some runs.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        From `prepare`.
+    cache : Path
+        Folder of memory-mapped copies of the images.
+    n_procs : int
+        Runs at a time, each in a process of its own.
+    n_threads : int, optional
+        CPU threads per run; by default torch's own number, or 1 where several runs go at a time.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``.
+    """
+    if n_procs <= 1 or len(runs) <= 1:
+        run_cells(runs, device=device, n_threads=n_threads, cache_folder=cache)
+        return
+    shares = [runs[i::n_procs] for i in range(min(n_procs, len(runs)))]
+    do = partial(run_cells, device=device, n_threads=n_threads or 1, cache_folder=cache)
+    with ProcessPoolExecutor(len(shares), mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(do, shares))
