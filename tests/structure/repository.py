@@ -118,12 +118,6 @@ def lines(faults):
     return "\n" + "\n".join(faults)
 
 
-def slug(heading):
-    """The anchor that a heading gets, as repositories' web pages make it."""
-    kept = re.sub(r"[^\w\- ]", "", heading.strip().lower())
-    return kept.replace(" ", "-")
-
-
 @cache
 def headings(path):
     """Headings of a page, outside code blocks."""
@@ -133,3 +127,9 @@ def headings(path):
         if not fenced and (match := re.match(r"#{1,6} (.+)", line)):
             found.append(match[1].strip())
     return found
+
+
+def anchors(path):
+    """Anchors of a page's headings, as repositories' web pages make them."""
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings(path))
+    return {heading.strip().replace(" ", "-") for heading in plain}

@@ -25,7 +25,9 @@ def folders():
 
 @pytest.mark.parametrize(("folder", "n_files"), folders())
 def test_a_folder_has_at_most_sixteen_files(folder, n_files):
-    assert n_files <= MOST_FILES, f"{folder}: {n_files} files; make packages of what belongs together"
+    assert n_files <= MOST_FILES, (
+        f"{folder}: {n_files} files; make packages of what belongs together"
+    )
 
 
 @pytest.mark.parametrize("part", areas(PYTHON))
