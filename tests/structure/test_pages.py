@@ -37,6 +37,9 @@ def test_the_tree_names_every_package():
     folders = {f"{path.parts[0]}/" for path in files() if len(path.parts) > 1}
     missing = [name for name in sorted(named | folders) if name not in tree and name[0] != "."]
     assert not missing, lines(missing)
+    listed = re.findall(r"^  (\w+)(/|\.py) ", tree, re.MULTILINE)
+    gone = [name for name, end in listed if f"{name}{end}" not in named]
+    assert not gone, lines(gone)
 
 
 # How one input travels ---------------------------------------------------------------------------
