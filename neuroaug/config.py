@@ -101,6 +101,12 @@ class Cell(_Section):
         ------
         InputError
             If the name does not follow the pattern.
+
+        Examples
+        --------
+        >>> cell = Cell.parse("train-50_baseline_2mm_real+synthetic-5000")
+        >>> cell.split, cell.n_synthetic, cell.uses_real
+        ('train-50', 5000, True)
         """
         match = _CELL.fullmatch(name)
         if match is None:

@@ -4,9 +4,9 @@
 
 HEADS_FOLDER holds label maps head-NN.nii.gz. Of each, one scan in a pose of its own is drawn and
 taken through t1-linear under each profile, in processes of one thread, so many at a time.
-OUT_FOLDER receives one JSON a visit (what has one is not done again) and displacement.tsv: the mean
-distance over the template's brain between a profile's transform and that of `exact`, and what the
-visit cost.
+OUT_FOLDER receives one JSON per visit (what has one is not done again) and displacement.tsv: the
+mean distance over the template's brain between a profile's transform and that of `exact`, and what
+the visit cost.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def visit(profile: str, scan_path: Path, found: Path) -> None:
 
 
 def table(out: Path, heads: list[str]) -> pd.DataFrame:
-    """One row a visit that is done."""
+    """One row per visit that is done."""
     rows: list[dict[str, Any]] = []
     for number in heads:
         known = {
@@ -150,8 +150,9 @@ def main() -> None:
     for profile, rows in found.groupby("profile"):
         seconds, moved = rows.seconds.mean(), rows.displacement_mm
         print(
-            f"{profile}: {len(rows)} visits, {seconds / options.at_a_time:.1f} s a scan of throughput ({seconds:.0f} s "
-            f"a visit, {rows.cpu_seconds.mean():.0f} s of CPU), peak {rows.peak_gb.max()} GB, displacement: "
+            f"{profile}: {len(rows)} visits, {seconds / options.at_a_time:.1f} s per scan of "
+            f"throughput ({seconds:.0f} s per visit, {rows.cpu_seconds.mean():.0f} s of CPU), "
+            f"peak {rows.peak_gb.max()} GB, displacement: "
             f"mean {moved.mean():.3f}, worst {moved.max():.3f} mm"
         )
     print(f"wall {time.monotonic() - start:.0f} s now")

@@ -19,6 +19,11 @@ def holm(p: Sequence[float]) -> np.ndarray:
     -------
     ndarray
         Adjusted p-values in the given order, at most 1.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
+    [0.03, 0.06, 0.06]
     """
     values = np.asarray(p, dtype=float)
     adjusted = np.full(values.shape, np.nan)

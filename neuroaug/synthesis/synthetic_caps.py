@@ -31,7 +31,13 @@ def participant_id(label: str, index: int) -> str:
 
 
 def parse_index(participant: str) -> int | None:
-    """Inverse of `participant_id`; None for any other name."""
+    """Inverse of `participant_id`; None for any other name.
+
+    Examples
+    --------
+    >>> participant_id("AD", 7), parse_index("sub-synAD00007"), parse_index("sub-01")
+    ('sub-synAD00007', 7, None)
+    """
     match = _PARTICIPANT.fullmatch(participant)
     return int(match[2]) if match else None
 

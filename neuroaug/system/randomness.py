@@ -37,7 +37,13 @@ class Scheme:
     shift: int = 0
 
     def seed(self, *parts: object) -> int:
-        """Give the seed of some names and numbers."""
+        """Give the seed of some names and numbers.
+
+        Examples
+        --------
+        >>> KEYED.seed(0, "weights") == KEYED.seed("0", "weights") != KEYED.seed(1, "weights")
+        True
+        """
         text = repr(parts) if self.separator is None else self.separator.join(map(str, parts))
         digest = hashlib.sha256(text.encode()).digest()
         return int.from_bytes(digest[: self.n_bytes], self.byteorder) >> self.shift
