@@ -28,12 +28,12 @@ from neuroaug.cli.options import (
     literals,
     overlay,
     part,
-    registered,
 )
 from neuroaug.cli.split import split_cohort
 from neuroaug.cli.train import train_generator
 from neuroaug.config import SynthesisConfig
 from neuroaug.errors import InputError
+from neuroaug.registries import SAMPLERS
 
 if TYPE_CHECKING:
     from neuroaug.study import Study
@@ -58,7 +58,7 @@ def augment(
     ] = None,
     sampler: Annotated[
         str | None,
-        choice("--sampler", registered("samplers"), "Sampler of latent codes", panel=SAMPLING),
+        choice("--sampler", SAMPLERS.names, "Sampler of latent codes", panel=SAMPLING),
     ] = None,
     sampler_profile: Annotated[
         str | None,
@@ -122,9 +122,10 @@ def _study_sampler(study: Study | None) -> str | None:
     """Sampler of the study; None, which is the model's own, where it names none that fits."""
     if study is None:
         return None
-    sampler = study.config.synthesis.sampler
-    # A plain VAE has no learned metric: the study's default sampler means its own geometric one.
-    return None if study.config.generator.model == "vae" and sampler == "hmc" else sampler
+    synthesis = study.config.synthesis
+    # The default is the RHVAE's; with another family it stands for that family's own.
+    default = type(synthesis).model_fields["sampler"].default
+    return None if synthesis.sampler == default else synthesis.sampler
 
 
 def _split_name(study: Study, split: str | None) -> str:

@@ -92,20 +92,6 @@ def literals(section: type[BaseModel], field: str) -> tuple[Any, ...]:
     return get_args(section.model_fields[field].annotation)
 
 
-def registered(what: str) -> tuple[str, ...]:
-    """Names in a registry: ``families``, ``networks`` or ``samplers``."""
-    # TODO(lead): at the merge of the registries use FAMILIES.names etc. and drop this function.
-    from neuroaug import registries
-
-    known = {
-        "families": ("rhvae", "vae"),
-        "networks": ("conv3d", "mlp", "mlp-toy"),
-        "samplers": ("geometric", "hmc", "mixture", "prior", "random-walk"),
-    }
-    registry = getattr(registries, what.upper(), None)
-    return registry.names if registry is not None else known[what]
-
-
 def _device(text: str) -> str:
     parse_device(text)
     return text

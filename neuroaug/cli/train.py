@@ -23,9 +23,9 @@ from neuroaug.cli.options import (
     choice,
     config_of,
     overlay,
-    registered,
 )
 from neuroaug.errors import InputError
+from neuroaug.registries import FAMILIES, NETWORKS
 
 if TYPE_CHECKING:
     from neuroaug.config import GeneratorConfig
@@ -46,11 +46,11 @@ def train(
     resolution: ImageResolution = None,
     network: Annotated[
         str | None,
-        choice("--network", registered("networks"), "Encoder and decoder", panel=GENERATOR),
+        choice("--network", NETWORKS.names, "Encoder and decoder", panel=GENERATOR),
     ] = None,
     model: Annotated[
         str | None,
-        choice("--model", registered("families"), "Family of the generator", panel=GENERATOR),
+        choice("--model", FAMILIES.names, "Family of the generator", panel=GENERATOR),
     ] = None,
     latent_dim: Annotated[
         int | None,
