@@ -17,28 +17,12 @@ from neuroaug.report.content import (
     percent,
     to_number,
 )
+from neuroaug.statistics.columns import COMPARISON_COLUMNS, MEASURES, RESULT_COLUMNS
+from neuroaug.statistics.results import FEW_PARTICIPANTS
 from neuroaug.study import Study
 from neuroaug.system.files import read_tsv
 from neuroaug.system.packaged_files import packaged
 
-MEASURES = ("balanced_accuracy", "sensitivity", "specificity")
-RESULT_COLUMNS = (
-    "cell", "data", "training_split", "network", "resolution", "test_set", "n_runs",
-    "n_real_per_label", "n_synthetic_per_label", "steps",
-    *(f"{measure}_{part}" for measure in MEASURES for part in ("mean", "std", "ci_low", "ci_high")),
-)  # fmt: skip
-FEW_PARTICIPANTS = 30
-COMPARISON_COLUMNS = (
-    "cell",
-    "reference_cell",
-    "test_set",
-    "metric",
-    "difference",
-    "ci_low",
-    "ci_high",
-    "p",
-    "p_holm",
-)
 FURTHER = (
     ("detectable", "Smallest difference in balanced accuracy that would be found with 80 % power"),
     ("measures", "Further measures"),

@@ -24,7 +24,7 @@ from neuroaug.verbs.inputs import open_split
 from neuroaug.verbs.split import external_table
 
 if TYPE_CHECKING:
-    from neuroaug.evaluation.clinicadl import Run
+    from neuroaug.evaluation.runs import Run
 
 log = logging.getLogger("neuroaug")
 
@@ -91,7 +91,7 @@ def evaluate(
 
 def prepare(study: Study, cells: Sequence[Cell], runs: Sequence[int]) -> list[Run]:
     """Prove that no cell leaks, and describe its runs."""
-    from neuroaug.evaluation.clinicadl import LabelledFolder, Run, Synthetic
+    from neuroaug.evaluation.runs import LabelledFolder, Run, Synthetic
 
     split = open_split(study)
     validation = split.table("validation")
@@ -154,14 +154,14 @@ def _work_off(
 
 
 def _do(runs: Sequence[Run], cache: Path, n_threads: int | None, device: str) -> None:
-    from neuroaug.evaluation.clinicadl import run_cells
+    from neuroaug.evaluation.run_cells import run_cells
 
     run_cells(runs, device=device, n_threads=n_threads, cache_folder=cache)
 
 
 def summarise(study: Study) -> None:
     """Write ``results.tsv`` and ``comparisons.tsv`` from the scores of all complete runs."""
-    from neuroaug.statistics.results import summarise_study
+    from neuroaug.evaluation.summarise import summarise_study
 
     cells = [
         cell for cell in study.config.cells() if list(study.cell(cell).glob("run-*/scores.tsv"))

@@ -68,7 +68,7 @@ def search(
     table = table[table["diagnosis"].isin(study.config.labels)].reset_index(drop=True)
     checksums = [voxel_sha256(path) for path in image_files(study.caps, table, resolution)]
     from neuroaug.evaluation import search as engine
-    from neuroaug.evaluation.clinicadl import LabelledFolder
+    from neuroaug.evaluation.runs import LabelledFolder
 
     path = engine.search(
         LabelledFolder(study.caps, table),

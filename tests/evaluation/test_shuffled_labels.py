@@ -10,8 +10,9 @@ import pytest
 from tiny_caps import LABELS, people, write_caps, write_synthetic
 
 from neuroaug.config import Cell, ClassifierSpec, EvaluationConfig
-from neuroaug.evaluation.clinicadl import LabelledFolder, Run, run_cells
-from neuroaug.statistics.results import summarise
+from neuroaug.evaluation.run_cells import run_cells
+from neuroaug.evaluation.runs import LabelledFolder, Run
+from neuroaug.evaluation.summarise import summarise
 
 pytestmark = pytest.mark.slow
 

@@ -12,14 +12,9 @@ import neuroaug
 from neuroaug.cohort.split_folder import write_split_folder
 from neuroaug.config import Cell
 from neuroaug.errors import InputError
-from neuroaug.statistics.results import (
-    COMPARISON_COLUMNS,
-    RESULT_COLUMNS,
-    reference_of,
-    summarise,
-    summarise_study,
-    write_summary,
-)
+from neuroaug.evaluation.summarise import summarise, summarise_study, write_summary
+from neuroaug.statistics.columns import COMPARISON_COLUMNS, RESULT_COLUMNS
+from neuroaug.statistics.results import reference_cells
 from neuroaug.study import Study
 from neuroaug.system.files import read_tsv, sha256_file, write_json, write_tsv
 
@@ -164,10 +159,12 @@ def test_comparisons_are_paired_with_the_real_cell_of_all_else_equal(tmp_path):
 def test_reference_cells_by_name():
     names = [
         cell.name
-        for cell in reference_of(Cell.parse("train-50_baseline_2mm_real+synthetic-5_steps-matched"))
+        for cell in reference_cells(
+            Cell.parse("train-50_baseline_2mm_real+synthetic-5_steps-matched")
+        )
     ]
     assert names == ["train-50_baseline_2mm_real_steps-matched", "train-50_baseline_2mm_real"]
-    assert reference_of(Cell.parse(REAL)) == ()
+    assert reference_cells(Cell.parse(REAL)) == ()
 
 
 def test_a_reference_that_was_not_asked_for_is_found_in_the_folder(tmp_path):

@@ -37,7 +37,7 @@ class VolumeBatch(Batch):
     Attributes
     ----------
     voxels : Tensor (B, 1, X, Y, Z)
-        As stored (uint8 counts 255ths); sent to the device so, and made float32 in [0, 1] there.
+        Stored numbers (uint8 counts 255ths); made float32 in [0, 1] on the device they are sent to.
     """
 
     def __init__(self, items: Sequence[Item], voxels: torch.Tensor) -> None:
@@ -88,7 +88,7 @@ class VolumeDataset(Dataset):
     n_items : int, optional
         Images shown in an epoch, where this is not a whole pass (`steps.matched_items`).
     batch_size : int
-        Of the loader, for reading ahead.
+        Images per batch of the loader, for reading ahead.
     read_ahead : bool
         Read the next batch in a thread while the network works on this one.
     pin_memory : bool
