@@ -110,8 +110,8 @@ class ImageStore:
         table = table[table["index"] <= n]
         if list(table["index"]) != list(range(1, n + 1)):
             raise InputError(
-                f"{folder}: images 1 to {n} of {label} are needed, {len(table)} of them are listed; "
-                f"draw them with 'neuroaug augment --label {label} --n {n}'"
+                f"{folder}: images 1 to {n} of {label} are needed, {len(table)} of them are "
+                f"listed; draw them with 'neuroaug augment --label {label} --n {n}'"
             )
         visits = [
             caps_names.Visit(participant, "ses-M000") for participant in table["participant_id"]

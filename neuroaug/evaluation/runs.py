@@ -33,7 +33,7 @@ class Synthetic:
 
 @dataclass(frozen=True)
 class LabelledFolder:
-    """Real images: a CAPS, and the table (or its path) of the visits to use with their diagnoses."""
+    """Real images: a CAPS, and the table (or its path) of the visits to use with diagnoses."""
 
     caps: Path
     table: Path | pd.DataFrame

@@ -90,7 +90,7 @@ def resampled_runs(
 
 
 class Resampling:
-    """One set of resampled participants, shared by all cells tested on them: differences are paired.
+    """One set of resampled participants, shared by all cells, so that differences are paired.
 
     Parameters
     ----------

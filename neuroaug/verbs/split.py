@@ -9,7 +9,7 @@ import pandas as pd
 
 from neuroaug.cohort import labels as label_rules
 from neuroaug.cohort import splits, tables
-from neuroaug.cohort.splits import SplitFolder
+from neuroaug.cohort.split_folder import SplitFolder
 from neuroaug.config import StudyConfig
 from neuroaug.errors import InputError
 from neuroaug.imaging import caps as caps_names

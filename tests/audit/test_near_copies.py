@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from neuroaug.audit.cell_proof import check_cell
-from neuroaug.audit.near_copies import near_copies, image_fingerprint
+from neuroaug.audit.near_copies import image_fingerprint, near_copies
 from neuroaug.errors import LeakageError
 
 SHAPE = (21, 26, 22)

@@ -48,7 +48,7 @@ class TooLargeError(ResourceError):
 
 
 class RunMaps(Maps):
-    """A MAPS without the environment snapshot, which starts ``pip freeze`` and writes local paths."""
+    """A MAPS without the environment snapshot, which runs ``pip freeze`` and writes local paths."""
 
     def create(self, overwrite: bool = False, exist_ok: bool = False) -> None:
         """Make the folder and write the versions of what matters."""

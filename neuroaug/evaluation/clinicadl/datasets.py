@@ -198,4 +198,5 @@ class VolumeDataset(Dataset):
         return VolumeBatch(items, voxels)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({len(self.images)} images, {int(self.images.synthetic.sum())} synthetic)"
+        n_synthetic = int(self.images.synthetic.sum())
+        return f"{type(self).__name__}({len(self.images)} images, {n_synthetic} synthetic)"
