@@ -22,7 +22,7 @@ _PARTICIPANT = re.compile(r"sub-[A-Za-z0-9]+")
 
 
 @dataclass(frozen=True)
-class VisitRecord:
+class TableRecord:
     """One visit: its values by lower-case column name, and the file that it stands in.
 
     Attributes
@@ -45,14 +45,14 @@ class ClinicalTables:
     ----------
     root : Path
         Folder or file that was read.
-    records : list of VisitRecord
+    records : list of TableRecord
         Visits in the order of the files.
     columns : dict of str to list of str
         Columns by file, or kind of file; in lower case.
     """
 
     root: Path
-    records: list[VisitRecord]
+    records: list[TableRecord]
     columns: dict[str, list[str]]
 
     def participants(self) -> list[str]:
@@ -130,7 +130,7 @@ def _read_merged(path: Path) -> ClinicalTables:
         raise InputError(
             f"{path}: column(s) {', '.join(missing)} missing; found {', '.join(table.columns)}"
         )
-    records = [VisitRecord(path, values) for values in _rows(table)]
+    records = [TableRecord(path, values) for values in _rows(table)]
     for record in records:
         _check_participant(record.fields["participant_id"], path)
     if not records:
@@ -140,7 +140,7 @@ def _read_merged(path: Path) -> ClinicalTables:
 
 def _read_bids(root: Path, path: Path, participants: pd.DataFrame) -> ClinicalTables:
     known: set[str] = set()
-    records: list[VisitRecord] = []
+    records: list[TableRecord] = []
     session_columns: list[str] = []
     for person in _rows(participants):
         name = _check_participant(person["participant_id"], path)
@@ -150,7 +150,7 @@ def _read_bids(root: Path, path: Path, participants: pd.DataFrame) -> ClinicalTa
         sessions_path = root / name / f"{name}_sessions.tsv"
         if not sessions_path.is_file():
             # Clinica's AIBL table lists people without any image: they have no sessions file.
-            records.append(VisitRecord(path, {**person, "session_id": None}))
+            records.append(TableRecord(path, {**person, "session_id": None}))
             continue
         sessions = _lower(read_tsv(sessions_path), sessions_path)
         if "session_id" not in sessions.columns:
@@ -171,9 +171,9 @@ def _read_bids(root: Path, path: Path, participants: pd.DataFrame) -> ClinicalTa
                 **person,
                 **{k: v for k, v in visit.items() if isinstance(v, str) or k not in person},
             }
-            records.append(VisitRecord(sessions_path, {**values, "participant_id": name}))
+            records.append(TableRecord(sessions_path, {**values, "participant_id": name}))
         if not visits:
-            records.append(VisitRecord(path, {**person, "session_id": None}))
+            records.append(TableRecord(path, {**person, "session_id": None}))
     strangers = sorted(
         folder.parent.name
         for folder in root.glob("sub-*/sub-*_sessions.tsv")

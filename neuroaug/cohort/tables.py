@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuroaug.cohort.table_layouts import ClinicalTables, VisitRecord, find_tables
+from neuroaug.cohort.table_layouts import ClinicalTables, TableRecord, find_tables
 from neuroaug.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def read_visits(folder: str | Path, cohort: str = "auto") -> tuple[pd.DataFrame,
         A folder with ``participants.tsv`` and ``sub-*/*_sessions.tsv``, a merged TSV
         (``clinica iotools merge-tsv``), or a folder that holds one.
     cohort : {"auto", "adni", "aibl", "oasis1"}
-        Whose conventions the tables follow; "auto" recognises them by ids and columns.
+        Cohort whose conventions the tables follow; "auto" recognises it by ids and columns.
 
     Returns
     -------
@@ -159,7 +159,7 @@ class _Columns:
                 f"{source.root}: no column for {quantity} (one of {', '.join(expected)}); {files}"
             )
 
-    def text(self, record: VisitRecord, quantity: str) -> str | None:
+    def text(self, record: TableRecord, quantity: str) -> str | None:
         """Read a quantity as text, None where missing."""
         for name in self._names[quantity]:
             value = record.fields.get(name)
@@ -167,7 +167,7 @@ class _Columns:
                 return value.strip()
         return None
 
-    def number(self, record: VisitRecord, quantity: str) -> float | None:
+    def number(self, record: TableRecord, quantity: str) -> float | None:
         """Read a quantity as a number, None where missing."""
         text = self.text(record, quantity)
         if text is None:
@@ -181,14 +181,14 @@ class _Columns:
         return value
 
 
-def _bad_value(record: VisitRecord, quantity: str, value: str, expected: str) -> InputError:
+def _bad_value(record: TableRecord, quantity: str, value: str, expected: str) -> InputError:
     who = " ".join(
         str(record.fields[k]) for k in ("participant_id", "session_id") if record.fields.get(k)
     )
     return InputError(f"{record.file}: {who}: unknown {quantity} '{value}'; {expected}, or n/a")
 
 
-def _visit(record: VisitRecord, columns: _Columns, cohort: str) -> dict[str, Any]:
+def _visit(record: TableRecord, columns: _Columns, cohort: str) -> dict[str, Any]:
     session = record.fields.get("session_id")
     session = session.strip() if isinstance(session, str) else None
     months = None
@@ -224,7 +224,7 @@ def _visit(record: VisitRecord, columns: _Columns, cohort: str) -> dict[str, Any
     }
 
 
-def _diagnosis(record: VisitRecord, columns: _Columns, quantity: str = "diagnosis") -> str | None:
+def _diagnosis(record: TableRecord, columns: _Columns, quantity: str = "diagnosis") -> str | None:
     text = columns.text(record, quantity)
     if text is None:
         return None
@@ -233,7 +233,7 @@ def _diagnosis(record: VisitRecord, columns: _Columns, quantity: str = "diagnosi
     return DIAGNOSES[text.upper()]
 
 
-def _oasis_diagnosis(record: VisitRecord, columns: _Columns) -> str | None:
+def _oasis_diagnosis(record: TableRecord, columns: _Columns) -> str | None:
     """CN for a CDR of 0, AD above; Clinica's ``diagnosis`` is n/a for CDR 0.5: it comes last."""
     cdr = columns.number(record, "cdr")
     baseline = _diagnosis(record, columns, "diagnosis at baseline")
@@ -252,7 +252,7 @@ def _oasis_diagnosis(record: VisitRecord, columns: _Columns) -> str | None:
     return diagnosis
 
 
-def _age(record: VisitRecord, columns: _Columns, months: int | None) -> float | None:
+def _age(record: TableRecord, columns: _Columns, months: int | None) -> float | None:
     """Age at the visit: as written, else from baseline, else from the years of birth and visit."""
     age = columns.number(record, "age")
     if age is None:

@@ -30,11 +30,11 @@ class Images:
         One row per image, index 0..n-1: ``participant_id session_id diagnosis label``; label is 1.0
         for AD and 0.0 for CN (ClinicaDL's losses crash on integers).
     caches : tuple of CohortCache
-        Where the voxels lie.
-    cache_of, row_of : ndarray of int
-        Shape (n,): which cache, and which row of it, holds each image.
-    synthetic : ndarray of bool
-        Shape (n,).
+        Memory-mapped arrays that hold the voxels.
+    cache_of, row_of : ndarray of int, shape (n,)
+        Number of the cache, and of its row, that holds each image.
+    synthetic : ndarray of bool, shape (n,)
+        Whether each image is synthetic.
     """
 
     table: pd.DataFrame

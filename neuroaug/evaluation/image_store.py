@@ -38,13 +38,13 @@ class ImageStore:
     Parameters
     ----------
     cache_folder : Path
-        Where memory-mapped copies are kept; may be deleted at any time.
+        Folder of the memory-mapped copies; may be deleted at any time.
     resolution : {"1mm", "2mm", "4mm"}
-        Which of the CAPS's images.
+        Resolution of the images to open.
     scaling : {"min-max", "percentile"}
-        How each image is mapped to [0, 1].
+        Rule that maps each image to [0, 1].
     storage : {"uint8", "float16"}
-        How voxels are stored.
+        Type of the stored voxels.
     """
 
     cache_folder: Path

@@ -60,13 +60,13 @@ def run_cells(
     Parameters
     ----------
     runs : sequence of Run
-        What to train and test, and where to write it.
+        Runs to do, each with its folder.
     device : str
         Device that trains, as `find_devices` reads it.
     n_threads : int, optional
         Threads of torch on the CPU; by default torch's own number.
     cache_folder : Path, optional
-        Where memory-mapped copies of the images are kept (a study's ``cache``); by default
+        Folder of the memory-mapped copies of the images (a study's ``cache``); by default
         ``cache`` beside the cell's folder. Runs of all cells should share it.
 
     Returns

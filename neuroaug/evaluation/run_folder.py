@@ -77,11 +77,11 @@ def write(
     run : Run
         The run that ended.
     images : CellImages
-        What it was trained and tested on.
+        Images that it was trained and tested on.
     fitted : Fitted
-        What the training found.
+        Result of the training.
     seconds : float
-        How long training and tests took.
+        Time that training and tests took.
     keys : dict of str to str
         ``inputs`` and ``training_inputs``: checksums of what the run depends on.
     """

@@ -1,4 +1,4 @@
-"""What a run of a cell is asked for, learns and leaves, as values; nothing here trains.
+"""A run of a cell, its settings and its results, as values; nothing here trains.
 
 The other modules of this folder import this one and it imports none that trains, so a run and its
 settings travel as one value each, from the command to the trainer.
@@ -112,7 +112,7 @@ class CellImages:
     Attributes
     ----------
     train, validation : Images
-        What is trained on, and what chooses the epoch.
+        Images that are trained on, and those that choose the epoch.
     tests : dict of str to Images
         Test sets by name.
     n_real : int
@@ -135,9 +135,9 @@ class ClassifierSettings:
     Attributes
     ----------
     network : str
-        Its name (`neuroaug.evaluation.classifiers.build`).
+        Name of the network (`neuroaug.evaluation.classifiers.build`).
     spec : ClassifierSpec or None
-        Its layers, for the network ``optimised``.
+        Layers of the network ``optimised``.
     epochs : int
         Number of epochs; an epoch is what lies between two validations.
     batch_size : int
@@ -222,11 +222,11 @@ class RunState:
     best_epoch : int
         Epoch with the best validation balanced accuracy so far, the earliest of equals; 0 for none.
     best_value : float
-        Its balanced accuracy.
-    best_weights : dict of Tensor
-        Its weights, on the CPU.
+        Balanced accuracy of that epoch.
+    best_weights : dict of str to Tensor
+        Weights of that epoch, on the CPU.
     best_scores : list of dict
-        Its validation scores, one row per image.
+        Validation scores of that epoch, one row per image.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -245,7 +245,7 @@ class Fitted:
     run : RunState
         History, best epoch and its validation scores.
     settings : ClassifierSettings
-        How it was trained.
+        Settings of the training.
     network : dict
         Class and sizes of the network, for the run's record.
     n_images : int

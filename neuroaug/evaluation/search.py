@@ -127,7 +127,7 @@ def search(
     evaluation : EvaluationConfig
         Batch size, scaling, storage and precision, as of the runs to come.
     resolution : {"1mm", "2mm", "4mm"}
-        Which of the CAPS's images.
+        Resolution of the images.
     labels : sequence of str
         Diagnoses allowed.
     device : str
@@ -135,7 +135,7 @@ def search(
     n_threads : int, optional
         CPU threads.
     cache_folder : Path, optional
-        Where memory-mapped images are kept; ``cache`` in `out` by default.
+        Folder of the memory-mapped images; ``cache`` in `out` by default.
     lineage : DataFrame, optional
         The training participants (`neuroaug.cohort.lineage.LINEAGE_COLUMNS`), kept beside the
         result as the proof of whom it was chosen on.

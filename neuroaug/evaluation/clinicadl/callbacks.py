@@ -193,7 +193,7 @@ class BestEpoch(Callback):
     Attributes
     ----------
     weights : Path or None
-        Where they were written, after the training.
+        File that they were written to, after the training.
     """
 
     def __init__(self, run: RunState, scores: ScoreRecorder) -> None:

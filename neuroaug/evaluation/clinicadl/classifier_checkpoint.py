@@ -35,9 +35,9 @@ class ClassifierCheckpoint(Callback):
     Parameters
     ----------
     path : Path
-        The checkpoint's file.
+        File of the checkpoint.
     run : RunState
-        What the run has recorded.
+        Record of the run so far.
     inputs : str
         Checksum of everything the run depends on; a checkpoint of other inputs is passed over.
     every_s : float

@@ -173,7 +173,7 @@ def fit(
     train, validation : Images
         All on one grid, both classes in each.
     settings : ClassifierSettings
-        How it is trained, and on which device.
+        Settings of the training, its device among them.
     maps : Path
         The MAPS to write; replaced if it exists.
     tests : mapping of str to Images, optional
@@ -187,7 +187,7 @@ def fit(
     extra_callbacks : sequence of Callback
         Called after ours (benchmarks time epochs with one).
     task : ClassificationTask
-        What is told apart.
+        Classes that are told apart.
 
     Raises
     ------

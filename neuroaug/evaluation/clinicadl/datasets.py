@@ -69,7 +69,7 @@ class VolumeCollate(CollateFn):
         return batch
 
     def to_dict(self) -> dict[str, Any]:
-        """What a MAPS says of it."""
+        """Describe it for a MAPS."""
         return {"name_": type(self).__name__}
 
 
@@ -82,9 +82,9 @@ class VolumeDataset(Dataset):
     Parameters
     ----------
     images : Images
-        What is in it.
+        Images of the data set.
     seed : int, optional
-        The run's seed; None keeps the table's order in every epoch (validation, test).
+        Seed of the run; None keeps the table's order in every epoch (validation, test).
     n_items : int, optional
         Images shown in an epoch, where this is not a whole pass (`steps.matched_items`).
     batch_size : int
