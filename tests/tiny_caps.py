@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from neuroaug.config import Cell, EvaluationConfig
-from neuroaug.evaluation.clinicadl import LabelledFolder, Run, Synthetic
+from neuroaug.evaluation.runs import LabelledFolder, Run, Synthetic
 from neuroaug.imaging import caps
 from neuroaug.imaging.nifti import write_volume
 from neuroaug.system.files import write_tsv

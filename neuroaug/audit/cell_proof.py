@@ -1,9 +1,9 @@
 """The proof that nothing in a cell was learned from anyone whom the cell is tested on.
 
-Every generator's folder, and every synthetic CAPS drawn from it, holds ``lineage.tsv``. Participant
-ids alone prove little: a copy of a test image under another name is still the test image, so the
-checksums of the images' voxels are compared as well, and so is what they look like: a copy that was
-saved with fewer bits, or mirrored, has another checksum.
+Every generator's folder, and every synthetic CAPS sampled from it, holds ``lineage.tsv``.
+Participant ids alone prove little: a copy of a test image under another name is still the test
+image, so the checksums of the images' voxels are compared as well, and so is what they look like: a
+copy that was saved with fewer bits, or mirrored, has another checksum.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from neuroaug.errors import InputError, LeakageError
 if TYPE_CHECKING:
     import pandas as pd
 
+FILE_NAME = "leakage.tsv"  # in the folder of a cell
 PROOF_COLUMNS = (
     "generator",
     "check",
@@ -29,7 +30,7 @@ PROOF_COLUMNS = (
     "result",
 )
 TRAINING_SET = "training set"  # in the proof: the cell's own, as opposed to a generator's
-MOST_NAMES = 20
+MOST_NAMES = 20  # in a message
 
 
 class LineageError(LeakageError):
@@ -53,7 +54,7 @@ def check_cell(
     generators: Sequence[str | Path],
     split_hash: str,
     image_sha256: Mapping[VisitKey, str],
-    thumbprints: Mapping[VisitKey, str] | None = None,
+    fingerprints: Mapping[VisitKey, str] | None = None,
 ) -> pd.DataFrame:
     """Prove that nothing in a cell was learned from anyone whom the cell is tested or validated on.
 
@@ -69,19 +70,19 @@ def check_cell(
         `SplitFolder.hash` of the split that the sets come from.
     image_sha256 : mapping of (participant_id, session_id) to str
         Checksum of the voxels of every visit of the sets (`neuroaug.imaging.cache.voxel_sha256`).
-    thumbprints : mapping of (participant_id, session_id) to str, optional
-        `near_copies.thumbprint` of the same images. Training images that look like one of a set up
-        to rounding are then refused too. It is enough to look at these: a generator learned from
-        them, by checksum.
+    fingerprints : mapping of (participant_id, session_id) to str, optional
+        `near_copies.image_fingerprint` of the same images. Training images that look like one of a
+        set up to rounding are then refused too. It is enough to look at these: a generator learned
+        from them, by checksum.
 
     Returns
     -------
     DataFrame
-        One row a check: generator, check, against, n_learned_from, n_against, n_found (0), result.
+        `PROOF_COLUMNS`, one row per check; n_found is 0 in all of them, and result ``passed``.
 
     Raises
     ------
-    LeakageError
+    LineageError
         One line naming the generator, the participants, and every check that found something.
     InputError
         A lineage is absent or incomplete, or the checksum of an image is not given.
@@ -97,12 +98,13 @@ def check_cell(
     )
     if unknown:
         raise InputError(
-            f"lineage: no checksum of the image of {' '.join(unknown[0])}; nothing can be proved without"
+            f"lineage: no checksum of the image of {' '.join(unknown[0])}; "
+            "nothing can be proved without"
         )
     for name, visits in sets.items():
         found = _overlaps(own, visits, name, image_sha256, image_sha256)
-        if thumbprints is not None:
-            pairs = near_copies(own, visits, thumbprints)
+        if fingerprints is not None:
+            pairs = near_copies(own, visits, fingerprints)
             distinct = [
                 (a, b) for a, b in pairs if a[0] != b[0] and image_sha256[a] != image_sha256[b]
             ]
@@ -142,9 +144,7 @@ def _overlaps(
     learned_images: Mapping[VisitKey, str],
     tested_images: Mapping[VisitKey, str],
 ) -> dict[str, list[str]]:
-    """Whom of `learned` the set `tested` holds too: in person, or as a copy of the image under
-    another name.
-    """
+    """Whom of `learned` the set `tested` holds too: in person, or their image by another name."""
     sessions: dict[str, list[str]] = {}
     for participant, session in tested:
         sessions.setdefault(participant, []).append(session)
@@ -166,9 +166,7 @@ def _against_training_set(
     checksums: Mapping[VisitKey, str],
     images: Mapping[VisitKey, str],
 ) -> dict[str, list[str]]:
-    """Whom the generator saw who is not in the cell's training set, has another label there, or
-    another image.
-    """
+    """Whom the generator saw but the training set lacks, or has with another label or image."""
     expected = dict(
         zip(map(str, cell_train["participant_id"]), map(str, cell_train["diagnosis"]), strict=True)
     )
@@ -193,14 +191,15 @@ def _against_training_set(
 
 
 def _other_split(table: pd.DataFrame, split_hash: str) -> list[str]:
-    """Whose rows carry the hash of another split, in one line a split."""
+    """Whose rows carry the hash of another split, in one line per split."""
     other = table[table["split_hash"] != split_hash]
     found = []
     for recorded, group in other.groupby("split_hash"):
         who = " ".join(map(str, group["participant_id"][:MOST_NAMES]))
         more = f" and {len(group) - MOST_NAMES} more" if len(group) > MOST_NAMES else ""
         found.append(
-            f"learned in split {str(recorded)[:12]}, not {split_hash[:12]} (edited, or another): {who}{more}"
+            f"learned in split {str(recorded)[:12]}, not {split_hash[:12]} (edited, or another): "
+            f"{who}{more}"
         )
     return found
 

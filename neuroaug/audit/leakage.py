@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from neuroaug.audit import cell_proof
-from neuroaug.audit.near_copies import thumbprint
+from neuroaug.audit.near_copies import VisitKey, image_fingerprint
 from neuroaug.cohort import lineage
 from neuroaug.config import Cell
 from neuroaug.errors import InputError, LeakageError
@@ -25,8 +25,12 @@ log = logging.getLogger("neuroaug")
 
 
 class VoxelChecksums:
-    """Checksums and thumbprints of the voxels of real images, remembered as long as a file's size
-    and time stay.
+    """Checksums and fingerprints of real images, remembered while a file's size and time stay.
+
+    Parameters
+    ----------
+    path : Path
+        The JSON that remembers them: path of an image -> checksum, fingerprint, bytes, mtime_ns.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,13 +44,13 @@ class VoxelChecksums:
         self._changed = False
 
     def of(self, path: Path) -> tuple[str, str]:
-        """Checksum (`voxel_sha256`) and `thumbprint` of one image."""
+        """Checksum (`neuroaug.imaging.cache.voxel_sha256`) and `image_fingerprint` of one image."""
         status = path.stat()
         stamp = [status.st_size, status.st_mtime_ns]
         entry = self._known.get(str(path))
         if entry is None or entry[2:] != stamp:
             data = read_volume(path).data
-            entry = [digest(data), thumbprint(data), *stamp]
+            entry = [digest(data), image_fingerprint(data), *stamp]
             self._known[str(path)] = entry
             self._changed = True
         return str(entry[0]), str(entry[1])
@@ -100,16 +104,16 @@ def prove(
     Parameters
     ----------
     study : Study
-        The study.
+        The study that the cell is of.
     cell : Cell
-        The cell.
+        The cell to prove.
     split_hash : str
         Content hash of the split.
     train : DataFrame
         The cell's real training set.
     forbidden : mapping of str to (Path, DataFrame)
-        CAPS and table of validation, test and external sets.
-    sets : mapping
+        CAPS and table of validation, test and external sets, by name.
+    sets : mapping of int to mapping of str to Path
         `synthetic_sets` of the cell.
     searched : (Path, DataFrame), optional
         Folder of the search that chose the cell's network, and the training set that it was to use.
@@ -117,17 +121,20 @@ def prove(
     Returns
     -------
     DataFrame
-        The checks, all passed; also in ``evaluation/<cell>/leakage.tsv`` (as are those of a refused
-        cell).
+        `cell_proof.PROOF_COLUMNS`, all passed; also in ``evaluation/<cell>/leakage.tsv`` (as are
+        those of a refused cell).
 
     Raises
     ------
     LeakageError
         Naming the participants.
+    InputError
+        If an image of a set is missing, or synthetic.
     """
     checksums = VoxelChecksums(study.cache / "voxel-checksums.json")
     tables = [(study.caps, train), *forbidden.values()]
-    images, prints = {}, {}
+    images: dict[VisitKey, str] = {}
+    fingerprints: dict[VisitKey, str] = {}
     for caps, table in [*tables, *([(study.caps, searched[1])] if searched else [])]:
         for row in table.itertuples():
             visit = caps_names.Visit(str(row.participant_id), str(row.session_id))
@@ -137,7 +144,7 @@ def prove(
                     f"{path}: no {cell.resolution} image for {visit}; preprocess it first"
                 )
             key = (visit.participant_id, visit.session_id)
-            images[key], prints[key] = checksums.of(path)
+            images[key], fingerprints[key] = checksums.of(path)
     checksums.save()
     generators: list[Path] = []
     pairs: list[tuple[Path, Path]] = []
@@ -147,7 +154,7 @@ def prove(
             model = study.model(cell.split, label, seed)
             pairs.append((folder, model))
             if (model / lineage.FILE_NAME).is_file():
-                generators.append(model)  # trained again since the draws? then both must be clean
+                generators.append(model)  # trained again since? then both must be clean
     _refuse_synthetic_in_sets(tables)
 
     def check(own: pd.DataFrame, learned: Sequence[Path]) -> pd.DataFrame:
@@ -158,10 +165,10 @@ def prove(
             generators=learned,
             split_hash=split_hash,
             image_sha256=images,
-            thumbprints=prints,
+            fingerprints=fingerprints,
         )
 
-    path = study.cell(cell) / "leakage.tsv"
+    path = study.cell(cell) / cell_proof.FILE_NAME
     try:
         proof = check(train, generators)  # first, since it names the participants
         for folder, model in pairs:
@@ -189,35 +196,46 @@ def prove(
     return proof
 
 
-def refuse_edited_lineage(drawn: Path, model: Path) -> None:
+def refuse_edited_lineage(sampled: Path, model: Path) -> None:
     """Refuse a lineage that is not the one written when the generator was trained.
 
     The generator's ``config.json`` holds the checksum of its lineage, and the record of a synthetic
     set that of the ``config.json``.
+
+    Parameters
+    ----------
+    sampled : Path
+        A synthetic CAPS.
+    model : Path
+        Folder of the generator that it was sampled from.
+
+    Raises
+    ------
+    LeakageError
+        Naming the lineage that is gone, or was edited.
     """
     config = model / "config.json"
     if not config.is_file():
         return
     path = model / lineage.FILE_NAME
     recorded = read_json(config).get("checksums", {}).get(lineage.FILE_NAME)
-    if recorded is not None and not path.is_file():
+    if recorded is not None and (not path.is_file() or sha256_file(path) != recorded):
+        what = "edited" if path.is_file() else "gone"
         raise LeakageError(
-            f"{path}: gone since the generator was trained; restore it, or train the generator again"
+            f"{path}: {what} since the generator was trained; restore it, or train the generator "
+            "again"
         )
-    if recorded is not None and sha256_file(path) != recorded:
-        raise LeakageError(
-            f"{path}: edited since the generator was trained; restore it, or train the generator again"
-        )
-    if recorded is None or SetRecord.read(drawn).model_sha256 != sha256_file(config):
+    if recorded is None or SetRecord.read(sampled).model_sha256 != sha256_file(config):
         return
     order = ["participant_id", "session_id"]
     own, given = (
         lineage.read_lineage(folder).sort_values(order, ignore_index=True)
-        for folder in (drawn, model)
+        for folder in (sampled, model)
     )
     if not own.equals(given):
         raise LeakageError(
-            f"{drawn / lineage.FILE_NAME}: not that of its generator, {path}; draw the images again"
+            f"{sampled / lineage.FILE_NAME}: not that of its generator, {path}; "
+            "draw the images again"
         )
 
 
@@ -226,5 +244,6 @@ def _refuse_synthetic_in_sets(tables: Sequence[tuple[Path, pd.DataFrame]]) -> No
         for participant in table["participant_id"]:
             if parse_index(str(participant)) is not None:
                 raise InputError(
-                    f"{caps}: {participant} is a synthetic image; real sets hold real participants only"
+                    f"{caps}: {participant} is a synthetic image; "
+                    "real sets hold real participants only"
                 )

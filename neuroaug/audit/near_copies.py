@@ -1,6 +1,6 @@
 """Copies that a checksum does not recognise: saved again with fewer bits, rescaled, or mirrored.
 
-Thumbprints of registered images at 1 mm correlated by .68 to .82 between people (six head
+Fingerprints of registered images at 1 mm correlated by .68 to .82 between people (six head
 anatomies), by .78 to .89 between phantoms, by .89 and .92 between two scans of one head, by .79 to
 .95 between a head and its own mirror image, and by more than .9999 between an image and its copy in
 8 bits. Only made-up cohorts whose images are all alike come nearer; so a copy must also be far
@@ -14,14 +14,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-VisitKey = tuple[str, str]
+VisitKey = tuple[str, str]  # participant_id, session_id
 
-POINTS = 10  # along each axis
-DISTANCE = 0.01  # 1 - correlation; copies in 8 bits: 1e-5
-NEARER = 0.1  # than the nearest quarter of all images
+POINTS = 10  # of a fingerprint, along each axis
+DISTANCE = 0.01  # most of a copy, 1 - correlation; copies in 8 bits: 1e-5
+NEARER = 0.1  # most of a copy, as a fraction of the distance to the nearest quarter of all images
 
 
-def thumbprint(data: NDArray[np.floating]) -> str:
+def image_fingerprint(data: NDArray[np.floating]) -> str:
     """About a thousand voxels on a lattice, in 8 bits between the 1st and the 99th percentile.
 
     Parameters
@@ -32,7 +32,7 @@ def thumbprint(data: NDArray[np.floating]) -> str:
     Returns
     -------
     str
-        Hexadecimal; two digits a voxel, along z first. The lattice is symmetric in x.
+        Hexadecimal; two digits per voxel, along z first. The lattice is symmetric in x.
     """
     where = []
     for size in data.shape:
@@ -46,17 +46,17 @@ def thumbprint(data: NDArray[np.floating]) -> str:
 
 
 def near_copies(
-    own: Sequence[VisitKey], others: Sequence[VisitKey], thumbprints: Mapping[VisitKey, str]
+    own: Sequence[VisitKey], others: Sequence[VisitKey], fingerprints: Mapping[VisitKey, str]
 ) -> list[tuple[VisitKey, VisitKey]]:
-    """Pairs of images, one of `own` and one of `others`, that are the same up to rounding, scale or
-    side.
+    """Pairs of images of two sets that are the same up to rounding, scale or side.
 
     Parameters
     ----------
     own, others : sequence of (participant_id, session_id)
         Two sets.
-    thumbprints : mapping of (participant_id, session_id) to str
-        Of both; images of grids so small that their thumbprints differ in length are never alike.
+    fingerprints : mapping of (participant_id, session_id) to str
+        `image_fingerprint` of both sets; images of grids so small that their fingerprints differ in
+        length are never alike.
 
     Returns
     -------
@@ -64,14 +64,14 @@ def near_copies(
         In the order of `own`.
     """
     pairs = []
-    for n in sorted({len(thumbprints[visit]) for visit in own}):
-        first = [visit for visit in own if len(thumbprints[visit]) == n]
-        second = [visit for visit in others if len(thumbprints[visit]) == n]
+    for n in sorted({len(fingerprints[visit]) for visit in own}):
+        first = [visit for visit in own if len(fingerprints[visit]) == n]
+        second = [visit for visit in others if len(fingerprints[visit]) == n]
         everyone = list(dict.fromkeys([*first, *second]))
         if not first or not second:
             continue
-        vectors = np.stack([_vector(thumbprints[visit]) for visit in everyone])
-        mirrored = np.stack([_vector(thumbprints[visit], mirror=True) for visit in everyone])
+        vectors = np.stack([_vector(fingerprints[visit]) for visit in everyone])
+        mirrored = np.stack([_vector(fingerprints[visit], mirror=True) for visit in everyone])
         place = {visit: i for i, visit in enumerate(everyone)}
         rows = [place[visit] for visit in first]
         distance = 1 - np.maximum(vectors[rows] @ vectors.T, vectors[rows] @ mirrored.T)
@@ -85,11 +85,9 @@ def near_copies(
     return pairs
 
 
-def _vector(thumbprint: str, *, mirror: bool = False) -> NDArray[np.float64]:
-    """Centred and of length 1, so that products are correlations; zero for an image without
-    contrast.
-    """
-    values = np.frombuffer(bytes.fromhex(thumbprint), dtype=np.uint8).astype(np.float64)
+def _vector(fingerprint: str, *, mirror: bool = False) -> NDArray[np.float64]:
+    """Centred and of length 1, so that products are correlations; zero without contrast."""
+    values = np.frombuffer(bytes.fromhex(fingerprint), dtype=np.uint8).astype(np.float64)
     if mirror and len(values) == POINTS**3:
         values = values.reshape(POINTS, -1)[::-1].ravel()
     values -= values.mean()

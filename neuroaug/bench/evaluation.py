@@ -48,24 +48,13 @@ def _at(resolution: str, *, n_train: int, n_validation: int, epochs: int) -> lis
     import torch
 
     from neuroaug.config import EvaluationConfig
-    from neuroaug.evaluation import classifier_training
+    from neuroaug.evaluation.runs import ClassifierSettings
     from neuroaug.system.devices import find_devices
 
     config = EvaluationConfig(epochs=epochs)
     where = find_devices("auto").first
-    settings = classifier_training.ClassifierSettings(
-        network="baseline",
-        spec=None,
-        epochs=epochs,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        seed=0,
-        n_items=None,
-        classical=False,
-        device=where,
-        bf16=classifier_training.uses_bf16(config, where),
-        checkpoint_every_s=config.checkpoint_every_s,
+    settings = ClassifierSettings.of(
+        config, network="baseline", epochs=epochs, seed=0, device=where
     )
     threads = torch.get_num_threads()
     if where.type == "cpu":
@@ -112,7 +101,7 @@ def _at(resolution: str, *, n_train: int, n_validation: int, epochs: int) -> lis
 
 def _images(folder: Path, resolution: str, n_train: int, n_validation: int) -> tuple[Any, Any]:
     """Noise on the resolution's grid, through the same cache as real images."""
-    from neuroaug.evaluation.cell_images import ImageStore
+    from neuroaug.evaluation.image_store import ImageStore
     from neuroaug.imaging import caps
     from neuroaug.imaging.grid import GRIDS
     from neuroaug.imaging.nifti import write_volume
@@ -139,8 +128,9 @@ def _streaming(resolution: str, n_images: int) -> list[dict[str, Any]]:
 
     Every block of the set holds the same noise: what is read is what counts, and 16 GB are written.
     """
-    from neuroaug.evaluation.cell_images import SYNTHETIC_BLOCK, Images
-    from neuroaug.evaluation.datasets import VolumeCollate, VolumeDataset
+    from neuroaug.evaluation.cell_images import Images
+    from neuroaug.evaluation.clinicadl.datasets import VolumeCollate, VolumeDataset
+    from neuroaug.evaluation.image_store import SYNTHETIC_BLOCK
     from neuroaug.imaging.cache import CohortCache
     from neuroaug.imaging.grid import GRIDS
     from neuroaug.system.files import free_bytes, human_bytes
@@ -209,7 +199,7 @@ def _bare(train: Any, settings: Any) -> float:
     """Mean seconds of a step, by the median epoch of a plain loop on float32 tensors in memory."""
     import torch
 
-    from neuroaug.evaluation import classifier_training
+    from neuroaug.evaluation.clinicadl import classifier_training
     from neuroaug.imaging.cache import as_float
 
     clock, device = _clock(), settings.device
@@ -241,7 +231,7 @@ def _trainer(
     """Mean seconds of a step and of the wait for its images, in every epoch but the first."""
     import torch
 
-    from neuroaug.evaluation import classifier_training
+    from neuroaug.evaluation.clinicadl import classifier_training
 
     clock = _clock()
     steps: list[float] = []
@@ -278,7 +268,8 @@ def _trainer(
 
 def _import_row() -> dict[str, Any]:
     """What every process pays once before its first run."""
-    code = "import time; t = time.process_time(); import neuroaug.evaluation.classifier_training; print(time.process_time() - t)"
+    module = "neuroaug.evaluation.clinicadl.classifier_training"
+    code = f"import time; t = time.process_time(); import {module}; print(time.process_time() - t)"
     seconds = float(
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True

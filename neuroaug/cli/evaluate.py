@@ -77,7 +77,7 @@ def evaluate(
 
 def _summarise(study: Study) -> None:
     """Write ``results.tsv`` and ``comparisons.tsv`` from the scores of all complete runs."""
-    from neuroaug.statistics.results import summarise_study
+    from neuroaug.evaluation.summarise import summarise_study
 
     cells = [
         cell for cell in study.config.cells() if list(study.cell(cell).glob("run-*/scores.tsv"))

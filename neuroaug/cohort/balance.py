@@ -1,4 +1,4 @@
-"""Are the sets of a split alike? Age, sex and site compared between sets, per label (TPAMI 5.4)."""
+"""Whether the sets of a split are alike: age, sex and site compared per label (TPAMI sec. 5.4)."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ BALANCE_COLUMNS = (
 
 
 def compare_age(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
-    """Two-sided Mann-Whitney U test of two samples of ages (missing ones left out, and counted in
-    the note).
-    """
+    """Two-sided Mann-Whitney U test of two samples of ages; the note counts missing ones."""
     import numpy as np
     from scipy import stats
 
@@ -105,14 +103,14 @@ def comparisons(
     *,
     site: bool = True,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of ``balance.tsv``, one at a time so that a draw can be given up at the first failure.
+    """Rows of ``balance.tsv``, one at a time: a split is given up at the first that differs.
 
     Parameters
     ----------
     sets : mapping of str to DataFrame
         Sets by name, with columns diagnosis, age, sex, site.
     pairs : sequence of (str, str)
-        Which sets to compare.
+        Names of the sets to compare.
     labels : sequence of str
         Each label is compared on its own.
     site : bool
@@ -137,6 +135,7 @@ def differs(row: Mapping[str, Any]) -> bool:
     return row["p"] is not None and row["p"] <= ALPHA
 
 
-def describe(row: Mapping[str, Any]) -> str:
+def describe_comparison(row: Mapping[str, Any]) -> str:
     """One comparison in words, for messages."""
-    return f"{row['label']}: {row['variable']} of {row['set_1']} and {row['set_2']} ({row['test']}, p = {row['p']:.3g})"
+    what = f"{row['label']}: {row['variable']} of {row['set_1']} and {row['set_2']}"
+    return f"{what} ({row['test']}, p = {row['p']:.3g})"

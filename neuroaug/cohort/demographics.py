@@ -1,4 +1,4 @@
-"""Who was included: n, age, sex, MMSE and CDR by label, like TPAMI's Table 5."""
+"""Who was included: n, age, sex, MMSE and CDR by label (as in TPAMI Table 5)."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-
-COLUMNS = ("data_set", "label", "n", "age", "sex_m_f", "mmse", "cdr")
+DEMOGRAPHICS_COLUMNS = ("data_set", "label", "n", "age", "sex_m_f", "mmse", "cdr")
 
 
 def demographics(labelled: pd.DataFrame, name: str = "") -> pd.DataFrame:
-    """Summarise a labelled cohort as in TPAMI's Table 5.
+    """Summarise a labelled cohort as TPAMI Table 5 does.
 
     Parameters
     ----------
     labelled : DataFrame
         As `neuroaug.cohort.labels.assign_labels` returns it.
     name : str
-        What to call the data set in the first column.
+        Name of the data set, for the first column.
 
     Returns
     -------
     DataFrame
-        One row a label, all text: data_set, label, n, age (mean ± standard deviation), sex_m_f,
+        One row per label, all text: data_set, label, n, age (mean ± standard deviation), sex_m_f,
         mmse (likewise), cdr (number of participants by value). Missing values are left out and
         counted.
     """
@@ -50,7 +49,7 @@ def demographics(labelled: pd.DataFrame, name: str = "") -> pd.DataFrame:
                 ),
             }
         )
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(DEMOGRAPHICS_COLUMNS))
 
 
 def _mean_and_deviation(values: pd.Series) -> str:

@@ -1,4 +1,4 @@
-"""Who is CN, who is AD, and who is left out by which rule (TPAMI 5.2)."""
+"""Who is CN, who is AD, and who is left out by which rule (TPAMI sec. 5.2)."""
 
 from __future__ import annotations
 
@@ -76,20 +76,20 @@ def assign_labels(
     visits : DataFrame
         As `neuroaug.cohort.tables.read_visits` returns it.
     cohort : {"adni", "aibl", "oasis1"}
-        Whose rules.
+        Cohort whose rules apply.
     caps_visits : iterable of visits, optional
         Preprocessed visits: pairs, or objects with participant_id and session_id. Without it, every
         baseline is taken to have an image. Sessions are matched by their months and take the name
         that they have here (``ses-M00`` in a table is ``ses-M000`` of the CAPS).
     passed : iterable of visits, optional
-        Those that passed the quality check; without it all did.
+        Visits that passed the quality check; without it all did.
     min_age : float, optional
         Youngest age at baseline; by default 62 for OASIS-1 and none elsewhere. 0 takes all.
 
     Returns
     -------
     labelled : DataFrame
-        One row a participant: participant_id, session_id, diagnosis, age, sex, site, mmse, cdr.
+        One row per participant: participant_id, session_id, diagnosis, age, sex, site, mmse, cdr.
     exclusions : DataFrame
         participant_id, session_id, rule: the visit where the first rule that applied did so, and
         each later visit that was dropped for want of a diagnosis.
@@ -130,7 +130,7 @@ def assign_labels(
 
 
 def _by_months(visits: Iterable[Any] | None) -> dict[tuple[str, int], str] | None:
-    """Session names by participant and months; sessions that are not named by months are nobody's."""
+    """Session names by participant and months; without those that months do not name."""
     if visits is None:
         return None
     pairs = [v if isinstance(v, tuple) else (v.participant_id, v.session_id) for v in visits]

@@ -1,4 +1,4 @@
-"""Whom a generator learned from: ``lineage.tsv`` in its folder and in every set drawn from it."""
+"""Whom a generator learned from: ``lineage.tsv`` in its folder and in all sets sampled from it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def read_lineage(folder: str | Path) -> pd.DataFrame:
     path = Path(folder) / FILE_NAME
     if not path.is_file():
         raise InputError(
-            f"{path}: no such file; whom this generator learned from cannot be proved: train it again"
+            f"{path}: no such file; whom this generator learned from cannot be proved: "
+            "train it again"
         )
     table = read_tsv(path, LINEAGE_COLUMNS)[list(LINEAGE_COLUMNS)]
     _check(table, path)

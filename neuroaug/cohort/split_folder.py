@@ -1,6 +1,4 @@
-"""A split on disk: a table a set, a hash over their sorted content, and a record of how it was
-drawn.
-"""
+"""A split on disk: a table per set, a hash over their sorted content, and how it was drawn."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuroaug.cohort.demographics import COLUMNS as DEMOGRAPHICS
+from neuroaug.cohort.demographics import DEMOGRAPHICS_COLUMNS
 from neuroaug.errors import InputError
 from neuroaug.system.files import (
     read_json,
@@ -65,7 +63,7 @@ def read_set(path: str | Path) -> pd.DataFrame:
     repeated = table["participant_id"][table["participant_id"].duplicated()]
     if len(repeated):
         raise InputError(
-            f"{path}: participant {repeated.iloc[0]} stands twice; one image a participant"
+            f"{path}: participant {repeated.iloc[0]} stands twice; one image per participant"
         )
     empty = table[["participant_id", "session_id", "diagnosis"]].isna().any(axis=1)
     if empty.any():
@@ -80,7 +78,15 @@ def read_set(path: str | Path) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class SplitFolder:
-    """A split folder: its tables as they are now, and what was recorded when it was made."""
+    """A split folder: its tables as they are now, and what was recorded when it was made.
+
+    Attributes
+    ----------
+    folder : Path
+        Folder of the tables.
+    record : mapping
+        Content of its ``split.json``.
+    """
 
     folder: Path
     record: Mapping[str, Any]
@@ -102,7 +108,8 @@ class SplitFolder:
         record = read_json(folder / RECORD)
         if not isinstance(record, dict) or not {"hash", "files", "members"} <= record.keys():
             raise InputError(
-                f"{folder / RECORD}: not the record of a split; make the split again with another --out"
+                f"{folder / RECORD}: not the record of a split; "
+                "make the split again with another --out"
             )
         return cls(folder, record)
 
@@ -152,18 +159,11 @@ class SplitFolder:
         """What was said when the split was made: defaults that could not be met, and the like."""
         return list(self.record.get("notes", []))
 
-    @property
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Participants by set and label."""
-        return dict(self.record.get("counts", {}))
-
     def demographics(self) -> pd.DataFrame:
-        """Summarise the cohort and each set as TPAMI's Table 5 does: n, age, sex, MMSE, CDR by
-        label.
-        """
+        """Summary of the cohort and each set by label: `DEMOGRAPHICS_COLUMNS`."""
         import pandas as pd
 
-        return pd.DataFrame(self.record.get("demographics", []), columns=list(DEMOGRAPHICS))
+        return pd.DataFrame(self.record.get("demographics", []), columns=list(DEMOGRAPHICS_COLUMNS))
 
     def verify(self) -> None:
         """Refuse a split that was edited by hand, or in which a participant is in two sets.
@@ -238,8 +238,9 @@ def write_split_folder(
     exclusions: pd.DataFrame,
     record: Mapping[str, Any],
 ) -> SplitFolder:
-    """Write the tables, then ``split.json``: without it the folder is no split, so a killed process
-    leaves none.
+    """Write the tables, then ``split.json``, without which the folder is no split.
+
+    A killed process therefore leaves none.
 
     Raises
     ------
@@ -257,8 +258,8 @@ def write_split_folder(
         existing = SplitFolder.open(out)
         if existing.record != record:
             raise InputError(
-                f"{out}: holds another split ({_difference(existing.record, record)}), which models may depend on; "
-                "choose another --out"
+                f"{out}: holds another split ({_difference(existing.record, record)}), "
+                "which models may depend on; choose another --out"
             )
         existing.verify()
         return existing
@@ -270,7 +271,8 @@ def write_split_folder(
         strangers = sorted(p.name for p in out.glob("*.tsv") if p.stem not in everything)
         if strangers:
             raise InputError(
-                f"{out}: holds tables of something else ({', '.join(strangers)}); choose another --out"
+                f"{out}: holds tables of something else ({', '.join(strangers)}); "
+                "choose another --out"
             )
     for name, table in everything.items():
         write_tsv(out / f"{name}.tsv", table)

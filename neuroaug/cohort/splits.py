@@ -1,4 +1,4 @@
-"""Matched test, training and validation sets, drawn per label (TPAMI 5.4)."""
+"""Matched test, training and validation sets, drawn per label (TPAMI sec. 5.4)."""
 
 from __future__ import annotations
 
@@ -19,17 +19,15 @@ if TYPE_CHECKING:
 
     from neuroaug.config import SplitConfig
 
-MAX_DRAWS = 1000
-FALLBACK_TEST_FRACTION = 0.2
-MIN_TRAINING = 2
+MAX_DRAWS = 1000  # random splits, of which the first that matches is taken
+FALLBACK_TEST_FRACTION = 0.2  # of each label, where the default number cannot be met
+MIN_TRAINING = 2  # participants of each label
 PAIRS = (("test", "train"), ("test", "validation"), ("train", "validation"))
-
-__all__ = ["SPLIT_COLUMNS", "SplitFolder", "make_external", "make_folds", "make_split"]
 
 
 @dataclass
 class _Sizes:
-    """How many people of each label go where, and what had to be said about it."""
+    """How many people of each label go into which set, and what had to be said about it."""
 
     test: dict[str, int]
     validation: dict[str, int]
@@ -52,8 +50,8 @@ def make_split(
     """Draw the sets, test that they match, and write the split folder.
 
     The test set is drawn per label; the rest is divided between training and validation; each
-    ``train-K`` is drawn from the training set. Draws are repeated until no comparison of age, sex
-    or site between two sets, per label, has p <= 0.05 (a bounded number of times).
+    ``train-K`` is drawn from the training set. This is repeated, at most `MAX_DRAWS` times, until
+    no comparison of age, sex or site between two sets, per label, has p <= 0.05.
 
     Parameters
     ----------
@@ -64,21 +62,21 @@ def make_split(
     config : SplitConfig
         n_test (people per label, or a fraction of each label below 1), validation, subsets, seed.
     labels : sequence of str
-        The labels wanted; others are left out.
+        Labels of the study; participants with others are left out.
     typed : set of str
         Which of "n_test", "subsets" (or "subset") the user gave; a value other than the default was
         given too. What was given and cannot be met is refused; a default that cannot be met is
         replaced (n_test) or skipped (subsets), and `SplitFolder.notes` says so.
     cohort : str, optional
-        Recorded in ``split.json``.
+        Name of the cohort, recorded in ``split.json``.
     notes : sequence of str
-        What else should be recorded about the cohort.
+        Lines about the cohort that are recorded too.
 
     Raises
     ------
     InputError
-        A label has too few people, a typed number cannot be met, no draw matched, or `out` holds
-        another split.
+        A label has too few people, a typed number cannot be met, no random split matched, or `out`
+        holds another split.
     """
     import pandas as pd
 
@@ -168,51 +166,6 @@ def make_external(
     )
 
 
-def make_folds(
-    train: pd.DataFrame, n_folds: int = 5, seed: int = 0
-) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
-    """Folds of the training set for the architecture search: participants whole, labels spread
-    evenly.
-
-    Parameters
-    ----------
-    train : DataFrame
-        A set of a split.
-    n_folds : int
-        Number of folds, at most the number of participants of the smallest label.
-    seed : int
-        Which folds.
-
-    Returns
-    -------
-    list of (DataFrame, DataFrame)
-        Training and validation part of each fold.
-
-    Raises
-    ------
-    InputError
-        Fewer than two folds, or a label with fewer participants than folds.
-    """
-    if n_folds < 2:
-        raise InputError(f"{n_folds} folds: at least 2 are needed")
-    fold: dict[str, int] = {}
-    for label, group in train.groupby("diagnosis"):
-        participants = sorted(group["participant_id"].unique())
-        if len(participants) < n_folds:
-            raise InputError(
-                f"{n_folds} folds: label {label} has {len(participants)} participants; ask for fewer folds"
-            )
-        order = RESAMPLING.numpy(seed, "folds", str(label)).permutation(len(participants))
-        # Labels are dealt one after the other, so that fold sizes differ by one at most.
-        start = len(fold)
-        fold |= {participants[i]: (start + position) % n_folds for position, i in enumerate(order)}
-    of = train["participant_id"].map(fold)
-    return [
-        (train[of != k].reset_index(drop=True), train[of == k].reset_index(drop=True))
-        for k in range(n_folds)
-    ]
-
-
 def _given(config: SplitConfig, typed: Set[str]) -> set[str]:
     """Name the settings that are the user's own."""
     defaults = type(config)()
@@ -247,8 +200,9 @@ def _sizes(
     for label, n in counts.items():
         if n < least:
             raise InputError(
-                f"{out}: label {label} has too few people: {n} of the {least} needed for a test, a validation and "
-                f"{MIN_TRAINING} training images (found {found}; exclusions are by the rules of the cohort)"
+                f"{out}: label {label} has too few people: {n} of the {least} needed for a test, "
+                f"a validation and {MIN_TRAINING} training images (found {found}; exclusions are "
+                "by the rules of the cohort)"
             )
     notes: list[str] = []
     n_test = _n_test(config.n_test, out)
@@ -256,8 +210,9 @@ def _sizes(
     failing = [label for label, n in counts.items() if n - test[label] < 1 + MIN_TRAINING]
     if failing and "n_test" in typed:
         raise InputError(
-            f"{out}: n_test {config.n_test:g} cannot be met: found {found}, and {1 + MIN_TRAINING} of each must "
-            "be left for training and validation; ask for fewer, or for a fraction such as 0.2"
+            f"{out}: n_test {config.n_test:g} cannot be met: found {found}, and "
+            f"{1 + MIN_TRAINING} of each must be left for training and validation; "
+            "ask for fewer, or for a fraction such as 0.2"
         )
     if "n_test" not in typed and not isinstance(n_test, float):
         # Half as many left as tested: below that the default leaves next to nothing to learn from.
@@ -312,9 +267,7 @@ def _per_label(n_test: float, counts: Mapping[str, int]) -> dict[str, int]:
 def _draw_main(
     people: pd.DataFrame, sizes: _Sizes, seed: int, labels: Sequence[str]
 ) -> tuple[dict[str, pd.DataFrame], list[dict[str, Any]], int]:
-    """Draw until test, train and validation match; the tables, every comparison, and the draws it
-    took.
-    """
+    """Draw until test, train and validation match: the tables, the comparisons, how often drawn."""
     failures: dict[str, list[dict[str, Any]]] = {}
     for draw in range(MAX_DRAWS):
         chosen: dict[str, list[str]] = {"test": [], "train": [], "validation": []}
@@ -377,6 +330,7 @@ def _no_match(what: str, failures: Mapping[str, list[dict[str, Any]]]) -> InputE
     worst = max(failures.values(), key=len)
     best = max(worst, key=lambda row: row["p"])
     return InputError(
-        f"split: none of {MAX_DRAWS} draws of {what} matched; most often different: {balance.describe(best)} at best; "
+        f"split: none of {MAX_DRAWS} random choices of {what} matched; most often different: "
+        f"{balance.describe_comparison(best)} at best; "
         "change the sizes of the sets, or look at this variable in the tables"
     )

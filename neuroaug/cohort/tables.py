@@ -1,21 +1,18 @@
-"""The clinical tables of ADNI, AIBL and OASIS-1 as Clinica writes them, read as one row a visit.
+"""The clinical tables of ADNI, AIBL and OASIS-1 as Clinica writes them, read as one row per visit.
 
-Clinica's converters write ``participants.tsv`` and ``sub-X/sub-X_sessions.tsv``; ``clinica iotools
-merge-tsv`` writes both as one table. Column names moved between releases, so each quantity is found
-by a short list of known names, whatever their case.
+Column names moved between Clinica's releases, so each quantity is found by a short list of known
+names, whatever their case.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neuroaug.cohort.table_layouts import ClinicalTables, TableRecord, find_tables
 from neuroaug.errors import InputError
-from neuroaug.system.files import read_tsv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,16 +50,13 @@ SEXES = {"M": "M", "MALE": "M", "F": "F", "FEMALE": "F"}
 # Clinica writes n/a; AIBL's own code for a missing value is -4 and slips through in some releases.
 MISSING = frozenset({"", "n/a", "na", "nan", "none", "-4", "-4.0"})
 
-_PARTICIPANT = re.compile(r"sub-[A-Za-z0-9]+")
 _SESSION = re.compile(r"ses-M(\d+)")
 _YEAR = re.compile(r"(?<!\d)(\d{4})(?!\d)")
 _ID_PREFIXES = {"sub-ADNI": "adni", "sub-AIBL": "aibl", "sub-OASIS1": "oasis1"}
 
 
 def session_months(session_id: str) -> int | None:
-    """Months after baseline of a session: ``ses-M006`` -> 6, ``ses-M00`` -> 0; None if it is no
-    such name.
-    """
+    """Months after baseline of a session: ``ses-M006`` -> 6, ``ses-M00`` -> 0, others -> None."""
     match = _SESSION.fullmatch(session_id)
     return int(match[1]) if match else None
 
@@ -76,12 +70,12 @@ def read_visits(folder: str | Path, cohort: str = "auto") -> tuple[pd.DataFrame,
         A folder with ``participants.tsv`` and ``sub-*/*_sessions.tsv``, a merged TSV
         (``clinica iotools merge-tsv``), or a folder that holds one.
     cohort : {"auto", "adni", "aibl", "oasis1"}
-        Whose conventions the tables follow; "auto" recognises them by ids and columns.
+        Cohort whose conventions the tables follow; "auto" recognises it by ids and columns.
 
     Returns
     -------
     visits : DataFrame
-        One row a visit, ordered by participant and months: participant_id, session_id, months,
+        One row per visit, ordered by participant and months: participant_id, session_id, months,
         diagnosis (CN, MCI, AD or None), screening, age (years), sex (M, F or None), site, mmse,
         cdr. A participant without any session has one row whose session_id is None.
     cohort : str
@@ -97,7 +91,7 @@ def read_visits(folder: str | Path, cohort: str = "auto") -> tuple[pd.DataFrame,
 
     if cohort not in ("auto", *COHORTS):
         raise InputError(f"cohort '{cohort}': unknown; one of auto, {', '.join(COHORTS)}")
-    source = _find(Path(folder))
+    source = find_tables(Path(folder))
     if cohort == "auto":
         cohort = recognise(source)
     columns = _Columns(source, cohort)
@@ -108,158 +102,8 @@ def read_visits(folder: str | Path, cohort: str = "auto") -> tuple[pd.DataFrame,
     return table.drop(columns="file").astype(object).where(lambda t: t.notna(), None), cohort
 
 
-@dataclass(frozen=True)
-class _Record:
-    """One visit: its values by lower-case column name, and the file that it stands in."""
-
-    file: Path
-    fields: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class _TableSource:
-    """All visits of a cohort as text, and the columns seen in each file."""
-
-    root: Path
-    records: list[_Record]
-    columns: dict[str, list[str]]  # file description -> its columns, lower case
-
-    def participants(self) -> list[str]:
-        return [str(record.fields["participant_id"]) for record in self.records]
-
-    def seen(self) -> set[str]:
-        return {name for names in self.columns.values() for name in names}
-
-
-def _lower(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    table = table.rename(columns=lambda name: str(name).strip().lower())
-    repeated = table.columns[table.columns.duplicated()]
-    if len(repeated):
-        raise InputError(f"{path}: column '{repeated[0]}' stands twice; keep one of them")
-    return table
-
-
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
-
-
-def _find(path: Path) -> _TableSource:
-    """Find the tables at `path`, whichever of the three layouts they have."""
-    if path.is_file():
-        return _read_merged(path)
-    if not path.is_dir():
-        raise InputError(
-            f"{path}: no such file or folder; give the folder with participants.tsv, or a merged TSV"
-        )
-    participants = path / "participants.tsv"
-    if participants.is_file():
-        table = _lower(read_tsv(participants, ["participant_id"]), participants)
-        if "session_id" in table.columns:
-            return _read_merged(participants)
-        return _read_bids(path, participants, table)
-    merged = []
-    for candidate in sorted(path.glob("*.tsv")):
-        names = {
-            name.strip().lower()
-            for name in candidate.read_text("utf-8", "replace").split("\n", 1)[0].split("\t")
-        }
-        if {"participant_id", "session_id"} <= names:
-            merged.append(candidate)
-    if len(merged) == 1:
-        return _read_merged(merged[0])
-    if merged:
-        raise InputError(
-            f"{path}: several merged tables ({', '.join(p.name for p in merged)}); give one of them"
-        )
-    raise InputError(
-        f"{path}: neither participants.tsv nor a table with participant_id and session_id in it"
-    )
-
-
-def _check_participant(participant: Any, path: Path) -> str:
-    if not isinstance(participant, str) or not _PARTICIPANT.fullmatch(participant):
-        raise InputError(
-            f"{path}: participant_id '{participant}' is not sub- followed by letters and digits"
-        )
-    return participant
-
-
-def _read_merged(path: Path) -> _TableSource:
-    table = _lower(read_tsv(path), path)
-    missing = [name for name in ("participant_id", "session_id") if name not in table.columns]
-    if missing:
-        raise InputError(
-            f"{path}: column(s) {', '.join(missing)} missing; found {', '.join(table.columns)}"
-        )
-    records = [_Record(path, values) for values in _rows(table)]
-    for record in records:
-        _check_participant(record.fields["participant_id"], path)
-    if not records:
-        raise InputError(f"{path}: no visit in it")
-    return _TableSource(path, records, {str(path): list(table.columns)})
-
-
-def _read_bids(root: Path, path: Path, participants: pd.DataFrame) -> _TableSource:
-    known: set[str] = set()
-    records: list[_Record] = []
-    session_columns: list[str] = []
-    for person in _rows(participants):
-        name = _check_participant(person["participant_id"], path)
-        if name in known:
-            raise InputError(f"{path}: participant {name} stands twice; keep one row")
-        known.add(name)
-        sessions_path = root / name / f"{name}_sessions.tsv"
-        if not sessions_path.is_file():
-            # Clinica's AIBL table lists people without any image: they have no sessions file.
-            records.append(_Record(path, {**person, "session_id": None}))
-            continue
-        sessions = _lower(read_tsv(sessions_path), sessions_path)
-        if "session_id" not in sessions.columns:
-            raise InputError(
-                f"{sessions_path}: column session_id missing; found {', '.join(sessions.columns)}"
-            )
-        session_columns += [column for column in sessions.columns if column not in session_columns]
-        visits = _rows(sessions)
-        for visit in visits:
-            other = visit.get("participant_id", name)
-            if isinstance(other, str) and other != name:
-                raise InputError(
-                    f"{sessions_path}: holds a visit of {other}; each participant has a file of their own"
-                )
-            # A visit's own value counts; where it is missing, the participant's stands in.
-            values = {
-                **person,
-                **{k: v for k, v in visit.items() if isinstance(v, str) or k not in person},
-            }
-            records.append(_Record(sessions_path, {**values, "participant_id": name}))
-        if not visits:
-            records.append(_Record(path, {**person, "session_id": None}))
-    strangers = sorted(
-        folder.parent.name
-        for folder in root.glob("sub-*/sub-*_sessions.tsv")
-        if folder.parent.name not in known and folder.name == f"{folder.parent.name}_sessions.tsv"
-    )
-    if strangers:
-        raise InputError(
-            f"{path}: no row for {', '.join(strangers[:5])}, who have sessions; add them or remove the files"
-        )
-    if not records:
-        raise InputError(f"{path}: no participant in it")
-    if not session_columns:
-        raise InputError(
-            f"{root}: no participant has a sub-*/sub-*_sessions.tsv, and {path.name} is not a merged table"
-        )
-    return _TableSource(
-        root,
-        records,
-        {str(path): list(participants.columns), "sub-*_sessions.tsv": session_columns},
-    )
-
-
-def recognise(source: _TableSource) -> str:
-    """Tell the cohort of a set of tables by its participants' ids, else by columns that only one
-    cohort has.
-    """
+def recognise(source: ClinicalTables) -> str:
+    """Tell a cohort by its participants' ids, else by columns that only one cohort has."""
     found = {
         next(
             (cohort for prefix, cohort in _ID_PREFIXES.items() if participant.startswith(prefix)),
@@ -270,7 +114,8 @@ def recognise(source: _TableSource) -> str:
     if len(found) > 1 and len(found - {None}) > 1:
         names = ", ".join(sorted(name for name in found if name))
         raise InputError(
-            f"{source.root}: participants of several cohorts ({names}) in one table; give each its own"
+            f"{source.root}: participants of several cohorts ({names}) in one table; "
+            "give each its own"
         )
     by_id = next(iter(found - {None}), None)
     if by_id:
@@ -283,14 +128,15 @@ def recognise(source: _TableSource) -> str:
     if seen & {"laterality", "education_level"} and seen & {"cdr_global", "diagnosis_bl"}:
         return "oasis1"
     raise InputError(
-        f"{source.root}: cohort not recognised by ids or columns; give --cohort {' or '.join(COHORTS)}"
+        f"{source.root}: cohort not recognised by ids or columns; "
+        f"give --cohort {' or '.join(COHORTS)}"
     )
 
 
 class _Columns:
     """Where each quantity stands in these tables; refuses tables that lack what labelling needs."""
 
-    def __init__(self, source: _TableSource, cohort: str) -> None:
+    def __init__(self, source: ClinicalTables, cohort: str) -> None:
         seen = source.seen()
         self._names = {
             quantity: [n for n in names if n in seen] for quantity, names in NAMES.items()
@@ -313,7 +159,7 @@ class _Columns:
                 f"{source.root}: no column for {quantity} (one of {', '.join(expected)}); {files}"
             )
 
-    def text(self, record: _Record, quantity: str) -> str | None:
+    def text(self, record: TableRecord, quantity: str) -> str | None:
         """Read a quantity as text, None where missing."""
         for name in self._names[quantity]:
             value = record.fields.get(name)
@@ -321,7 +167,7 @@ class _Columns:
                 return value.strip()
         return None
 
-    def number(self, record: _Record, quantity: str) -> float | None:
+    def number(self, record: TableRecord, quantity: str) -> float | None:
         """Read a quantity as a number, None where missing."""
         text = self.text(record, quantity)
         if text is None:
@@ -335,14 +181,14 @@ class _Columns:
         return value
 
 
-def _bad_value(record: _Record, quantity: str, value: str, expected: str) -> InputError:
+def _bad_value(record: TableRecord, quantity: str, value: str, expected: str) -> InputError:
     who = " ".join(
         str(record.fields[k]) for k in ("participant_id", "session_id") if record.fields.get(k)
     )
     return InputError(f"{record.file}: {who}: unknown {quantity} '{value}'; {expected}, or n/a")
 
 
-def _visit(record: _Record, columns: _Columns, cohort: str) -> dict[str, Any]:
+def _visit(record: TableRecord, columns: _Columns, cohort: str) -> dict[str, Any]:
     session = record.fields.get("session_id")
     session = session.strip() if isinstance(session, str) else None
     months = None
@@ -378,7 +224,7 @@ def _visit(record: _Record, columns: _Columns, cohort: str) -> dict[str, Any]:
     }
 
 
-def _diagnosis(record: _Record, columns: _Columns, quantity: str = "diagnosis") -> str | None:
+def _diagnosis(record: TableRecord, columns: _Columns, quantity: str = "diagnosis") -> str | None:
     text = columns.text(record, quantity)
     if text is None:
         return None
@@ -387,8 +233,8 @@ def _diagnosis(record: _Record, columns: _Columns, quantity: str = "diagnosis") 
     return DIAGNOSES[text.upper()]
 
 
-def _oasis_diagnosis(record: _Record, columns: _Columns) -> str | None:
-    """CN for a CDR of 0, AD above; Clinica's ``diagnosis`` is n/a for CDR 0.5, so it comes last."""
+def _oasis_diagnosis(record: TableRecord, columns: _Columns) -> str | None:
+    """CN for a CDR of 0, AD above; Clinica's ``diagnosis`` is n/a for CDR 0.5: it comes last."""
     cdr = columns.number(record, "cdr")
     baseline = _diagnosis(record, columns, "diagnosis at baseline")
     if cdr is None:
@@ -400,16 +246,14 @@ def _oasis_diagnosis(record: _Record, columns: _Columns) -> str | None:
         raise _bad_value(
             record,
             "diagnosis",
-            f"{baseline}",
+            baseline,
             f"its cdr of {cdr:g} says {diagnosis}: correct one of the two",
         )
     return diagnosis
 
 
-def _age(record: _Record, columns: _Columns, months: int | None) -> float | None:
-    """Age at the visit: as written; else from baseline; else from the years of birth and
-    examination.
-    """
+def _age(record: TableRecord, columns: _Columns, months: int | None) -> float | None:
+    """Age at the visit: as written, else from baseline, else from the years of birth and visit."""
     age = columns.number(record, "age")
     if age is None:
         baseline = columns.number(record, "age at baseline")
@@ -437,7 +281,8 @@ def _refuse_duplicates(table: pd.DataFrame) -> None:
         if other != name:
             file = table.loc[table["participant_id"] == name, "file"].iloc[0]
             raise InputError(
-                f"{file}: {other} and {name} differ by upper and lower case only; one person has one name"
+                f"{file}: {other} and {name} differ by upper and lower case only; "
+                "one person has one name"
             )
     # M00 and M000 are one session: compare months, not names.
     repeated = table[table.duplicated(["participant_id", "months"], keep="first")]

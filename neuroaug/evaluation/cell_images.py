@@ -1,11 +1,6 @@
-"""From a CAPS and a table to labelled images that a trainer can stream: memory-mapped, on one grid.
+"""Labelled images of one grid, as a trainer streams them, and what sets of them must satisfy.
 
-ClinicaDL's `BidsDataset` finds and checks the files; the voxels are then read once into
-`neuroaug.imaging.cache.CohortCache` arrays, by the same reader that checks every other image of a
-study. The alternatives of ClinicaDL were left aside: NIfTI files decompressed at every epoch cost
-ten times more than training at 2 mm, and its tensors are float32 pickles of one image each (62 GB
-for 20000 images, where uint8 arrays take 16), written in a folder that two CAPS of one parent
-share. Real and synthetic images take the same path, so that storage cannot tell them apart.
+Real and synthetic images take the same path, so that storage cannot tell them apart.
 """
 
 from __future__ import annotations
@@ -13,25 +8,16 @@ from __future__ import annotations
 import hashlib
 import mmap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from neuroaug.errors import InputError, LeakageError
-from neuroaug.imaging import caps as caps_names
-from neuroaug.imaging.cache import RECORD, CohortCache
-from neuroaug.system.files import read_tsv
+from neuroaug.imaging.cache import CohortCache
 
-if TYPE_CHECKING:
-    from clinicadl.data.datasets import BidsDataset
-
-POSITIVE = "AD"
 REQUIRED = ("participant_id", "session_id", "diagnosis")
-SYNTHETIC_BLOCK = 500  # images of one cache, so that extending a set rewrites nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +27,14 @@ class Images:
     Attributes
     ----------
     table : DataFrame
-        One row an image, index 0..n-1: ``participant_id session_id diagnosis label``; label is 1.0
+        One row per image, index 0..n-1: ``participant_id session_id diagnosis label``; label is 1.0
         for AD and 0.0 for CN (ClinicaDL's losses crash on integers).
     caches : tuple of CohortCache
-        Where the voxels lie.
-    cache_of, row_of : ndarray of int
-        Shape (n,): which cache, and which row of it, holds each image.
-    synthetic : ndarray of bool
-        Shape (n,).
+        Memory-mapped arrays that hold the voxels.
+    cache_of, row_of : ndarray of int, shape (n,)
+        Number of the cache, and of its row, that holds each image.
+    synthetic : ndarray of bool, shape (n,)
+        Whether each image is synthetic.
     """
 
     table: pd.DataFrame
@@ -71,7 +57,7 @@ class Images:
         return self.table["label"].to_numpy(dtype=np.float64)
 
     def stored(self, positions: NDArray[np.integer]) -> NDArray[np.generic]:
-        """Stored voxels of some images, (B, X, Y, Z), in the order asked and the caches' dtype."""
+        """Stored voxels of some images, (B, X, Y, Z), in the given order and the caches' dtype."""
         rows = [self.caches[self.cache_of[p]].images[self.row_of[p]] for p in positions]
         return np.stack(rows)
 
@@ -87,9 +73,7 @@ class Images:
                 mapped.madvise(mmap.MADV_DONTNEED)
 
     def sha256(self) -> str:
-        """Checksum of who is in it, with which label and which voxels; names of folders do not
-        enter.
-        """
+        """Checksum of who is in it, with which label and voxels; names of folders do not enter."""
         digest = hashlib.sha256()
         rows = zip(*(self.table[name] for name in REQUIRED), self.image_sha256(), strict=True)
         for participant, session, diagnosis, image in rows:
@@ -104,7 +88,7 @@ class Images:
         ]
 
     def take(self, positions: Sequence[int] | NDArray[np.integer]) -> Images:
-        """Some of the images, in the order asked."""
+        """Some of the images, in the given order."""
         rows = np.asarray(positions, dtype=np.int64)
         table = self.table.iloc[rows].reset_index(drop=True)
         return Images(
@@ -122,7 +106,7 @@ def concatenate(parts: Sequence[Images]) -> Images:
     """
     require_one_grid(parts)
     table = pd.concat([part.table for part in parts], ignore_index=True)
-    _refuse_duplicates(table, "the training set")
+    refuse_duplicates(table, "the training set")
     offsets = np.cumsum([0, *(len(part.caches) for part in parts)])[:-1]
     return Images(
         table,
@@ -146,13 +130,15 @@ def require_one_grid(parts: Sequence[Images]) -> None:
     first = parts[0].caches[0]
     for cache in (cache for part in parts for cache in part.caches):
         if cache.shape != first.shape or not np.allclose(cache.affine, first.affine, atol=1e-3):
+            one, other = _first_visit(parts, cache), _first_visit(parts, first)
             raise InputError(
-                f"{_first_visit(parts, cache)}: image of {_size(cache)} voxels, while {_first_visit(parts, first)} has "
-                f"{_size(first)} or lies elsewhere; a cell needs images of one grid"
+                f"{one}: image of {_size(cache)} voxels, while {other} has {_size(first)} or lies "
+                "elsewhere; a cell needs images of one grid"
             )
         if cache.images.dtype != first.images.dtype:
             raise InputError(
-                f"{cache.folder}: stored as {cache.images.dtype}, not {first.images.dtype}; remove it"
+                f"{cache.folder}: stored as {cache.images.dtype}, not {first.images.dtype}; "
+                "remove it"
             )
 
 
@@ -204,171 +190,8 @@ def _first_visit(parts: Sequence[Images], wanted: CohortCache) -> str:
     return str(wanted.folder)
 
 
-@dataclass
-class ImageStore:
-    """Opens the images of a resolution, and keeps what it opened.
-
-    Parameters
-    ----------
-    cache_folder : Path
-        Where memory-mapped copies are kept; may be deleted at any time.
-    resolution : {"1mm", "2mm", "4mm"}
-        Which of the CAPS's images.
-    scaling : {"min-max", "percentile"}
-        How each image is mapped to [0, 1].
-    storage : {"uint8", "float16"}
-        How voxels are stored.
-    n_procs : int
-        Processes that read images the first time.
-    """
-
-    cache_folder: Path
-    resolution: str
-    scaling: Literal["min-max", "percentile"] = "min-max"
-    storage: Literal["uint8", "float16"] = "uint8"
-    n_procs: int = 1
-    _open: dict[Path, CohortCache] = field(default_factory=dict)
-
-    def real(
-        self, caps: Path, table: Path | pd.DataFrame, labels: Iterable[str], what: str
-    ) -> Images:
-        """Images of a table's visits.
-
-        Parameters
-        ----------
-        caps : Path
-            CAPS of the images.
-        table : path or DataFrame
-            ``participant_id session_id diagnosis``, one row a visit.
-        labels : iterable of str
-            Diagnoses allowed.
-        what : str
-            Name of the set, for messages (``"train.tsv"``).
-
-        Raises
-        ------
-        InputError
-            Column missing, unknown diagnosis, duplicate visit, a visit without image (named), an
-            empty table.
-        """
-        table = read_labelled(table, labels, what)
-        visits = [
-            caps_names.Visit(p, s)
-            for p, s in zip(table["participant_id"], table["session_id"], strict=True)
-        ]
-        # Sorted, so that one cache serves every table with these visits, whatever its order.
-        order = np.array(sorted(range(len(visits)), key=lambda i: visits[i]))
-        cache = self._cache(caps, [visits[i] for i in order], "real", what)
-        rows = np.empty(len(visits), dtype=np.int64)
-        rows[order] = np.arange(len(visits))
-        return Images(table, (cache,), np.zeros_like(rows), rows, np.zeros(len(rows), dtype=bool))
-
-    def synthetic(self, folder: Path, label: str, n: int) -> Images:
-        """Images 1..n of a synthetic CAPS.
-
-        Raises
-        ------
-        InputError
-            If the folder holds fewer images, or images of another label.
-        """
-        table = read_tsv(folder / "participants.tsv", ("participant_id", "diagnosis", "index"))
-        other = sorted(set(table["diagnosis"].dropna()) - {label})
-        if other:
-            raise InputError(
-                f"{folder / 'participants.tsv'}: images of {', '.join(other)}, where {label} is expected"
-            )
-        table = (
-            table.assign(index=table["index"].astype(int))
-            .sort_values("index")
-            .reset_index(drop=True)
-        )
-        table = table[table["index"] <= n]
-        if list(table["index"]) != list(range(1, n + 1)):
-            raise InputError(
-                f"{folder}: images 1 to {n} of {label} are needed, {len(table)} of them are listed; "
-                f"draw them with 'neuroaug augment --label {label} --n {n}'"
-            )
-        visits = [
-            caps_names.Visit(participant, "ses-M000") for participant in table["participant_id"]
-        ]
-        blocks = [visits[start : start + SYNTHETIC_BLOCK] for start in range(0, n, SYNTHETIC_BLOCK)]
-        caches = tuple(
-            self._cache(folder, block, f"synthetic-{label}", str(folder)) for block in blocks
-        )
-        labelled = pd.DataFrame(
-            {
-                "participant_id": [v.participant_id for v in visits],
-                "session_id": [v.session_id for v in visits],
-                "diagnosis": label,
-                "label": float(label == POSITIVE),
-            }
-        )
-        positions = np.arange(n)
-        return Images(
-            labelled,
-            caches,
-            positions // SYNTHETIC_BLOCK,
-            positions % SYNTHETIC_BLOCK,
-            np.ones(n, dtype=bool),
-        )
-
-    def _cache(
-        self, caps: Path, visits: list[caps_names.Visit], kind: str, what: str
-    ) -> CohortCache:
-        caps = caps_names.require_caps(Path(caps).absolute())
-        files = [caps_names.t1_linear_image(caps, visit, self.resolution) for visit in visits]
-        lost = [visit for visit, file in zip(visits, files, strict=True) if not file.is_file()]
-        if lost:
-            more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
-            raise InputError(
-                f"{what}: {lost[0]}{more} has no {self.resolution} image in {caps}; preprocess the visit or take it "
-                "out of the table"
-            )
-        key = hashlib.sha256("\n".join([str(caps), *map(str, visits)]).encode()).hexdigest()[:12]
-        folder = self.cache_folder / f"{kind}_{self.resolution}_{self.scaling}_{self.storage}_{key}"
-        if folder not in self._open:
-            index = pd.DataFrame(
-                {
-                    "participant_id": [v.participant_id for v in visits],
-                    "session_id": [v.session_id for v in visits],
-                }
-            )
-            if not (folder / RECORD).is_file():
-                files = found_by_clinicadl(caps, index, self.resolution)
-            self._open[folder] = CohortCache.build(
-                folder, files, index, dtype=self.storage, scaling=self.scaling, n_procs=self.n_procs
-            )
-        return self._open[folder]
-
-
-def read_labelled(table: Path | pd.DataFrame, labels: Iterable[str], what: str) -> pd.DataFrame:
-    """Visits and their labels, index 0..n-1, with the float column ``label``; see
-    `ImageStore.real`.
-    """
-    known = set(labels)
-    if not isinstance(table, pd.DataFrame):
-        what = str(table)
-        table = read_tsv(table, REQUIRED)
-    missing = [name for name in REQUIRED if name not in table.columns]
-    if missing:
-        raise InputError(
-            f"{what}: column(s) {', '.join(missing)} missing; found {', '.join(map(str, table.columns))}"
-        )
-    if table.empty:
-        raise InputError(f"{what}: no visit in it")
-    strange = [d for d in table["diagnosis"] if d not in known]
-    if strange:
-        raise InputError(
-            f"{what}: unknown diagnosis {strange[0]!r}; expected {', '.join(sorted(known))}"
-        )
-    _refuse_duplicates(table, what)
-    table = table[list(REQUIRED)].reset_index(drop=True)
-    return table.assign(label=(table["diagnosis"] == POSITIVE).astype(np.float64))
-
-
 def require_both_classes(table: pd.DataFrame, labels: Iterable[str], what: str) -> None:
-    """Refuse a set that lacks a class: balanced accuracy has no value on it, and nothing would be
-    trained.
+    """Refuse a set that lacks a class, on which balanced accuracy has no value.
 
     Raises
     ------
@@ -382,46 +205,11 @@ def require_both_classes(table: pd.DataFrame, labels: Iterable[str], what: str) 
             )
 
 
-def _refuse_duplicates(table: pd.DataFrame, what: str) -> None:
+def refuse_duplicates(table: pd.DataFrame, what: str) -> None:
+    """Refuse a table with two rows of one visit, naming it."""
     twice = table[table.duplicated(["participant_id", "session_id"])]
     if len(twice):
         row = twice.iloc[0]
         raise InputError(
             f"{what}: {row['participant_id']} {row['session_id']} is in it twice; remove one"
         )
-
-
-def bids_dataset(caps: Path, table: pd.DataFrame, resolution: str) -> BidsDataset:
-    """ClinicaDL's own reader on a CAPS's cropped T1w images of one resolution."""
-    from clinicadl.data.datasets import BidsDataset
-    from clinicadl.io.bids import BidsFileType
-
-    entities = {
-        "space": caps_names.SPACE,
-        "desc": "Crop",
-        "res": caps_names.RESOLUTION_ENTITY[resolution],
-    }
-    file_type = BidsFileType(data_type="t1_linear", suffix="T1w", with_entities=entities)
-    # A fresh 0..n-1 index: any other ends in a KeyError inside ClinicaDL.
-    return BidsDataset(caps, file_type, data=table.reset_index(drop=True))
-
-
-def found_by_clinicadl(caps: Path, table: pd.DataFrame, resolution: str) -> list[Path]:
-    """Files that ClinicaDL reads for a table's visits, in order.
-
-    Raises
-    ------
-    InputError
-        In ClinicaDL's words, if it cannot read the CAPS or finds no or several images for a visit.
-    """
-    try:
-        dataset = bids_dataset(caps, table, resolution)
-        bids, file_type = dataset.image.bids, dataset.image.file_type
-        visits = zip(table["participant_id"], table["session_id"], strict=True)
-        return [
-            Path(bids.get_path(file_type, participant, session)) for participant, session in visits
-        ]
-    except (AssertionError, RuntimeError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{caps}: ClinicaDL cannot read it ({' '.join(str(error).split())})"
-        ) from None

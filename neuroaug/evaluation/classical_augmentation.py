@@ -2,7 +2,7 @@
 
 MONAI's transforms: left-right flip, a small affine and a smooth elastic deformation in one
 resampling, a polynomial bias field, Gaussian noise. Strengths are in millimetres and do not depend
-on the grid. Each image's draw is a function of (seed, epoch, image) alone.
+on the grid. How an image is moved is a function of (seed, epoch, image) alone.
 """
 
 from __future__ import annotations
@@ -17,11 +17,8 @@ from neuroaug.system.randomness import CLASSIFIER
 ROTATION_RAD = float(np.deg2rad(5))
 TRANSLATION_MM = 4.0
 SCALE = 0.05
-ELASTIC_SMOOTHNESS_MM = (
-    12.0,
-    20.0,
-)  # standard deviation of the Gaussian that smooths the displacements
-ELASTIC_DISPLACEMENT_MM = 2.5  # at most, before smoothing is undone; see `_elastic_magnitude`
+ELASTIC_SMOOTHNESS_MM = (12.0, 20.0)  # deviation of the Gaussian that smooths displacements
+ELASTIC_DISPLACEMENT_MM = 2.5  # two standard deviations, at the least smoothness
 BIAS = (0.0, 0.15)  # coefficients of the polynomial field, log intensity
 NOISE = 0.02  # standard deviation, images being in [0, 1]
 PROBABILITY = 0.5
@@ -46,11 +43,11 @@ def transform(
     Parameters
     ----------
     shape : (X, Y, Z)
-        Grid.
+        Grid of the image.
     voxel_mm : float
-        Voxel size.
+        Voxel size, mm.
     device : torch.device
-        Where to resample.
+        Device that resamples.
 
     Returns
     -------
@@ -97,13 +94,13 @@ class ClassicalAugmentation:
     Parameters
     ----------
     shape : (X, Y, Z)
-        Grid.
+        Grid of the images.
     voxel_mm : float
-        Voxel size.
+        Voxel size, mm.
     seed : int
         The run's seed.
     device : torch.device
-        Where images are when they come.
+        Device that resamples.
     """
 
     def __init__(
@@ -113,9 +110,7 @@ class ClassicalAugmentation:
         self._augment = transform(shape, voxel_mm, device)
 
     def __call__(self, images: torch.Tensor, batch: Sequence[dict]) -> torch.Tensor:
-        """(B, 1, X, Y, Z) images and the rows of the batch (``epoch``, ``place``, ``synthetic``) ->
-        images.
-        """
+        """Augment (B, 1, X, Y, Z) images; `batch` holds their ``epoch place synthetic``."""
         out = images.clone()
         for i, item in enumerate(batch):
             if not item["synthetic"]:

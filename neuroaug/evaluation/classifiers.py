@@ -85,7 +85,7 @@ def baseline(shape: Sequence[int], dropout: float = 0.5) -> nn.Sequential:
     shape : (X, Y, Z)
         Grid of the images.
     dropout : float
-        Before the first linear layer.
+        Rate before the first linear layer.
     """
     n_features = CHANNELS[-1] * _volume(pooled_shape(shape, len(CHANNELS)))
     return nn.Sequential(
@@ -167,7 +167,7 @@ def build(name: str, shape: Sequence[int], spec: ClassifierSpec | None = None) -
     return network
 
 
-def describe(network: nn.Module) -> dict[str, Any]:
+def network_record(network: nn.Module) -> dict[str, Any]:
     """What a run's record says of its network."""
     linear = [m for m in network.modules() if isinstance(m, nn.Linear)]
     return {

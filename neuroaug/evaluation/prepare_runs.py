@@ -18,7 +18,8 @@ from neuroaug.cohort.tables import read_visits
 from neuroaug.config import OPTIMISED, Cell
 from neuroaug.errors import InputError
 from neuroaug.evaluation import study_search
-from neuroaug.evaluation.clinicadl import LabelledFolder, Run, Synthetic, run_cells
+from neuroaug.evaluation.run_cells import run_cells
+from neuroaug.evaluation.runs import LabelledFolder, Run, Synthetic
 from neuroaug.imaging.caps import list_visits, require_caps
 from neuroaug.preprocessing.records import passed_visits
 from neuroaug.study import Study

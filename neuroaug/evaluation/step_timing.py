@@ -1,5 +1,4 @@
-"""How long a gradient step takes, in a plain PyTorch loop: for estimates and as the benchmark's
-reference.
+"""How long a gradient step takes in a plain PyTorch loop, for estimates.
 
 Imports no ClinicaDL, so that a dry run does not wait for it.
 """
@@ -13,8 +12,9 @@ import torch
 
 from neuroaug.config import ClassifierSpec, EvaluationConfig
 from neuroaug.evaluation import classifiers
+from neuroaug.system.devices import find_devices
 
-_STEPS = 2
+_STEPS = 2  # timed, after one that warms up
 
 
 def bare_step_seconds(
@@ -34,13 +34,14 @@ def bare_step_seconds(
         Grid of the images.
     config : EvaluationConfig
         Batch size and precision.
-    device : {"auto", "cpu", "cuda"}
-        Where. On a CPU two images are timed and scaled to the batch.
+    device : str
+        Device to time, as `find_devices` reads it. On a CPU two images are timed and scaled to the
+        batch.
     spec : ClassifierSpec, optional
-        Of the network ``optimised``.
+        Layers of the network ``optimised``.
     """
-    on_gpu = device != "cpu" and torch.cuda.is_available()
-    where = torch.device("cuda" if on_gpu else "cpu")
+    where = find_devices(device).first
+    on_gpu = where.type == "cuda"
     n_images = config.batch_size if on_gpu else min(2, config.batch_size)
     layout = torch.channels_last_3d
     model = classifiers.build(network, shape, spec).to(where).to(memory_format=layout)  # type: ignore[call-overload]
@@ -48,7 +49,7 @@ def bare_step_seconds(
     images = torch.rand(n_images, 1, *shape, device=where).contiguous(memory_format=layout)
     labels = torch.arange(n_images, device=where) % 2
     times = []
-    for _ in range(_STEPS + 1):  # the first is a warm-up
+    for _ in range(_STEPS + 1):
         start = time.perf_counter()
         with torch.autocast(
             where.type, torch.bfloat16, enabled=on_gpu and config.precision != "32"
@@ -58,6 +59,6 @@ def bare_step_seconds(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if on_gpu:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(where)
         times.append(time.perf_counter() - start)
     return min(times[1:]) * config.batch_size / n_images

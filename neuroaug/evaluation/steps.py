@@ -15,15 +15,13 @@ from neuroaug.system.randomness import CLASSIFIER
 
 
 def run_seed(seed: int, k: int) -> int:
-    """Seed of run `k`. Cells share it: run `k` of two cells starts from the same weights (paired
-    runs).
-    """
+    """Seed of run `k`. Cells share it, so that runs are paired: they start from equal weights."""
     return CLASSIFIER.seed(seed, "run", k)
 
 
 def permutation(n: int, seed: int, number: int) -> np.ndarray:
     """Pass `number` over `n` images: a permutation that depends on (n, seed, number) alone."""
-    return np.random.default_rng(CLASSIFIER.seed(seed, "order", number)).permutation(n)
+    return CLASSIFIER.numpy(seed, "order", number).permutation(n)
 
 
 def epoch_order(n: int, seed: int, epoch: int, n_items: int | None = None) -> np.ndarray:
@@ -36,7 +34,7 @@ def epoch_order(n: int, seed: int, epoch: int, n_items: int | None = None) -> np
     seed : int
         The run's seed.
     epoch : int
-        From 1.
+        Number of the epoch, from 1.
     n_items : int, optional
         Images shown in an epoch. By default all `n`, each once. Otherwise epoch e shows the e-th
         slice of `n_items` of an endless stream of whole passes, so that every image is seen equally

@@ -7,7 +7,7 @@ from pathlib import Path
 from neuroaug.cohort.split_table import open_split
 from neuroaug.config import ClassifierSpec, SearchConfig
 from neuroaug.errors import InputError
-from neuroaug.evaluation.clinicadl import LabelledFolder
+from neuroaug.evaluation.runs import LabelledFolder
 from neuroaug.evaluation.search import BEST, search
 from neuroaug.imaging.cache import voxel_sha256
 from neuroaug.imaging.caps import image_files

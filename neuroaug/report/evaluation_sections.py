@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from neuroaug.audit.cell_proof import FILE_NAME, PROOF_COLUMNS
 from neuroaug.report import figures
 from neuroaug.report.content import (
     Figure,
@@ -17,28 +18,12 @@ from neuroaug.report.content import (
     percent,
     to_number,
 )
+from neuroaug.statistics.columns import COMPARISON_COLUMNS, MEASURES, RESULT_COLUMNS
+from neuroaug.statistics.results import FEW_PARTICIPANTS
 from neuroaug.study import Study
 from neuroaug.system.files import read_tsv
 from neuroaug.system.packaged_files import packaged
 
-MEASURES = ("balanced_accuracy", "sensitivity", "specificity")
-RESULT_COLUMNS = (
-    "cell", "data", "training_split", "network", "resolution", "test_set", "n_runs",
-    "n_real_per_label", "n_synthetic_per_label", "steps",
-    *(f"{measure}_{part}" for measure in MEASURES for part in ("mean", "std", "ci_low", "ci_high")),
-)  # fmt: skip
-FEW_PARTICIPANTS = 30
-COMPARISON_COLUMNS = (
-    "cell",
-    "reference_cell",
-    "test_set",
-    "metric",
-    "difference",
-    "ci_low",
-    "ci_high",
-    "p",
-    "p_holm",
-)
 FURTHER = (
     ("detectable", "Smallest difference in balanced accuracy that would be found with 80 % power"),
     ("measures", "Further measures"),
@@ -218,25 +203,18 @@ def leakage(study: Study, section: Section, phantom: bool) -> None:
     """Fill in the proofs, ``evaluation/<cell>/leakage.tsv``."""
     rows = []
     for folder in cell_folders(study):
-        if (folder / "leakage.tsv").is_file():
-            rows += [
-                [folder.name, *row]
-                for row in read_tsv(folder / "leakage.tsv").itertuples(index=False, name=None)
-            ]  # fmt: skip
+        if (folder / FILE_NAME).is_file():
+            proof = read_tsv(folder / FILE_NAME, PROOF_COLUMNS)[list(PROOF_COLUMNS)]
+            rows += [[folder.name, *row] for row in proof.itertuples(index=False, name=None)]
     if not rows:
         return
-    columns = list(
-        read_tsv(
-            next(f / "leakage.tsv" for f in cell_folders(study) if (f / "leakage.tsv").is_file())
-        ).columns
-    )
     refused = sum("refused" in map(str, row) for row in rows)
     section.paragraphs.append(
         "Before any training, each cell was checked: no participant of a validation, test or external set, no other "
         "visit of one and no copy of their image (by checksum) was seen by a generator or stands in the training set. "
         f"{len(rows)} checks, {refused} failed."
     )
-    head = ("cell", *(column.replace("_", " ") for column in columns))
+    head = ("cell", *(column.replace("_", " ") for column in PROOF_COLUMNS))
     numeric = [i for i, name in enumerate(head) if name.startswith("n ")]
     section.tables.append(make_table("Checks", head, rows, numeric=numeric, folded=len(rows) > 12))
 

@@ -18,6 +18,7 @@ from neuroaug.report import (
 )
 from neuroaug.report.content import Section
 from neuroaug.report.verdict import Verdict, judge
+from neuroaug.statistics.columns import COMPARISON_COLUMNS
 from neuroaug.study import Study
 from neuroaug.system.files import read_tsv, write_text
 from neuroaug.system.packaged_files import packaged
@@ -92,7 +93,7 @@ def _verdict(study: Study) -> Verdict:
     """
     try:
         table = (
-            read_tsv(study.comparisons, evaluation_sections.COMPARISON_COLUMNS)
+            read_tsv(study.comparisons, COMPARISON_COLUMNS)
             if study.comparisons.is_file()
             else None
         )

@@ -4,15 +4,15 @@ A cell's accuracy on a label is bilinear: with C (runs, participants) telling wh
 classified right, a replicate is v^T C w, v the weights of resampled runs and w those of resampled
 participants. So ten thousand replicates are two matrix products.
 
-Participants are drawn within their label; runs within their generator, when a cell has several, and
-generators too. Both ways of drawing at once count what is particular to one image in one run more
+Participants are resampled within their label; runs within their generator, when a cell has several,
+and generators too. Resampling both at once counts what is particular to one image in one run more
 than once (Owen 2007), so the spread is if anything too wide where that part rules.
 
 Percentiles of a bootstrap are too narrow with few participants: its variance is (n - 1)/n of what
 it estimates and its tails are normal instead of Student's. Both are mended by reading further
 percentiles (Hesterberg 2015, "expanded percentile"), n being the number of participants of the
 smaller label. Where every participant of a label was classified alike in every run, resampling
-shows no spread at all; that label's accuracy is then drawn from its Jeffreys posterior; so is
+shows no spread at all; that label's accuracy is then sampled from its Jeffreys posterior; so is
 balanced accuracy where every run says one label throughout.
 """
 
@@ -25,19 +25,19 @@ import numpy as np
 from neuroaug.system.randomness import RESAMPLING
 
 N_REPLICATES = 10_000
-N_REPLICATES_AUC = 2_000
-LEVEL = 0.95
-POWER = 0.8
+N_REPLICATES_AUC = 2_000  # each costs images of one label times images of the other
+LEVEL = 0.95  # of every interval
+POWER = 0.8  # at which a difference counts as detectable
 
 
 @dataclass(frozen=True)
-class Outcomes:
+class RunOutcomes:
     """What a cell's runs said about the images of one test set.
 
     Attributes
     ----------
     participants : tuple of str
-        One name an image, the order of the columns below.
+        One name per image (participant and session), the order of the columns below.
     positive : ndarray of bool, shape (n,)
         Whether each is AD.
     correct : ndarray of float, shape (runs, n)
@@ -45,7 +45,7 @@ class Outcomes:
     score : ndarray of float, shape (runs, n)
         P(AD).
     generators : ndarray of int, shape (runs,)
-        Which generator each run's synthetic images are from.
+        Number of the generator that each run's synthetic images are from.
     """
 
     participants: tuple[str, ...]
@@ -59,10 +59,10 @@ class Outcomes:
         """Participants of the smaller label."""
         return int(min(self.positive.sum(), (~self.positive).sum()))
 
-    def take(self, images: np.ndarray) -> Outcomes:
+    def take(self, images: np.ndarray) -> RunOutcomes:
         """Keep some of the images."""
         names = tuple(np.asarray(self.participants, dtype=object)[images])
-        return Outcomes(
+        return RunOutcomes(
             names,
             self.positive[images],
             self.correct[:, images],
@@ -72,7 +72,7 @@ class Outcomes:
 
 
 def resampled(n: int, n_replicates: int, rng: np.random.Generator) -> np.ndarray:
-    """Weights (n_replicates, n) of n items drawn n times with replacement; rows sum to 1."""
+    """Weights (n_replicates, n) of n items sampled n times with replacement; rows sum to 1."""
     return rng.multinomial(n, np.full(n, 1 / n), size=n_replicates) / n
 
 
@@ -90,17 +90,16 @@ def resampled_runs(
 
 
 class Resampling:
-    """One set of resampled participants, shared by all cells tested on them, so that differences
-    are paired.
+    """One set of resampled participants, shared by all cells, so that differences are paired.
 
     Parameters
     ----------
     positive : ndarray of bool, shape (n,)
-        Whether each image is AD; participants are drawn within their label.
-    key : tuple
-        What the random numbers depend on.
+        Whether each image is AD; participants are resampled within their label.
+    *key : object
+        Names and numbers that the random numbers are a function of.
     n_replicates : int
-        How many.
+        Number of bootstrap replicates.
     """
 
     def __init__(
@@ -117,16 +116,16 @@ class Resampling:
             for label, images in self.images.items()
         }
 
-    def runs(self, outcomes: Outcomes, name: str) -> np.ndarray:
+    def runs(self, outcomes: RunOutcomes, name: str) -> np.ndarray:
         """Weights of the resampled runs of the cell `name`, always the same ones."""
         return resampled_runs(
             outcomes.generators, self.n_replicates, RESAMPLING.numpy(*self.key, "runs", name)
         )
 
-    def _accuracy(self, outcomes: Outcomes, name: str, label: bool, runs: np.ndarray) -> np.ndarray:
-        """Replicates of the accuracy on one label: sensitivity for True, specificity for False;
-        shape (B,).
-        """
+    def _accuracy(
+        self, outcomes: RunOutcomes, name: str, label: bool, runs: np.ndarray
+    ) -> np.ndarray:
+        """Replicates (B,) of the accuracy on one label: sensitivity (True), specificity (False)."""
         weights = self._weights[label]
         if weights is None:
             return np.full(self.n_replicates, np.nan)
@@ -135,18 +134,16 @@ class Resampling:
             return self._posterior(outcomes, name, label)
         return np.einsum("bn,bn->b", runs @ correct, weights)
 
-    def _posterior(self, outcomes: Outcomes, name: str, label: bool) -> np.ndarray:
-        """Draws from the Jeffreys posterior of the accuracy on one label, mean over runs; shape
-        (B,).
-        """
+    def _posterior(self, outcomes: RunOutcomes, name: str, label: bool) -> np.ndarray:
+        """Samples (B,) of the Jeffreys posterior of the accuracy on one label, mean over runs."""
         correct = outcomes.correct[:, self.images[label]].mean(axis=0)
         rng = RESAMPLING.numpy(*self.key, "posterior", name, label)
         return rng.beta(
             correct.sum() + 0.5, len(correct) - correct.sum() + 0.5, size=self.n_replicates
         )
 
-    def replicates(self, outcomes: Outcomes, name: str) -> dict[str, np.ndarray]:
-        """Replicates of balanced accuracy, sensitivity and specificity of a cell."""
+    def replicates(self, outcomes: RunOutcomes, name: str) -> dict[str, np.ndarray]:
+        """Replicates (B,) of balanced accuracy, sensitivity and specificity of a cell."""
         runs = self.runs(outcomes, name)
         sensitivity, specificity = (
             self._accuracy(outcomes, name, label, runs) for label in (True, False)
@@ -164,8 +161,8 @@ class Resampling:
             "specificity": specificity,
         }
 
-    def brier(self, outcomes: Outcomes, name: str) -> np.ndarray:
-        """Replicates of the Brier score."""
+    def brier(self, outcomes: RunOutcomes, name: str) -> np.ndarray:
+        """Replicates (B,) of the Brier score."""
         loss = (outcomes.score - outcomes.positive) ** 2
         runs = self.runs(outcomes, name)
         total = np.zeros(self.n_replicates)
@@ -177,10 +174,11 @@ class Resampling:
         return total
 
     def auc(
-        self, outcomes: Outcomes, name: str, n_replicates: int = N_REPLICATES_AUC
+        self, outcomes: RunOutcomes, name: str, n_replicates: int = N_REPLICATES_AUC
     ) -> np.ndarray:
-        """Replicates of the area under the ROC curve, the first `n_replicates` of them; ties count
-        half.
+        """Replicates of the area under the ROC curve; ties count half.
+
+        Shape (min(B, `n_replicates`),): the first ones, on the participants of the other measures.
         """
         n_replicates = min(n_replicates, self.n_replicates)
         positive, negative = self._weights[True], self._weights[False]
@@ -208,12 +206,14 @@ def interval(
 
     Parameters
     ----------
-    replicates : ndarray
+    replicates : ndarray (B,)
         Bootstrap replicates; NaN where there is nothing to estimate.
     estimate : float
-        The estimate itself.
+        The measure on the participants themselves.
     n : int
         Participants of the smaller label. Below 2 there is no interval (NaN).
+    level : float
+        Coverage of the interval.
     """
     from scipy import stats
 
@@ -229,7 +229,7 @@ def p_value(replicates: np.ndarray, n: int) -> float:
 
     Parameters
     ----------
-    replicates : ndarray
+    replicates : ndarray (B,)
         Bootstrap replicates of a difference.
     n : int
         Participants of the smaller label.
@@ -250,12 +250,14 @@ def detectable(
 
     Parameters
     ----------
-    replicates : ndarray
+    replicates : ndarray (B,)
         Bootstrap replicates of a difference; their standard deviation is the standard error.
     n : int
         Participants of the smaller label.
-    alpha, power : float
-        Two-sided level of the test, and the chance of finding the difference.
+    alpha : float
+        Two-sided level of the test.
+    power : float
+        Probability of finding the difference.
     """
     from scipy import stats
 

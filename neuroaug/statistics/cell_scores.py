@@ -1,24 +1,21 @@
-"""The scores of all runs of a cell, checked and brought into one order."""
+"""The scores of all runs of a cell, in one order of images."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from neuroaug.config import Cell
 from neuroaug.errors import InputError
-from neuroaug.evaluation import run_folder
-from neuroaug.statistics.bootstrap import Outcomes
-from neuroaug.statistics.scores import POSITIVE, aligned, measures, read_scores
-from neuroaug.system.files import read_json
+from neuroaug.statistics.bootstrap import RunOutcomes
 
-VALIDATION = "validation"
-_RUN = re.compile(r"run-(\d+)")
+VALIDATION = "validation"  # its name among the sets of `CellScores.runs`
+
+RealCounts = Mapping[str, int] | int | str
+"""Real training images of a cell: by label, one number for each of them, or text."""
 
 
 @dataclass(frozen=True)
@@ -28,18 +25,18 @@ class CellScores:
     Attributes
     ----------
     cell : Cell
-        The cell.
-    outcomes : mapping of str to Outcomes
+        The cell that was trained and tested.
+    outcomes : mapping of str to RunOutcomes
         By test set, ``test`` first.
     runs : DataFrame
-        One row a run and set (validation too, where its scores are there): run, test_set, and its
+        One row per run and set (validation too, where its scores are there): run, test_set, and its
         measures.
     n_real_per_label : str
-        As the runs recorded it, ``n/a`` where they did not.
+        Real training images, as the runs recorded it; ``n/a`` where they did not.
     """
 
     cell: Cell
-    outcomes: Mapping[str, Outcomes]
+    outcomes: Mapping[str, RunOutcomes]
     runs: pd.DataFrame
     n_real_per_label: str
 
@@ -52,100 +49,21 @@ class CellScores:
         """Measures of each run on one set."""
         return self.runs[self.runs["test_set"] == test_set]
 
-
-def run_folders(cell_folder: Path) -> dict[int, Path]:
-    """Folders of the runs whose scores are there, by number."""
-    found = {
-        int(m[1]): path for path in cell_folder.glob("run-*") if (m := _RUN.fullmatch(path.name))
-    }
-    return {k: found[k] for k in sorted(found) if (found[k] / "scores.tsv").is_file()}
+    def n_people(self, test_set: str, measure: str) -> int:
+        """Participants that a measure rests on: of its label, or of the smaller label."""
+        positive = self.outcomes[test_set].positive
+        counts = {"sensitivity": int(positive.sum()), "specificity": int((~positive).sum())}
+        return counts.get(measure, min(counts.values()))
 
 
-def gather(evaluation_folder: Path, cell: Cell, n_generators: int = 1) -> CellScores | None:
-    """Read the scores of every run of a cell; None where no run has ended.
-
-    Parameters
-    ----------
-    evaluation_folder : Path
-        Holds ``<cell>/run-<k>/scores.tsv``.
-    cell : Cell
-        Which cell.
-    n_generators : int
-        Run k of a cell with synthetic images used generator k modulo this.
-
-    Raises
-    ------
-    InputError
-        A table is not as it should be or was edited, or the runs were tested on different images.
-    """
-    folders = run_folders(evaluation_folder / cell.name)
-    if not folders:
-        return None
-    by_set: dict[str, dict[int, pd.DataFrame]] = {}
-    rows = []
-    for k, folder in folders.items():
-        _refuse_edited(folder)
-        tables = [read_scores(folder / "scores.tsv")]
-        if (folder / "validation-scores.tsv").is_file():
-            tables.append(read_scores(folder / "validation-scores.tsv"))
-        for table in tables:
-            for test_set, scores in table.groupby("test_set", sort=False):
-                by_set.setdefault(str(test_set), {})[k] = scores
-                rows.append({"cell": cell.name, "run": k, "test_set": test_set, **measures(scores)})
-    outcomes = {
-        name: _outcomes(
-            by_set[name], f"cell {cell.name}, {name}", n_generators if cell.n_synthetic else 1
-        )
-        for name in sorted(by_set, key=lambda name: (name != "test", name))
-        if name != VALIDATION
-    }
-    return CellScores(cell, outcomes, pd.DataFrame(rows), _recorded_real(folders))
-
-
-def _refuse_edited(folder: Path) -> None:
-    """Refuse scores that are not those that the run wrote, where it left its record."""
-    if not (folder / run_folder.RECORD).is_file():
-        return
-    record = read_json(folder / run_folder.RECORD)
-    for name in (run_folder.SCORES, run_folder.VALIDATION_SCORES):
-        known = name in record.get("files", {}) and (folder / name).is_file()
-        if known and not run_folder.intact(folder, record, [name]):
-            raise InputError(
-                f"{folder / name}: not as the run wrote it; `neuroaug evaluate` makes it again"
-            )
-
-
-def _outcomes(runs: Mapping[int, pd.DataFrame], what: str, n_generators: int) -> Outcomes:
-    ordered = aligned(list(runs.values()), what)
-    first = ordered[0]
-    return Outcomes(
-        participants=tuple(first["participant_id"] + " " + first["session_id"]),
-        positive=(first["label"] == POSITIVE).to_numpy(),
-        correct=np.array([(run["label"] == run["prediction"]).to_numpy(float) for run in ordered]),
-        score=np.array([run["score"].to_numpy(float) for run in ordered]),
-        generators=np.array([k % n_generators for k in runs]),
-    )
-
-
-def _recorded_real(folders: Mapping[int, Path]) -> str:
-    for folder in folders.values():
-        if (folder / "run.json").is_file():
-            recorded = read_json(folder / "run.json").get("n_real_per_label")
-            if isinstance(recorded, dict):
-                return real_per_label(recorded)
-    return "n/a"
-
-
-def real_per_label(counts: Mapping[str, int] | int | str) -> str:
+def real_per_label(counts: RealCounts) -> str:
     """``50`` where labels have equally many, else ``243 CN + 210 AD``."""
     if not isinstance(counts, Mapping):
         return str(counts)
     numbers = set(counts.values())
-    return (
-        str(numbers.pop())
-        if len(numbers) == 1
-        else " + ".join(f"{n} {label}" for label, n in counts.items())
-    )
+    if len(numbers) == 1:
+        return str(numbers.pop())
+    return " + ".join(f"{n} {label}" for label, n in counts.items())
 
 
 def require_same_images(first: CellScores, second: CellScores, test_set: str) -> None:

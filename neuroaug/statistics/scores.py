@@ -12,12 +12,11 @@ import numpy as np
 import pandas as pd
 
 from neuroaug.errors import InputError
+from neuroaug.statistics.columns import MEASURES, SCORE_COLUMNS
 from neuroaug.system.files import read_tsv
 
-COLUMNS = ("participant_id", "session_id", "test_set", "label", "score", "prediction")
 POSITIVE, NEGATIVE = "AD", "CN"
 ROUNDING = 1e-6  # of a score as written, against the one that was compared with 0.5
-MEASURES = ("balanced_accuracy", "sensitivity", "specificity")
 
 
 def read_scores(path: str | Path) -> pd.DataFrame:
@@ -26,8 +25,8 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     path : path-like
-        Table with participant_id, session_id, test_set, label (AD or CN), score (P(AD)), prediction
-        (AD or CN).
+        Table with the columns of `SCORE_COLUMNS`: label and prediction are AD or CN, score is
+        P(AD).
 
     Returns
     -------
@@ -41,7 +40,7 @@ def read_scores(path: str | Path) -> pd.DataFrame:
         prediction is unknown; a prediction contradicts its score; an image stands twice in a test
         set. The file and the participant are named.
     """
-    table = read_tsv(path, COLUMNS)[list(COLUMNS)]
+    table = read_tsv(path, SCORE_COLUMNS)[list(SCORE_COLUMNS)]
     if table.empty:
         raise InputError(f"{path}: no score in it; run this run again")
 
@@ -70,6 +69,26 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     return table.assign(score=scores)
 
 
+def rates(scores: pd.DataFrame) -> dict[str, float]:
+    """Balanced accuracy, sensitivity and specificity of one run on one set.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        With columns label and prediction.
+
+    Returns
+    -------
+    dict of str to float
+        By the names of `columns.MEASURES`. What needs a class that is not there is NaN.
+    """
+    positive = (scores["label"] == POSITIVE).to_numpy()
+    correct = (scores["label"] == scores["prediction"]).to_numpy()
+    sensitivity, specificity = _mean(correct[positive]), _mean(correct[~positive])
+    values = ((sensitivity + specificity) / 2, sensitivity, specificity)
+    return dict(zip(MEASURES, values, strict=True))
+
+
 def measures(scores: pd.DataFrame) -> dict[str, float]:
     """Measure one run on one test set, as scikit-learn would.
 
@@ -81,18 +100,12 @@ def measures(scores: pd.DataFrame) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        balanced_accuracy, sensitivity, specificity, auc, brier, calibration_error. What needs a
-        class that is not there is NaN.
+        `rates`, then auc, brier, calibration_error. What needs a class that is not there is NaN.
     """
     positive = (scores["label"] == POSITIVE).to_numpy()
-    correct = (scores["label"] == scores["prediction"]).to_numpy()
     score = scores["score"].to_numpy(float)
-    sensitivity = _mean(correct[positive])
-    specificity = _mean(correct[~positive])
     return {
-        "balanced_accuracy": (sensitivity + specificity) / 2,
-        "sensitivity": sensitivity,
-        "specificity": specificity,
+        **rates(scores),
         "auc": auc(score[positive], score[~positive]),
         "brier": _mean((score - positive) ** 2),
         "calibration_error": calibration_error(positive, score),
@@ -104,8 +117,9 @@ def _mean(values: np.ndarray) -> float:
 
 
 def auc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Probability that a positive image scores above a negative one, ties counting half; NaN
-    without either.
+    """Area under the ROC curve: P(a positive image scores above a negative one).
+
+    Ties count half; NaN where either set is empty.
     """
     from scipy.stats import rankdata
 
@@ -172,6 +186,7 @@ def aligned(runs: Sequence[pd.DataFrame], what: str) -> list[pd.DataFrame]:
             both = first.merge(other[[*key, "label"]], how="outer", indicator=True)
             who = both.loc[both["_merge"] != "both", "participant_id"].iloc[0]
             raise InputError(
-                f"{what}: its runs were not tested on the same images (e.g. {who}); run the cell again"
+                f"{what}: its runs were not tested on the same images (e.g. {who}); "
+                "run the cell again"
             )
     return ordered

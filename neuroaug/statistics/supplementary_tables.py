@@ -1,5 +1,6 @@
-"""Tables beside the results: further measures, what could have been detected, how n was chosen,
-groups, calibration.
+"""Tables beside the results: further measures, detectable differences, choice of n, calibration.
+
+And scores by group of participants.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from neuroaug.statistics.bootstrap import Outcomes, Resampling, detectable, interval
+from neuroaug.statistics.bootstrap import Resampling, RunOutcomes, detectable, interval
 from neuroaug.statistics.cell_scores import VALIDATION, CellScores
-from neuroaug.statistics.scores import MEASURES, calibration_table
+from neuroaug.statistics.columns import MEASURES
+from neuroaug.statistics.scores import calibration_table
 
-MIN_GROUP = 10
-AGE_BOUNDS = (0, 65, 75, 85, 200)
+MIN_GROUP = 10  # participants of each label
+AGE_BOUNDS = (0, 65, 75, 85, 200)  # years
 MEASURE_COLUMNS = ("cell", "test_set", "metric", "mean", "std", "ci_low", "ci_high")
 DETECTABLE_COLUMNS = (
     "cell",
@@ -61,17 +63,17 @@ CALIBRATION_COLUMNS = ("cell", "test_set", "bin_low", "bin_high", "n", "mean_sco
 def further_measures(
     shown: Sequence[CellScores], resampling: Callable[[CellScores, str], Resampling]
 ) -> pd.DataFrame:
-    """Area under the ROC curve, Brier score and calibration error of each cell (the last without
-    interval).
-    """
+    """Area under the ROC curve, Brier score and calibration error; the last without interval."""
     rows = []
     for found in shown:
         for test_set, outcomes in found.outcomes.items():
             per_run = found.per_run(test_set)
-            draws = resampling(found, test_set)
+            resampled = resampling(found, test_set)
             n = outcomes.n_smallest
-            auc = interval(draws.auc(outcomes, found.name), float(per_run["auc"].mean()), n)
-            brier = interval(draws.brier(outcomes, found.name), float(per_run["brier"].mean()), n)
+            auc = interval(resampled.auc(outcomes, found.name), float(per_run["auc"].mean()), n)
+            brier = interval(
+                resampled.brier(outcomes, found.name), float(per_run["brier"].mean()), n
+            )
             for metric, (low, high) in {
                 "auc": auc,
                 "brier": brier,
@@ -87,8 +89,9 @@ def detectable_differences(
     pairs: Sequence[tuple[CellScores, CellScores | None]],
     difference: Callable[[CellScores, CellScores, str, str], np.ndarray],
 ) -> pd.DataFrame:
-    """Smallest difference from the real-only cell found with 80 % power: at the 5 % level, and at
-    Holm's first step.
+    """Smallest difference from the real-only cell that would be found with 80 % power.
+
+    At the 5 % level, and at the first step of Holm's correction.
     """
     rows = []
     sizes: dict[str, int] = {}
@@ -110,8 +113,7 @@ def detectable_differences(
 def selection(
     shown: Sequence[CellScores], interval_of: Callable[[CellScores, str, str], tuple[float, float]]
 ) -> pd.DataFrame:
-    """The number of synthetic images chosen on validation, beside the papers' way of choosing it on
-    the test set.
+    """The number of synthetic images chosen on validation, and on the test set as the papers do.
 
     Cells that differ only by that number are the candidates. The second choice is optimistic: it is
     made on the very figures that it reports. Where the runs left no validation scores there is only
@@ -157,9 +159,7 @@ def selection(
 def subgroups(
     shown: Sequence[CellScores], people: Mapping[str, pd.DataFrame], n_replicates: int, seed: int
 ) -> pd.DataFrame:
-    """Scores by age, sex and site, where a group has at least `MIN_GROUP` participants of each
-    label.
-    """
+    """Scores by age, sex and site, of groups with `MIN_GROUP` participants of each label."""
     rows = []
     for found in shown:
         for test_set, outcomes in found.outcomes.items():
@@ -176,35 +176,17 @@ def subgroups(
                 )
                 sensitivity = part.correct[:, part.positive].mean(axis=1)
                 specificity = part.correct[:, ~part.positive].mean(axis=1)
-                values = dict(
-                    zip(
-                        MEASURES,
-                        ((sensitivity + specificity) / 2, sensitivity, specificity),
-                        strict=True,
-                    )
-                )
-                for metric, value in values.items():
+                values = ((sensitivity + specificity) / 2, sensitivity, specificity)
+                head = (found.name, test_set, variable, group, n_cn, n_ad)
+                for metric, value in zip(MEASURES, values, strict=True):
                     mean = float(value.mean())
                     std = float(value.std(ddof=1)) if len(value) > 1 else float("nan")
                     ends = interval(replicates[metric], mean, min(n_ad, n_cn))
-                    rows.append(
-                        (
-                            found.name,
-                            test_set,
-                            variable,
-                            group,
-                            n_cn,
-                            n_ad,
-                            metric,
-                            mean,
-                            std,
-                            *ends,
-                        )
-                    )
+                    rows.append((*head, metric, mean, std, *ends))
     return pd.DataFrame(rows, columns=list(SUBGROUP_COLUMNS))
 
 
-def _groups(outcomes: Outcomes, people: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]:
+def _groups(outcomes: RunOutcomes, people: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]:
     """Which images each group holds: variable, group, and a mask."""
     known = people.drop_duplicates("participant_id").set_index("participant_id")
     rows = known.reindex([name.split(" ")[0] for name in outcomes.participants])

@@ -16,7 +16,7 @@ from neuroaug.study import Study
 
 if TYPE_CHECKING:
     from neuroaug.config import ClassifierSpec, EvaluationConfig
-    from neuroaug.evaluation.clinicadl import Run
+    from neuroaug.evaluation.runs import Run
 
 # Sizes of the papers' ADNI sets, per label, for a split that is not drawn yet (TPAMI 5.4).
 PUBLISHED_SIZE = {"train": 226}

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from neuroaug.config import StudyConfig, read_config, write_config
+from neuroaug.config_override import override
 from neuroaug.errors import InputError, StageError
 from neuroaug.study import CONFIG_NAME, Study
 from neuroaug.system.files import read_tsv
@@ -23,7 +24,6 @@ from neuroaug.system.locks import exclusive
 from neuroaug.system.packaged_files import shipped
 from neuroaug.system.parent_death import die_with_parent
 from neuroaug.system.threads import n_cores
-from neuroaug.config_override import override
 from neuroaug.verbs.rehearsal import rehearse
 
 log = logging.getLogger("neuroaug")

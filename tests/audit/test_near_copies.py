@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from neuroaug.audit.cell_proof import check_cell
-from neuroaug.audit.near_copies import near_copies, thumbprint
+from neuroaug.audit.near_copies import image_fingerprint, near_copies
 from neuroaug.errors import LeakageError
 
 SHAPE = (21, 26, 22)
@@ -43,35 +43,38 @@ COPIES = {
 def test_a_copy_saved_again_is_found_and_nobody_else(how):
     images = heads()
     images[OWN[3]] = COPIES[how](images[TESTED[1]])
-    assert near_copies(OWN, TESTED, {p: thumbprint(image) for p, image in images.items()}) == [
-        (OWN[3], TESTED[1])
-    ]
+    assert near_copies(
+        OWN, TESTED, {p: image_fingerprint(image) for p, image in images.items()}
+    ) == [(OWN[3], TESTED[1])]
 
 
 @pytest.mark.parametrize("alike", [0, 0.9, 0.97, 0.995, 0.9999])
 def test_people_are_not_copies_however_alike_a_cohort_is(alike):
     assert (
-        near_copies(OWN, TESTED, {p: thumbprint(image) for p, image in heads(alike).items()}) == []
+        near_copies(OWN, TESTED, {p: image_fingerprint(image) for p, image in heads(alike).items()})
+        == []
     )
 
 
 def test_images_that_differ_by_their_label_alone_and_a_little_noise_are_not_copies():
     rng = np.random.default_rng(2)
-    prints = {}
+    fingerprints = {}
     for i, person in enumerate(PEOPLE):
         image = rng.normal(0, 0.001, SHAPE)
         image[4:12, 4:12, 4:12] += 1 + i % 2
-        prints[person] = thumbprint(image)
-    assert near_copies(OWN, TESTED, prints) == []
+        fingerprints[person] = image_fingerprint(image)
+    assert near_copies(OWN, TESTED, fingerprints) == []
 
 
 def test_images_without_contrast_or_with_few_voxels_are_nobodys_copies():
-    flat = dict.fromkeys(PEOPLE, thumbprint(np.ones(SHAPE)))
+    flat = dict.fromkeys(PEOPLE, image_fingerprint(np.ones(SHAPE)))
     assert near_copies(OWN, TESTED, flat) == []
     rng = np.random.default_rng(3)
-    small = {p: thumbprint(rng.random((4, 5, 6))) for p in PEOPLE}
+    small = {p: image_fingerprint(rng.random((4, 5, 6))) for p in PEOPLE}
     assert near_copies(OWN, TESTED, small) == []
-    assert near_copies(OWN, TESTED, {**small, TESTED[0]: thumbprint(rng.random(SHAPE))}) == []
+    assert (
+        near_copies(OWN, TESTED, {**small, TESTED[0]: image_fingerprint(rng.random(SHAPE))}) == []
+    )
 
 
 def test_a_cell_with_a_copy_in_other_bits_is_refused_by_name():
@@ -92,4 +95,6 @@ def test_a_cell_with_a_copy_in_other_bits_is_refused_by_name():
     with pytest.raises(
         LeakageError, match=r"training set: sub-3 is nearly the image of sub-9 .*, who is in test"
     ):
-        check_cell(**given, thumbprints={p: thumbprint(image) for p, image in images.items()})
+        check_cell(
+            **given, fingerprints={p: image_fingerprint(image) for p, image in images.items()}
+        )

@@ -52,7 +52,7 @@ def test_the_papers_sizes(tmp_path):
     assert counts(made, "train") == {"CN": 243, "AD": 210}
     assert counts(made, "validation") == {"CN": 60, "AD": 52}
     assert counts(made, "train-50") == {"CN": 50, "AD": 50}
-    assert made.counts["train"] == {"CN": 243, "AD": 210}
+    assert made.record["counts"]["train"] == {"CN": 243, "AD": 210}
     assert made.notes == []
     assert list(made.table("train").columns) == list(SPLIT_COLUMNS)
 
@@ -119,7 +119,7 @@ def test_a_cohort_that_cannot_match_is_refused_naming_the_test(tmp_path, monkeyp
     monkeypatch.setattr(splits.balance, "comparisons", lambda *args, **kwargs: iter([dict(never)]))
     with pytest.raises(
         InputError,
-        match=r"none of 5 draws .* AD: sex of test and train \(Fisher exact, p = 0.001\)",
+        match=r"none of 5 random choices .* AD: sex of test and train \(Fisher exact, p = 0.001\)",
     ):
         split(tmp_path)
     assert not (tmp_path / "splits" / "split.json").exists()
@@ -311,24 +311,6 @@ def test_an_external_cohort_is_a_set_of_its_own(tmp_path):
         splits.make_external(
             people[people["diagnosis"] == "CN"], NOBODY, tmp_path / "other", "aibl"
         )
-
-
-def test_folds_keep_participants_whole_and_labels_even(tmp_path):
-    train = split(tmp_path).table("train")
-    folds = splits.make_folds(train, 5, seed=0)
-    held = [set(validation["participant_id"]) for _, validation in folds]
-    assert set().union(*held) == set(train["participant_id"])
-    assert sum(map(len, held)) == len(train)
-    for fit, validation in folds:
-        assert not set(fit["participant_id"]) & set(validation["participant_id"])
-        assert validation["diagnosis"].value_counts().to_dict() in (
-            {"CN": a, "AD": 42} for a in (48, 49)
-        )
-    twice = pd.concat([train, train.assign(session_id="ses-M006")])
-    for fit, validation in splits.make_folds(twice, 3):
-        assert not set(fit["participant_id"]) & set(validation["participant_id"])
-    with pytest.raises(InputError, match="label AD has 210 participants"):
-        splits.make_folds(train, 211)
 
 
 def test_table_5_is_kept_for_the_cohort_and_each_set(tmp_path):

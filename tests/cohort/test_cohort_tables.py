@@ -81,13 +81,13 @@ def test_a_merged_table_reads_as_the_separate_ones_do(adni, tmp_path_factory):
     write(
         folder / "merged.tsv",
         """
-        participant_id session_id sex age_bl diagnosis_sc site original_study mmse_bl age diagnosis MMSE cdr_global
-        sub-ADNI003S0100 ses-M24 F 70.0 AD n/a ADNI2 21 n/a n/a 18 n/a
-        sub-ADNI003S0100 ses-M00 F 70.0 AD n/a ADNI2 21 n/a Dementia n/a n/a
-        sub-ADNI002S0295 ses-M000 M 84.8 CN 2 ADNI1 28 84.8 CN 28 0
-        sub-ADNI002S0295 ses-M006 M 84.8 CN 2 ADNI1 28 85.3 CN n/a 0
-        sub-ADNI002S0295 ses-M012 M 84.8 CN 2 ADNI1 28 85.8 n/a 28 n/a
-        sub-ADNI002S0295 ses-M100 M 84.8 CN 2 ADNI1 28 93.1 CN 28 0
+        participant_id session_id sex age_bl diagnosis_sc site mmse_bl age diagnosis MMSE cdr_global
+        sub-ADNI003S0100 ses-M24 F 70.0 AD n/a 21 n/a n/a 18 n/a
+        sub-ADNI003S0100 ses-M00 F 70.0 AD n/a 21 n/a Dementia n/a n/a
+        sub-ADNI002S0295 ses-M000 M 84.8 CN 2 28 84.8 CN 28 0
+        sub-ADNI002S0295 ses-M006 M 84.8 CN 2 28 85.3 CN n/a 0
+        sub-ADNI002S0295 ses-M012 M 84.8 CN 2 28 85.8 n/a 28 n/a
+        sub-ADNI002S0295 ses-M100 M 84.8 CN 2 28 93.1 CN 28 0
         """,
     )
     for given in (folder, folder / "merged.tsv"):

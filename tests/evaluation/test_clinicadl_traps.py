@@ -1,6 +1,7 @@
 """Each trap of ClinicaDL 2.0.0 that we know of, and the proof that we do not fall into it."""
 
 import dataclasses
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,13 @@ from clinicadl.metrics import MetricsHandler
 from tiny_caps import AFFINE, LABELS, SHAPE, Cohort, people, write_caps, write_synthetic
 
 from neuroaug.errors import DivergenceError, InputError, LeakageError
-from neuroaug.evaluation import classifier_training
-from neuroaug.evaluation.callbacks import RunState, ScoreRecorder, recomputed
-from neuroaug.evaluation.cell_images import ImageStore, bids_dataset, concatenate, read_labelled
-from neuroaug.evaluation.clinicadl_model import Classifier, TwoClassCrossEntropy, metrics
-from neuroaug.evaluation.datasets import Item, VolumeBatch, VolumeDataset
+from neuroaug.evaluation.cell_images import concatenate
+from neuroaug.evaluation.clinicadl import classifier_training
+from neuroaug.evaluation.clinicadl.callbacks import ScoreRecorder
+from neuroaug.evaluation.clinicadl.clinicadl_model import Classifier, TwoClassCrossEntropy, metrics
+from neuroaug.evaluation.clinicadl.datasets import Item, VolumeBatch, VolumeDataset
+from neuroaug.evaluation.image_store import ImageStore, bids_dataset, read_labelled
+from neuroaug.evaluation.runs import ClassifierSettings, RunState
 from neuroaug.imaging import caps
 from neuroaug.imaging.cache import as_float
 from neuroaug.imaging.nifti import write_volume
@@ -54,7 +57,7 @@ def settings(**changes):
         "device": torch.device("cpu"),
         "bf16": False,
     }
-    return classifier_training.ClassifierSettings(**(values | changes))
+    return ClassifierSettings(**(values | changes))
 
 
 class Fixed(torch.nn.Module):
@@ -133,23 +136,19 @@ def rows(labels, predictions):
 def test_a_run_fails_when_clinicadl_s_metric_is_not_that_of_the_scores():
     recorder = ScoreRecorder(RunState())
     recorder.rows = rows(["AD", "AD", "CN", "CN", "CN", "CN"], ["AD", "CN", "CN", "AD", "CN", "CN"])
-    assert recomputed(recorder.rows) == {"ba": 0.625, "sensitivity": 0.5, "specificity": 0.75}
 
-    class Wrong:
+    class Reported:
+        def __init__(self, *values):
+            self.values = dict(zip(("ba", "sensitivity", "specificity"), values, strict=True))
+
         def get_metric_value(self, name, epoch=None):
-            return {"ba": 0.625, "sensitivity": 1.0, "specificity": 0.0}[name]
+            return self.values[name]
 
+    recorder.check(Reported(0.625, 0.5, 0.75))
     with pytest.raises(
         RuntimeError, match=r"sensitivity: ClinicaDL reports 1\.0, the scores give 0\.5"
     ):
-        recorder.check(Wrong())
-
-
-def test_recomputed_metrics_are_nan_without_both_classes():
-    found = recomputed(rows(["CN", "CN"], ["CN", "AD"]))
-    assert found["specificity"] == 0.5
-    assert np.isnan(found["ba"])
-    assert np.isnan(found["sensitivity"])
+        recorder.check(Reported(0.625, 1.0, 0.0))
 
 
 def test_a_score_that_is_not_a_number_ends_the_run():
@@ -267,6 +266,31 @@ def test_device_settings_are_never_clinicadl_s_defaults():
     assert (found.gpu, found.amp, found.seed, found.deterministic) == (False, False, 1, True)
 
 
+def test_a_gpu_is_torch_s_current_one_while_it_trains(monkeypatch):
+    """Its trainer moves everything to "cuda", whichever GPU that is."""
+    entered = []
+
+    @contextmanager
+    def current(device):
+        entered.append(device)
+        yield
+        entered.append(None)
+
+    monkeypatch.setattr(torch.cuda, "device", current)
+    with classifier_training._arithmetic(settings(device=torch.device("cuda", 1))):
+        assert entered == [torch.device("cuda:1")]
+    assert entered == [torch.device("cuda:1"), None]
+    with classifier_training._arithmetic(settings()):
+        assert len(entered) == 2
+
+
+def test_threads_and_numeric_types_are_as_before_after_a_training():
+    before = (torch.get_num_threads(), torch.get_autocast_dtype("cpu"))
+    with classifier_training._arithmetic(settings(n_threads=before[0] + 1)) as n_threads:
+        assert n_threads == torch.get_num_threads() == before[0] + 1
+    assert (torch.get_num_threads(), torch.get_autocast_dtype("cpu")) == before
+
+
 # --- images ----------------------------------------------------------------------------------
 
 
@@ -327,7 +351,7 @@ def test_synthetic_images_are_not_dropped_and_keep_their_labels(cohort, store, t
 
 
 def test_a_synthetic_set_spreads_over_caches_that_extending_it_keeps(tmp_path, monkeypatch):
-    monkeypatch.setattr("neuroaug.evaluation.cell_images.SYNTHETIC_BLOCK", 4)
+    monkeypatch.setattr("neuroaug.evaluation.image_store.SYNTHETIC_BLOCK", 4)
     write_synthetic(tmp_path / "syn", "AD", 6, seed=0)
     store = ImageStore(tmp_path / "cache", "4mm")
     whole = store.synthetic(tmp_path / "syn", "AD", 6)

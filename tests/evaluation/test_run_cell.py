@@ -16,9 +16,10 @@ from tiny_caps import Cohort, people, write_caps
 
 from neuroaug.config import ClassifierSpec
 from neuroaug.errors import DivergenceError, InputError, LeakageError, ResourceError
-from neuroaug.evaluation import classifier_checkpoint, classifier_training
-from neuroaug.evaluation.clinicadl import LabelledFolder, run_cell, run_cells
+from neuroaug.evaluation.clinicadl import classifier_checkpoint, classifier_training
+from neuroaug.evaluation.run_cells import run_cells
 from neuroaug.evaluation.run_folder import is_complete
+from neuroaug.evaluation.runs import LabelledFolder
 from neuroaug.imaging import caps
 from neuroaug.system.files import read_json, read_tsv
 
@@ -167,8 +168,8 @@ def killed_after(epoch, cohort, run):
 
 
 def sigkill(cohort, run, epoch):
-    # Forked, because importing ClinicaDL again would take longer than the test. One thread: nothing
-    # to lose.
+    # Forked, because importing ClinicaDL again would take longer than the test. It has one thread,
+    # so that a fork loses nothing.
     child = multiprocessing.get_context("fork").Process(
         target=killed_after, args=(epoch, cohort, run)
     )
@@ -386,12 +387,29 @@ def test_a_run_that_diverges_is_said_in_one_line(cohort, tmp_path):
     )
 
 
-def test_a_gpu_that_is_not_there_is_said_in_one_line(cohort, tmp_path, monkeypatch):
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_gpu_that_is_not_there_is_said_in_one_line(cohort, tmp_path, monkeypatch, device):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     run = cohort.run(tmp_path / "run-0")
-    with pytest.raises(ResourceError, match="no GPU that torch can use; take --device cpu"):
-        run_cell(
-            **{field.name: getattr(run, field.name) for field in dataclasses.fields(run)},
-            device="cuda",
-            cache_folder=cohort.cache,
-        )
+    message = f"device '{device}': this machine has no GPU that torch can use; take --device cpu"
+    with pytest.raises(ResourceError, match=message) as caught:
+        run_cells([run], device=device, cache_folder=cohort.cache)
+    assert "\n" not in str(caught.value)
+    assert not run.out.exists()
+
+
+def test_a_numbered_gpu_is_the_one_in_the_settings(cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    asked = []
+
+    def fit(train, validation, settings, **options):
+        asked.append(settings)
+        raise InterruptedError
+
+    monkeypatch.setattr(classifier_training, "fit", fit)
+    run = cohort.run(tmp_path / "run-0")
+    with pytest.raises(InterruptedError):
+        run_cells([run], device="cuda:1", cache_folder=cohort.cache)
+    (settings,) = asked
+    assert (str(settings.device), settings.bf16) == ("cuda:1", True)

@@ -9,10 +9,10 @@ import pytest
 from tiny_caps import Cohort
 
 from neuroaug.config import ClassifierSpec, EvaluationConfig, SearchConfig
-from neuroaug.errors import InputError
-from neuroaug.evaluation import classifier_training
+from neuroaug.errors import InputError, ResourceError
 from neuroaug.evaluation import search as searching
-from neuroaug.evaluation.clinicadl import LabelledFolder
+from neuroaug.evaluation.clinicadl import classifier_training
+from neuroaug.evaluation.runs import LabelledFolder
 from neuroaug.system.files import read_json, read_tsv
 
 CONFIG = SearchConfig(draws=3, folds=2, epochs=2, seed=0)
@@ -36,14 +36,14 @@ def small_networks(monkeypatch):
     monkeypatch.setattr(searching, "draw", small)
 
 
-def do(cohort, out, config=CONFIG):
+def do(cohort, out, config=CONFIG, device="cpu"):
     return searching.search(
         LabelledFolder(cohort.caps, cohort.train),
         out=out,
         config=config,
         evaluation=EvaluationConfig(batch_size=4),
         resolution="4mm",
-        device="cpu",
+        device=device,
         n_threads=1,
         cache_folder=cohort.cache,
     )
@@ -127,7 +127,7 @@ def test_more_draws_later_keep_the_first_ones(cohort, finished, monkeypatch):
     monkeypatch.setattr(classifier_training, "fit", count)
     before = read_tsv(finished / "draws.tsv")
     do(cohort, finished, CONFIG.model_copy(update={"draws": 4}))
-    assert trained == ["draw 3 fold 0", "draw 3 fold 1"]
+    assert trained == ["trial 3 fold 0", "trial 3 fold 1"]
     after = read_tsv(finished / "draws.tsv")
     assert after[:3].equals(before)
 
@@ -158,3 +158,10 @@ def test_two_processes_and_a_kill_find_what_one_process_finds(cohort, finished, 
     helper.join(timeout=120)
     assert helper.exitcode == 0
     assert read_tsv(tmp_path / "draws.tsv").equals(read_tsv(finished / "draws.tsv")[:3])
+
+
+def test_a_gpu_that_is_not_there_is_said_in_one_line(cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ResourceError, match="device 'cuda:1': this machine has no GPU") as caught:
+        do(cohort, tmp_path, device="cuda:1")
+    assert "\n" not in str(caught.value)

@@ -10,8 +10,9 @@ import pytest
 from tiny_caps import LABELS, people, write_caps, write_synthetic
 
 from neuroaug.config import Cell, ClassifierSpec, EvaluationConfig
-from neuroaug.evaluation.clinicadl import LabelledFolder, Run, run_cells
-from neuroaug.statistics.results import summarise
+from neuroaug.evaluation.run_cells import run_cells
+from neuroaug.evaluation.runs import LabelledFolder, Run
+from neuroaug.evaluation.summarise import summarise
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +27,7 @@ N_RUNS = 3
 
 
 class Study:
-    """24 participants to train on, 12 to validate on, 48 to test on, 12 synthetic images a label."""
+    """24 people to train on, 12 to validate on, 48 to test on, 12 synthetic images per label."""
 
     def __init__(self, root):
         self.root, self.caps = root, root / "caps"
@@ -92,9 +93,8 @@ class Study:
         rng = np.random.default_rng(len(label) + ord(label[0]))
         for i in range(1, 13):
             visit = caps.Visit(f"sub-syn{label}{i:05d}", "ses-M000")
-            write_volume(
-                caps.t1_linear_image(folder, visit, "4mm"), image(rng, LABELS[i % 2]), AFFINE, level=1
-            )  # fmt: skip
+            path = caps.t1_linear_image(folder, visit, "4mm")
+            write_volume(path, image(rng, LABELS[i % 2]), AFFINE, level=1)
 
 
 @pytest.fixture(scope="module")

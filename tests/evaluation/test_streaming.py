@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from neuroaug.evaluation import datasets
 from neuroaug.evaluation.cell_images import Images
-from neuroaug.evaluation.datasets import VolumeDataset
+from neuroaug.evaluation.clinicadl import datasets
+from neuroaug.evaluation.clinicadl.datasets import VolumeDataset
 from neuroaug.imaging.cache import CohortCache
 
 

@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 from neuroaug.statistics.bootstrap import (
-    Outcomes,
     Resampling,
+    RunOutcomes,
     detectable,
     interval,
     p_value,
@@ -18,7 +18,7 @@ from neuroaug.statistics.holm import holm
 def outcomes(correct, n_ad, score=None, generators=None):
     correct = np.asarray(correct, dtype=float)
     n = correct.shape[1]
-    return Outcomes(
+    return RunOutcomes(
         participants=tuple(f"sub-{i} ses-M000" for i in range(n)),
         positive=np.arange(n) < n_ad,
         correct=correct,
@@ -105,7 +105,7 @@ def test_runs_that_say_one_label_throughout_are_not_certain_to_score_one_half():
     correct = np.array(
         [positive, ~positive], dtype=float
     )  # one run says AD of everybody, the other CN
-    outcomes = Outcomes(
+    outcomes = RunOutcomes(
         tuple(map(str, range(16))), positive, correct, correct, np.zeros(2, dtype=int)
     )
     replicates = Resampling(positive, 0).replicates(outcomes, "cell")["balanced_accuracy"]

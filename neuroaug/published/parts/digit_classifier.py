@@ -20,14 +20,10 @@ import torch
 from clinicadl.metrics import Metric
 from numpy.typing import NDArray
 
-from neuroaug.evaluation.callbacks import ScoreRecorder
 from neuroaug.evaluation.cell_images import Images
-from neuroaug.evaluation.classifier_training import (
-    ClassificationTask,
-    ClassifierSettings,
-    fit,
-)
-from neuroaug.evaluation.clinicadl_model import (
+from neuroaug.evaluation.clinicadl.callbacks import ScoreRecorder
+from neuroaug.evaluation.clinicadl.classifier_training import ClassificationTask, fit
+from neuroaug.evaluation.clinicadl.clinicadl_model import (
     BALANCED_ACCURACY,
     LOGITS,
     LOSS,
@@ -36,7 +32,8 @@ from neuroaug.evaluation.clinicadl_model import (
     Classifier,
     MeanCrossEntropy,
 )
-from neuroaug.evaluation.datasets import IMAGE
+from neuroaug.evaluation.clinicadl.datasets import IMAGE
+from neuroaug.evaluation.runs import ClassifierSettings
 from neuroaug.published.parts import digit_networks
 from neuroaug.published.parts.digit_images import LabelledImages
 from neuroaug.system.devices import find_devices
@@ -102,7 +99,7 @@ class MeanRecall(Metric):
     _optimum = "max"
 
     def _accumulate(self, batch: Batch) -> torch.Tensor:
-        from neuroaug.evaluation.datasets import LABEL
+        from neuroaug.evaluation.clinicadl.datasets import LABEL
 
         return torch.stack([batch.get_field(LABEL), batch.get_field(PREDICTION)], dim=1).double()
 

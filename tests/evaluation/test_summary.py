@@ -12,14 +12,9 @@ import neuroaug
 from neuroaug.cohort.split_folder import write_split_folder
 from neuroaug.config import Cell
 from neuroaug.errors import InputError
-from neuroaug.statistics.results import (
-    COMPARISON_COLUMNS,
-    RESULT_COLUMNS,
-    reference_of,
-    summarise,
-    summarise_study,
-    write_summary,
-)
+from neuroaug.evaluation.summarise import summarise, summarise_study, write_summary
+from neuroaug.statistics.columns import COMPARISON_COLUMNS, RESULT_COLUMNS
+from neuroaug.statistics.results import reference_cells
 from neuroaug.study import Study
 from neuroaug.system.files import read_tsv, sha256_file, write_json, write_tsv
 
@@ -149,14 +144,12 @@ def test_comparisons_are_paired_with_the_real_cell_of_all_else_equal(tmp_path):
     comparisons = summarise(tmp_path, study(tmp_path, names, n=20), **FAST).comparisons
     assert tuple(comparisons.columns) == COMPARISON_COLUMNS
     references = dict(zip(comparisons["cell"], comparisons["reference_cell"], strict=True))
-    assert (
-        references
-        == {
-            BOTH.format(500): REAL,
-            "train-50_baseline_2mm_synthetic-500": "train-50_baseline_2mm_real",
-            "train_baseline_2mm_synthetic-500_steps-matched": REAL,  # its steps are those of the real cell
-        }
-    )  # densenet121 has no real-only cell: nothing to compare
+    # densenet121 has no real-only cell; the steps of a matched cell are those of the real one.
+    assert references == {
+        BOTH.format(500): REAL,
+        "train-50_baseline_2mm_synthetic-500": "train-50_baseline_2mm_real",
+        "train_baseline_2mm_synthetic-500_steps-matched": REAL,
+    }
     assert (comparisons["p_holm"] >= comparisons["p"]).all()
     assert set(comparisons["metric"]) == {"balanced_accuracy", "sensitivity", "specificity"}
 
@@ -164,10 +157,12 @@ def test_comparisons_are_paired_with_the_real_cell_of_all_else_equal(tmp_path):
 def test_reference_cells_by_name():
     names = [
         cell.name
-        for cell in reference_of(Cell.parse("train-50_baseline_2mm_real+synthetic-5_steps-matched"))
+        for cell in reference_cells(
+            Cell.parse("train-50_baseline_2mm_real+synthetic-5_steps-matched")
+        )
     ]
     assert names == ["train-50_baseline_2mm_real_steps-matched", "train-50_baseline_2mm_real"]
-    assert reference_of(Cell.parse(REAL)) == ()
+    assert reference_cells(Cell.parse(REAL)) == ()
 
 
 def test_a_reference_that_was_not_asked_for_is_found_in_the_folder(tmp_path):
@@ -347,7 +342,8 @@ def test_a_study_is_summarised_with_its_split_and_external_tables(tmp_path):
     )
     write_tsv(tmp_path / "aibl" / "merged.tsv", external)
     (tmp_path / "neuroaug.yaml").write_text(
-        "external: {aibl: {caps: aibl, tables: aibl, cohort: aibl}}\nevaluation: {cells: [train_baseline_4mm_real]}\n"
+        "external: {aibl: {caps: aibl, tables: aibl, cohort: aibl}}\n"
+        "evaluation: {cells: [train_baseline_4mm_real]}\n"
     )
     study(tmp_path / "evaluation", {real.name: 0.5}, n=20, sets=("test", "aibl"))
     summary = summarise_study(Study.open(tmp_path), [real])

@@ -1,5 +1,4 @@
-"""Checkpoints of a run: one safetensors file, from which training goes on as if nothing had
-happened.
+"""Checkpoints of a run: one safetensors file, from which training goes on exactly.
 
 ClinicaDL's resume restores neither random states nor the order of the table. Here the randomness of
 an epoch depends on (seed, epoch) alone, so weights, optimiser and what was recorded are all there
@@ -17,7 +16,7 @@ import pandas as pd
 import torch
 from clinicadl.callbacks import Callback
 
-from neuroaug.evaluation.callbacks import RunState
+from neuroaug.evaluation.runs import RunState
 from neuroaug.system.files import atomic_path
 from neuroaug.system.tensors import save_tensors
 
@@ -36,9 +35,9 @@ class ClassifierCheckpoint(Callback):
     Parameters
     ----------
     path : Path
-        The checkpoint's file.
+        File of the checkpoint.
     run : RunState
-        What the run has recorded.
+        Record of the run so far.
     inputs : str
         Checksum of everything the run depends on; a checkpoint of other inputs is passed over.
     every_s : float
@@ -133,9 +132,7 @@ def _section(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Ten
 
 
 def _restore(optimizer: Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    """Load an optimiser's state, each tensor in its parameter's memory layout (so that sums round
-    alike).
-    """
+    """Load an optimiser's state, each tensor in its parameter's layout: sums then round alike."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in tensors.items():

@@ -1,16 +1,17 @@
-"""What happens around a run's training loop: randomness by epoch, scores, the best epoch, the loss.
+"""What happens around a run's training loop: randomness by epoch, loss, scores, the best epoch.
 
 ClinicaDL's `TrainingLossCallback` is replaced: it grows a table cell by cell, which is quadratic in
 the number of steps, and waits for the GPU at each. Its `ModelCheckpointCallback` and
-`TrainingCheckpointCallback` are replaced by `BestEpoch` and `checkpoint.Checkpoint`, which survive
-a kill at any moment and save no random state because there is none to save.
+`TrainingCheckpointCallback` are replaced by `BestEpoch` and
+`classifier_checkpoint.ClassifierCheckpoint`, which survive a kill at any moment and save no random
+state because there is none to save.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +21,9 @@ from clinicadl.callbacks import Callback, CallbacksHandler
 from clinicadl.callbacks.implemented.checks import ChecksCallback
 from clinicadl.callbacks.implemented.config_saver import ConfigSaverCallback
 from clinicadl.callbacks.implemented.metrics_saver import MetricsSaverCallback
-from sklearn.metrics import balanced_accuracy_score, recall_score
 
 from neuroaug.errors import DivergenceError
-from neuroaug.evaluation.clinicadl_model import (
+from neuroaug.evaluation.clinicadl.clinicadl_model import (
     BALANCED_ACCURACY,
     LOSS,
     PREDICTION,
@@ -31,6 +31,9 @@ from neuroaug.evaluation.clinicadl_model import (
     SENSITIVITY,
     SPECIFICITY,
 )
+from neuroaug.evaluation.runs import RunState
+from neuroaug.statistics.scores import NEGATIVE, POSITIVE, rates
+from neuroaug.system.progress import Progress
 from neuroaug.system.randomness import CLASSIFIER
 
 if TYPE_CHECKING:
@@ -40,33 +43,14 @@ if TYPE_CHECKING:
     from clinicadl.models import Model
     from clinicadl.train import TrainerState
 
-SCORE_COLUMNS = ("participant_id", "session_id", "label", "score", "prediction")
+METRIC_OF = {
+    "balanced_accuracy": BALANCED_ACCURACY,
+    "sensitivity": SENSITIVITY,
+    "specificity": SPECIFICITY,
+}
+"""ClinicaDL's name of each of `neuroaug.statistics.columns.MEASURES`."""
+
 _TOLERANCE = 1e-12
-
-
-@dataclass
-class RunState:
-    """What a run has learned so far about itself; all of it travels in its checkpoints.
-
-    Attributes
-    ----------
-    history : list of dict
-        One row an epoch.
-    best_epoch : int
-        Epoch with the best validation balanced accuracy so far, the earliest of equals; 0 for none.
-    best_value : float
-        Its balanced accuracy.
-    best_weights : dict of Tensor
-        Its weights, on the CPU.
-    best_scores : list of dict
-        Its validation scores, one row an image.
-    """
-
-    history: list[dict[str, Any]] = field(default_factory=list)
-    best_epoch: int = 0
-    best_value: float = -math.inf
-    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
-    best_scores: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Handler(CallbacksHandler):
@@ -120,12 +104,13 @@ class LossRecorder(Callback):
         loss = float(torch.stack(self._losses).double().mean())
         if not math.isfinite(loss):
             raise DivergenceError(
-                f"epoch {state.current_epoch}: the training loss is not finite; choose a smaller learning rate"
+                f"epoch {state.current_epoch}: the training loss is not finite; "
+                "choose a smaller learning rate"
             )
         self.run.history[-1].update(steps=state.optim_step, training_loss=loss)
 
     def on_train_end(self, *, maps: Maps, state: TrainerState, **kwargs: Any) -> None:
-        """Write the losses where ClinicaDL would, one row an epoch."""
+        """Write the losses where ClinicaDL would, one row per epoch."""
         logs = maps.training.splits[state.split_idx].logs
         logs.create(exist_ok=True)
         table = pd.DataFrame(self.run.history)[["epoch", "training_loss"]]
@@ -136,8 +121,8 @@ class ScoreRecorder(Callback):
     """Per-image scores of every evaluation, and the proof that the metrics follow from them.
 
     ClinicaDL keeps no predictions. At the end of every validation and test, balanced accuracy,
-    sensitivity and specificity are recomputed from the scores with scikit-learn; the run fails if
-    they are not those that ClinicaDL aggregated.
+    sensitivity and specificity are recomputed from the scores as every reported number is; the run
+    fails if they are not those that ClinicaDL aggregated.
     """
 
     def __init__(self, run: RunState) -> None:
@@ -158,16 +143,16 @@ class ScoreRecorder(Callback):
             score = float(item[SCORE])
             if not math.isfinite(score):
                 raise DivergenceError(
-                    f"{item['participant_id']} {item['session_id']}: its score is not a number; the network diverged, "
-                    "choose a smaller learning rate"
+                    f"{item['participant_id']} {item['session_id']}: its score is not a number; "
+                    "the network diverged, choose a smaller learning rate"
                 )
             self.rows.append(
                 {
                     "participant_id": item["participant_id"],
                     "session_id": item["session_id"],
-                    "label": "AD" if item["label"] > 0.5 else "CN",
+                    "label": POSITIVE if item["label"] > 0.5 else NEGATIVE,
                     "score": score,
-                    "prediction": "AD" if float(item[PREDICTION]) > 0.5 else "CN",
+                    "prediction": POSITIVE if float(item[PREDICTION]) > 0.5 else NEGATIVE,
                 }
             )
 
@@ -176,13 +161,8 @@ class ScoreRecorder(Callback):
     ) -> None:
         """Check the metrics and add them to the epoch's row."""
         self.check(metrics, epoch=state.current_epoch)
-        names = {
-            BALANCED_ACCURACY: "balanced_accuracy",
-            SENSITIVITY: "sensitivity",
-            SPECIFICITY: "specificity",
-        }
         row = self.run.history[-1]
-        for metric, name in {LOSS: "loss", **names}.items():
+        for name, metric in {"loss": LOSS, **METRIC_OF}.items():
             row[f"validation_{name}"] = metrics.get_metric_value(metric, epoch=state.current_epoch)
 
     def on_test_end(self, *, metrics: MetricsHandler, **kwargs: Any) -> None:
@@ -197,50 +177,33 @@ class ScoreRecorder(Callback):
         RuntimeError
             If any differs.
         """
-        for name, expected in recomputed(self.rows).items():
-            found = metrics.get_metric_value(name, epoch=epoch)
-            if (
-                not (math.isnan(found) and math.isnan(expected))
-                and not abs(found - expected) <= _TOLERANCE
-            ):
+        for name, expected in rates(pd.DataFrame(self.rows)).items():
+            found = metrics.get_metric_value(METRIC_OF[name], epoch=epoch)
+            both_undefined = math.isnan(found) and math.isnan(expected)
+            if not both_undefined and not abs(found - expected) <= _TOLERANCE:
                 raise RuntimeError(f"{name}: ClinicaDL reports {found}, the scores give {expected}")
 
 
-def recomputed(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Balanced accuracy, sensitivity and specificity of score rows, by scikit-learn; NaN without
-    both classes.
-    """
-    truth = [row["label"] for row in rows]
-    prediction = [row["prediction"] for row in rows]
-    accuracy = (
-        float(balanced_accuracy_score(truth, prediction)) if len(set(truth)) > 1 else math.nan
-    )
-    rates = [
-        float(recall_score(truth, prediction, pos_label=label, zero_division=math.nan))
-        if label in truth
-        else math.nan
-        for label in ("AD", "CN")
-    ]
-    return {BALANCED_ACCURACY: accuracy, SENSITIVITY: rates[0], SPECIFICITY: rates[1]}
-
-
 class BestEpoch(Callback):
-    """Keeps the weights of the epoch with the best validation balanced accuracy, the earliest of
-    equals.
+    """Keeps the weights of the epoch with the best validation balanced accuracy.
 
-    They stay in memory and are written into the MAPS once, at the end, as ClinicaDL's
-    ``best-ba`` checkpoint: the only weights that a finished run keeps.
+    Of equal epochs, the earliest. The weights stay in memory and are written into the MAPS once, at
+    the end, as ClinicaDL's ``best-ba`` checkpoint: the only weights that a finished run keeps.
+
+    Attributes
+    ----------
+    weights : Path or None
+        File that they were written to, after the training.
     """
 
     def __init__(self, run: RunState, scores: ScoreRecorder) -> None:
         self.run, self.scores = run, scores
-        self._metrics: MetricsHandler | None = None
+        self.weights: Path | None = None
 
     def on_validation_end(
         self, *, model: Model, metrics: MetricsHandler, state: TrainerState, **kwargs: Any
     ) -> None:
         """Compare with the best so far."""
-        self._metrics = metrics
         value = metrics.get_metric_value(BALANCED_ACCURACY, epoch=state.current_epoch)
         if math.isnan(value):
             raise RuntimeError(
@@ -260,7 +223,22 @@ class BestEpoch(Callback):
         models.create_metric(BALANCED_ACCURACY, exist_ok=True)
         folder = models.metrics[BALANCED_ACCURACY]
         folder.validation_metrics.create(exist_ok=True)
-        maps.save_file(self.run.best_weights, path=folder.model_pt, overwrite=True)
+        self.weights = Path(folder.model_pt)
+        maps.save_file(self.run.best_weights, path=self.weights, overwrite=True)
         table = pd.DataFrame(self.run.history)
         best = table[table["epoch"] == self.run.best_epoch]
         maps.save_file(best, path=folder.validation_metrics.aggregated_tsv, overwrite=True)
+
+
+class ShowEpochs(Callback):
+    """One progress line for a run."""
+
+    def __init__(self, tracker: Progress, run: RunState) -> None:
+        self.tracker, self.run = tracker, run
+
+    def on_epoch_end(self, *, state: TrainerState, **kwargs: Any) -> None:
+        """Count the epoch."""
+        self.tracker.done = state.current_epoch - 1
+        self.tracker.advance(
+            balanced_accuracy=f"{self.run.best_value:.3f} (epoch {self.run.best_epoch})"
+        )

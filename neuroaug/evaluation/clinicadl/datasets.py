@@ -37,7 +37,7 @@ class VolumeBatch(Batch):
     Attributes
     ----------
     voxels : Tensor (B, 1, X, Y, Z)
-        As stored (uint8 counts 255ths); sent to the device so, and made float32 in [0, 1] there.
+        Stored numbers (uint8 counts 255ths); made float32 in [0, 1] on the device they are sent to.
     """
 
     def __init__(self, items: Sequence[Item], voxels: torch.Tensor) -> None:
@@ -69,7 +69,7 @@ class VolumeCollate(CollateFn):
         return batch
 
     def to_dict(self) -> dict[str, Any]:
-        """What a MAPS says of it."""
+        """Describe it for a MAPS."""
         return {"name_": type(self).__name__}
 
 
@@ -82,13 +82,13 @@ class VolumeDataset(Dataset):
     Parameters
     ----------
     images : Images
-        What is in it.
+        Images of the data set.
     seed : int, optional
-        The run's seed; None keeps the table's order in every epoch (validation, test).
+        Seed of the run; None keeps the table's order in every epoch (validation, test).
     n_items : int, optional
         Images shown in an epoch, where this is not a whole pass (`steps.matched_items`).
     batch_size : int
-        Of the loader, for reading ahead.
+        Images per batch of the loader, for reading ahead.
     read_ahead : bool
         Read the next batch in a thread while the network works on this one.
     pin_memory : bool
@@ -198,4 +198,5 @@ class VolumeDataset(Dataset):
         return VolumeBatch(items, voxels)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({len(self.images)} images, {int(self.images.synthetic.sum())} synthetic)"
+        n_synthetic = int(self.images.synthetic.sum())
+        return f"{type(self).__name__}({len(self.images)} images, {n_synthetic} synthetic)"

@@ -17,7 +17,7 @@ from clinicadl.models import SupervisedModel
 from clinicadl.optim.optimizers.config import AdamConfig
 from torch import nn
 
-from neuroaug.evaluation.datasets import IMAGE, LABEL, VolumeBatch
+from neuroaug.evaluation.clinicadl.datasets import IMAGE, LABEL, VolumeBatch
 
 if TYPE_CHECKING:
     from clinicadl.data.dataloader import Batch
@@ -46,7 +46,7 @@ class Classifier(SupervisedModel):
     network : nn.Module
         (B, 1, X, Y, Z) -> (B, 2) logits (CN, AD).
     learning_rate, weight_decay : float
-        Of Adam.
+        Step size and weight decay of the Adam optimiser.
     augmentation : callable, optional
         (images, batch) -> images, applied in training only.
     """
@@ -68,7 +68,7 @@ class Classifier(SupervisedModel):
         self.augmentation = augmentation
 
     def forward_step(self, batch: Batch) -> torch.Tensor:
-        """Loss of a training batch, augmented first where asked."""
+        """Loss of a training batch, augmented first where the model has an augmentation."""
         images = batch.get_field(IMAGE, dtype=torch.float32)
         if self.augmentation is not None and isinstance(batch, VolumeBatch):
             images = self.augmentation(images, batch)

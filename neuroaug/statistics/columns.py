@@ -1,0 +1,34 @@
+"""The columns of the tables that an evaluation leaves, in the order in which they are written."""
+
+MEASURES = ("balanced_accuracy", "sensitivity", "specificity")
+
+SCORE_COLUMNS = ("participant_id", "session_id", "test_set", "label", "score", "prediction")
+"""A run's ``scores.tsv`` and ``validation-scores.tsv``, one row per image."""
+
+RESULT_COLUMNS = (
+    "cell",
+    "training_split",
+    "network",
+    "resolution",
+    "data",
+    "n_real_per_label",
+    "n_synthetic_per_label",
+    "steps",
+    "test_set",
+    "n_runs",
+    *(f"{measure}_{part}" for measure in MEASURES for part in ("mean", "std", "ci_low", "ci_high")),
+)
+"""``results.tsv``, one row per cell and test set."""
+
+COMPARISON_COLUMNS = (
+    "cell",
+    "reference_cell",
+    "test_set",
+    "metric",
+    "difference",
+    "ci_low",
+    "ci_high",
+    "p",
+    "p_holm",
+)
+"""``comparisons.tsv``, one row per cell with a real-only cell beside it, test set and measure."""
