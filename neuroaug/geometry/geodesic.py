@@ -16,9 +16,8 @@ from torch import Tensor
 
 from neuroaug.geometry.argument_checks import count, require_finite, require_floating, require_shape
 from neuroaug.geometry.graph_path import graph_path
-from neuroaug.geometry.mcmc.chains import Metric
+from neuroaug.geometry.metrics.base import Evaluator, Metric
 from neuroaug.geometry.metrics.conformal import ConformalMetric, line_minimum
-from neuroaug.geometry.metrics.evaluators import Evaluator
 
 N_POINTS = 65
 # Gauss-Legendre nodes on each piece of a segment, pieces being at most half a length scale of the

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuroaug.geometry.mcmc.chains import Metric
+from neuroaug.geometry.metrics.base import Metric
 
 MAX_NODES = 300
 N_NEIGHBOURS = 12

@@ -117,6 +117,50 @@ def test_chains_never_leave_the_ball(make_learned, generator):
         assert info.n_outside > 0
 
 
+SAMPLERS = [
+    (hmc.sample, {"n_leapfrog": 5, "step_size": 0.2}),
+    (random_walk.sample, {"scale": 0.5}),
+    (random_walk.sample, {"scale": 0.5, "corrected": True}),
+]
+
+
+@pytest.mark.parametrize(("sample", "settings"), SAMPLERS)
+@pytest.mark.parametrize("kind", ["learned", "posterior"])
+def test_chains_that_start_outside_the_ball_enter_it_and_stay(
+    make_learned, make_posterior, generator, sample, settings, kind
+):
+    metric = (make_learned if kind == "learned" else make_posterior)(2, n=6)
+    direction = torch.nn.functional.normalize(metric.centroids, dim=1).repeat(40, 1)
+    z, info = sample(
+        metric,
+        1.02 * direction,
+        n_steps=40,
+        generator=generator,
+        radius=1.0,
+        trace=True,
+        **settings,
+    )
+    within = info.trace.norm(dim=-1) <= 1.0
+    assert within[:, -1].all()
+    assert (within[:, 1:] >= within[:, :-1]).all()  # once inside, always inside
+    assert not within[:, 0].all()
+    # The target is zero outside: such a chain stays where it is until it enters.
+    assert torch.equal(torch.isneginf(info.log_density_trace), ~within)
+    waiting = info.trace[~within]
+    torch.testing.assert_close(waiting.norm(dim=1), torch.full((len(waiting),), 1.02).double())
+
+
+@pytest.mark.parametrize(("sample", "settings"), SAMPLERS)
+def test_a_chain_enters_the_ball_whatever_the_density(generator, sample, settings):
+    """The starts lie at a centroid, the ball where the density is flat and ten times less."""
+    metric = LearnedMetric(torch.tensor([[2.0, 0.0]]), torch.eye(2)[None], 0.5, 0.1)
+    initial = metric.centroids.repeat(512, 1)
+    _, info = sample(metric, initial, n_steps=1, generator=generator, radius=1.5, **settings)
+    n_entered = int(info.acceptance_rate.sum())
+    assert n_entered > 10
+    assert n_entered + info.n_outside + info.n_divergent == 512
+
+
 def test_without_a_radius_chains_may_go_anywhere(make_learned, generator):
     metric = make_learned(2, dtype=torch.float64, regularization=1.0)
     z, _ = hmc.sample(

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from neuroaug.geometry.mcmc import diagnostics, hmc, random_walk
-from neuroaug.geometry.mcmc.chains import ChainInfo, Metric
+from neuroaug.geometry.mcmc.chains import ChainInfo
+from neuroaug.geometry.metrics.base import Metric
 
 N_PILOTS = 128
 N_PILOT_STEPS = 32
