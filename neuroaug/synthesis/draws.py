@@ -341,7 +341,7 @@ class _Drawer:
             n_workers=DRAW_THREADS,
             **self._settings,
         )
-        if self._settings["n_steps"] < diagnostics.MIN_DRAWS:
+        if self._settings["n_steps"] < diagnostics.MIN_SAMPLES:
             return _Drawn(z, info)
         found = tuning.mixing(info, N_DIAGNOSED)
         return _Drawn(z, info, found.r_hat, found.ess)

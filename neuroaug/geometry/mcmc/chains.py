@@ -94,7 +94,7 @@ Propose = Callable[[Evaluator, ChainState, torch.Generator], Proposal]
 
 
 class _Chunk(NamedTuple):
-    """Result of one chunk: positions (d, n), acceptances (n,), counts (), trace (n, n_steps, d + 1)."""
+    """One chunk: positions (d, n), acceptances (n,), counts (), trace (n, n_steps, d + 1)."""
 
     z: Tensor
     accepted: Tensor
@@ -196,7 +196,7 @@ def _metropolis(
     radius: float | None,
     trace: bool,
 ) -> _Chunk:
-    """Advance one chunk of chains, (d, n); a proposal is accepted with probability min(1, ratio)."""
+    """Advance one chunk, (d, n); a proposal is accepted with probability min(1, ratio)."""
     n = z.shape[1]
     state = ChainState(z, evaluator.gradient(z).clone(), evaluator.log_density().clone())
     accepted = torch.zeros(n, dtype=z.dtype, device=z.device)
@@ -224,7 +224,7 @@ def _metropolis(
 
 
 def normal(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal numbers of the shape, type and device of `like`, made where `generator` is."""
+    """Standard normal numbers of the shape, type and device of `like`."""
     numbers = torch.randn(
         like.shape, dtype=like.dtype, generator=generator, device=generator.device
     )

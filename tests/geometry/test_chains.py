@@ -131,7 +131,7 @@ def test_chains_that_start_outside_the_ball_enter_it_and_stay(
 ):
     metric = (make_learned if kind == "learned" else make_posterior)(2, n=6)
     direction = torch.nn.functional.normalize(metric.centroids, dim=1).repeat(40, 1)
-    z, info = sample(
+    _, info = sample(
         metric,
         1.02 * direction,
         n_steps=40,

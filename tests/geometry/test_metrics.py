@@ -1,4 +1,4 @@
-"""The two metrics: the laws of a metric, the papers' formulas, and what happens far from the data."""
+"""The two metrics: laws of a metric, the papers' formulas, what happens far from the data."""
 
 import math
 
