@@ -35,7 +35,7 @@ from neuroaug.errors import InputError
 from neuroaug.geometry import LearnedMetric, PosteriorMetric
 from neuroaug.geometry.mcmc import diagnostics, hmc, random_walk, tuning
 from neuroaug.geometry.mcmc.chains import ChainInfo
-from neuroaug.system.randomness import DRAWS
+from neuroaug.system.randomness import SAMPLES
 
 if TYPE_CHECKING:
     from neuroaug.models.generative_model import GenerativeModel
@@ -213,7 +213,7 @@ def block_generator(
     sampler: str, profile: str, seed: int, label: str | None, block: int
 ) -> torch.Generator:
     """Random numbers of one block, keyed by a hash of everything that names it."""
-    return torch.Generator().manual_seed(DRAWS.seed(sampler, profile, seed, label or "", block))
+    return torch.Generator().manual_seed(SAMPLES.seed(sampler, profile, seed, label or "", block))
 
 
 def _wanted(indices: Iterable[int] | tuple[int, int]) -> np.ndarray:
