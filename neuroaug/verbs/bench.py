@@ -43,7 +43,8 @@ def bench(name: str | None, *, json_file: Path | None = None, full: bool = False
         raise InputError(f"bench {name}: unknown; choose one of {', '.join((*BENCHMARKS, ALL))}")
     rows: list[dict[str, Any]] = []
     for one in _chosen(name):
-        found = importlib.import_module(f"neuroaug.bench.{one.replace('-', '_')}").run(full=full)
+        module = importlib.import_module(f"neuroaug.bench.{one.replace('-', '_')}_speed")
+        found = module.run(full=full)
         _print(one, found)
         rows += [{"bench": one, **row} for row in found]
         if json_file is not None:
