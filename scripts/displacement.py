@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from head_scans import Pose, read_labels, scan
 
-from neuroaug.bench.figures import in_process
+from neuroaug.bench.benchmark import in_process
 from neuroaug.bench.preprocessing_speed import mean_displacement
 from neuroaug.system.files import read_json, write_json, write_tsv
 

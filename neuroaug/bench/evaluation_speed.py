@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neuroaug.bench.figures import row, temporary_folder
+from neuroaug.bench.benchmark import row, temporary_folder
 
 _LABELS = ("CN", "AD")
 
@@ -33,7 +33,7 @@ def run(full: bool = False) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        Rows of `neuroaug.bench.figures.row`.
+        Rows of `neuroaug.bench.benchmark.row`.
     """
     rows = _at("4mm", n_train=60, n_validation=16, epochs=5)
     if full:

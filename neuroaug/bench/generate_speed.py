@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuroaug.bench.figures import row, temporary_folder
+from neuroaug.bench.benchmark import row, temporary_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +20,7 @@ def run(full: bool = False) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        Rows of `neuroaug.bench.figures.row`.
+        Rows of `neuroaug.bench.benchmark.row`.
     """
     rows = [_measure("4mm", 512)]
     if full:

@@ -15,7 +15,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from neuroaug.bench.figures import N_SAMPLES, row, temporary_folder
+from neuroaug.bench.benchmark import N_SAMPLES, row, temporary_folder
 from neuroaug.bench.generate_speed import made_up_lineage, untrained_model
 from neuroaug.config import GeneratorConfig
 from neuroaug.errors import ResourceError
@@ -54,7 +54,7 @@ def run(full: bool = False) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        Rows of `neuroaug.bench.figures.row`.
+        Rows of `neuroaug.bench.benchmark.row`.
 
     Raises
     ------

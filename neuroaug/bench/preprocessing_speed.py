@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from neuroaug.bench.figures import in_process, row, temporary_folder
+from neuroaug.bench.benchmark import in_process, row, temporary_folder
 
 # Throughput on two idle cores with two visits at a time: a visit may take twice as long on its one
 # thread.
@@ -34,7 +34,7 @@ def run(full: bool = False) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        Rows of `neuroaug.bench.figures.row`.
+        Rows of `neuroaug.bench.benchmark.row`.
     """
     rows: list[dict[str, Any]] = []
     with temporary_folder() as folder:

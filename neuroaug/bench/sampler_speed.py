@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuroaug.bench.figures import N_SAMPLES, THREADS, row
+from neuroaug.bench.benchmark import N_SAMPLES, THREADS, row
 from neuroaug.geometry import LearnedMetric
 from neuroaug.geometry.mcmc import hmc, tuning
 from neuroaug.synthesis import draws
@@ -208,7 +208,7 @@ def run(full: bool = False) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        Rows of `neuroaug.bench.figures.row`; a ratio above 1 means better than the reference.
+        Rows of `neuroaug.bench.benchmark.row`; a ratio above 1 means better than the reference.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)

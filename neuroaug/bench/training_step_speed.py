@@ -11,7 +11,7 @@ import time
 from importlib.util import find_spec
 from typing import Any
 
-from neuroaug.bench.figures import THREADS, in_process, row
+from neuroaug.bench.benchmark import THREADS, in_process, row
 from neuroaug.imaging.grid import GRIDS
 
 GRID = GRIDS["4mm"].shape
@@ -233,7 +233,7 @@ def run(full: bool = False) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        Rows of `neuroaug.bench.figures.row`.
+        Rows of `neuroaug.bench.benchmark.row`.
     """
     rows = _against_pythae()
     digits: dict[str, Any] = {

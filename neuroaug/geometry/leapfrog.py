@@ -71,7 +71,7 @@ class LeapfrogInfo(NamedTuple):
     converged : Tensor of bool, shape (B,)
         Whether both were contracting (or settled) and finite.
     n_halvings : Tensor of int, shape (B,)
-        How often the step was halved to get there.
+        Number of times the step was halved to get there.
     """
 
     residual: Tensor

@@ -37,11 +37,11 @@ def total_variation(p, q):
 
 
 def noise_floor(target, n):
-    """Mean total variation of n independent draws, seeded."""
+    """Mean total variation of n independent samples, seeded."""
     g = torch.Generator().manual_seed(0)
-    draws = [torch.multinomial(target, n, replacement=True, generator=g) for _ in range(20)]
+    samples = [torch.multinomial(target, n, replacement=True, generator=g) for _ in range(20)]
     return (
-        sum(total_variation(torch.bincount(x, minlength=len(target)) / n, target) for x in draws)
+        sum(total_variation(torch.bincount(x, minlength=len(target)) / n, target) for x in samples)
         / 20
     )
 
@@ -52,7 +52,7 @@ def starts(metric, n):
 
 @pytest.mark.parametrize("kind", ["learned", "posterior"])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_draws_follow_the_density(make_learned, make_posterior, generator, kind, seed):
+def test_samples_follow_the_density(make_learned, make_posterior, generator, kind, seed):
     metric = (
         make_learned(2, n=6, temperature=0.8, seed=seed)
         if kind == "learned"
@@ -211,7 +211,7 @@ def test_an_energy_error_beyond_all_measure_is_divergent(generator):
     assert info.n_divergent > 0
 
 
-def test_equal_generators_equal_draws_and_workers_do_not_matter(make_learned):
+def test_equal_generators_equal_samples_and_workers_do_not_matter(make_learned):
     metric = make_learned(4, dtype=torch.float32)
 
     def draw(workers, seed=5):
@@ -264,7 +264,7 @@ def test_info_tells_what_happened(make_learned, generator):
     assert ((info.acceptance_rate * 6) % 1 == 0).all()
 
 
-def test_no_chains_no_draws(make_learned, generator):
+def test_no_chains_no_samples(make_learned, generator):
     z, info = hmc.sample(
         make_learned(3),
         torch.zeros(0, 3),
@@ -336,7 +336,7 @@ def test_on_a_flat_metric_the_random_walk_is_a_plain_one(generator):
 
 def test_the_random_walk_is_reproducible(make_posterior):
     metric = make_posterior(3, dtype=torch.float32)
-    draws = [
+    samples = [
         random_walk.sample(
             metric,
             starts(metric, 20),
@@ -346,4 +346,4 @@ def test_the_random_walk_is_reproducible(make_posterior):
         )[0]
         for _ in range(2)
     ]
-    assert torch.equal(*draws)
+    assert torch.equal(*samples)

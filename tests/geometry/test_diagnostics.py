@@ -38,7 +38,7 @@ def test_r_hat_sees_a_common_drift_because_chains_are_split():
     assert float(diagnostics.split_r_hat(chains)) > 1.3
 
 
-def test_r_hat_sees_different_scales_because_draws_are_folded():
+def test_r_hat_sees_different_scales_because_samples_are_folded():
     chains = autoregressive(0.0)
     chains[::2] *= 5
     assert float(diagnostics.split_r_hat(chains)) > 1.1
