@@ -24,6 +24,12 @@ class DivergenceError(NeuroaugError):
 
 
 class StageError(NeuroaugError):
-    """A stage ended, but part of its work failed and is listed in a table (exit 1)."""
+    """Part of a stage's work failed; where the stage went on, a table lists it (exit 1)."""
 
     exit_code = 1
+
+
+class TrainingInterrupted(NeuroaugError):
+    """Training was asked to stop, and has kept all of its work in a checkpoint (exit 130)."""
+
+    exit_code = 130

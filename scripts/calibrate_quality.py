@@ -1,12 +1,12 @@
 """Calibrate the registration score on deliberately wrong poses of real heads.
 
-    python scripts/calibrate_quality.py measure head-01.nii.gz out/head-01.json --seed 1 python
-    scripts/calibrate_quality.py measure scan.nii.gz out/scan.json --scan python
-    scripts/calibrate_quality.py fit out/head-0[1-6].json --test out/head-0[7-9].json out/scan.json
+    python scripts/calibrate_quality.py measure head-01.nii.gz out/head-01.json --seed 1
+    python scripts/calibrate_quality.py measure scan.nii.gz out/scan.json --scan
+    python scripts/calibrate_quality.py fit out/head-0[1-6].json --test out/head-0[7-9].json
 
 A head is a label map (FreeSurfer's numbers, 5xx for skull and soft tissue), from which a T1w-like
 image is drawn with random contrast, bias field and noise; or, with --scan, a real scan. It is
-registered once, which the labels check, and then looked at in good and in wrong poses. `fit` prints
+registered once, which the labels check, and then measured in good and in wrong poses. `fit` prints
 the constants of `neuroaug.preprocessing.steps.quality` and what they catch on heads that were not
 used.
 """
@@ -35,7 +35,21 @@ LIMIT_MM, LIMIT_DEG = 10.0, 10.0
 
 @dataclass
 class Head:
-    """A head at 2 mm and where it belongs."""
+    """A head at 2 mm, and its registration.
+
+    Attributes
+    ----------
+    name : str
+        Stem of the file.
+    data : array (X, Y, Z)
+        Intensities.
+    affine : array (4, 4)
+        Voxel indices to world.
+    template_to_scan : array (4, 4)
+        Registration, world to world.
+    brain_dice : float
+        Overlap of the labelled brain with the template's; NaN for a real scan.
+    """
 
     name: str
     data: np.ndarray
@@ -45,9 +59,7 @@ class Head:
 
 
 def draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw a T1w-like head from labels at 1 mm, averaged to 2 mm: contrast, texture, bias field,
-    noise.
-    """
+    """Draw a T1w-like head at 2 mm from labels at 1 mm: contrast, texture, bias field, noise."""
     table = np.zeros(labels.max() + 1, np.float32)
     gamma = rng.uniform(0.7, 1.4)
     for label in np.unique(labels[labels > 0]):
@@ -62,14 +74,8 @@ def draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         for axis, n in enumerate(image.shape)
     )
     linear = rng.normal(0, 0.15, 6)
-    field = (
-        linear[0] * x
-        + linear[1] * y
-        + linear[2] * z
-        + linear[3] * x * x
-        + linear[4] * y * y
-        + linear[5] * z * z
-    )
+    field = linear[0] * x + linear[1] * y + linear[2] * z
+    field = field + linear[3] * x * x + linear[4] * y * y + linear[5] * z * z
     image *= np.exp(field)
     noise = rng.normal(0, rng.uniform(1, 6), (2, *image.shape))
     return np.hypot(image + noise[0], noise[1]).astype(np.float32)
@@ -78,8 +84,8 @@ def draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def register(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """Lay a head on the template as the fast profile does with scans of 2 mm.
 
-    A start at 4 mm was not enough: it left one head 6 degrees off, and the score was right to
-    refuse it.
+    The score is calibrated on good registrations: a start at 4 mm may leave a head 6 degrees off,
+    which the score is right to refuse.
     """
     RECIPES["fast"] = RECIPES["fast, coarse scan"]
     return align(data, affine, load_template(), profile="fast").template_to_scan
@@ -118,7 +124,7 @@ def brain_centre() -> np.ndarray:
 
 
 def about_centre(rotation: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """World motion: `rotation` (3x3) about the centre of the template's brain, then `shift` (mm)."""
+    """Motion (4, 4) of the world: `rotation` (3, 3) about the brain's centre, `shift` in mm."""
     centre = brain_centre()
     matrix = np.eye(4)
     matrix[:3, :3] = rotation
@@ -127,9 +133,7 @@ def about_centre(rotation: np.ndarray, shift: np.ndarray) -> np.ndarray:
 
 
 def error_of(motion: np.ndarray) -> tuple[float, float]:
-    """Residual of a motion: shift of the brain's centre in mm, rotation in degrees (a reflection
-    counts as 180).
-    """
+    """Shift of the brain's centre in mm and rotation in degrees; a reflection counts as 180."""
     centre = brain_centre()
     shift = float(np.linalg.norm(motion[:3, :3] @ centre + motion[:3, 3] - centre))
     u, _, vt = np.linalg.svd(motion[:3, :3])
@@ -186,9 +190,7 @@ def is_good(row: dict[str, object]) -> bool:
 
 
 def deface(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Blank what lies in front of and below a random plane through the face, off the brain, as
-    defacing tools do.
-    """
+    """Blank all but the brain in front of and below a random plane, as defacing tools do."""
     grid = GRIDS["4mm"].affine
     _, y, z = (grid[i, i] * axis + grid[i, 3] for i, axis in enumerate(np.indices(image.shape)))
     brain = block_mean(block_mean(crop(load_regions()[1]).astype(np.float32))) > 0.2
@@ -252,10 +254,12 @@ def judge(rows: list[dict[str, object]], name: str) -> None:
     good = np.array([is_good(row) for row in rows])
     caught, refused = (p[~good] < quality.THRESHOLD).sum(), (p[good] < quality.THRESHOLD).sum()
     print(
-        f"{name}: {caught}/{(~good).sum()} wrong poses caught, {refused}/{good.sum()} good ones refused"
+        f"{name}: {caught}/{(~good).sum()} wrong poses caught, "
+        f"{refused}/{good.sum()} good ones refused"
     )
     print(
-        f"  lowest good probabilities {np.sort(p[good])[:4].round(4)}; highest wrong {np.sort(p[~good])[-4:].round(4)}"
+        f"  lowest good probabilities {np.sort(p[good])[:4].round(4)}; "
+        f"highest wrong {np.sort(p[~good])[-4:].round(4)}"
     )
     for row, value in zip(rows, p, strict=True):
         if (value < quality.THRESHOLD) == is_good(row):
@@ -296,7 +300,8 @@ def main() -> None:
         options.out.write_text(json.dumps(rows, indent=1))
         nmi = np.median([row["nmi"] for row in rows if is_good(row)])
         print(
-            f"{head.name}: Dice of the labelled brain {head.brain_dice:.3f}, median NMI of good poses {nmi:.4f}"
+            f"{head.name}: Dice of the labelled brain {head.brain_dice:.3f}, "
+            f"median NMI of good poses {nmi:.4f}"
         )
         return
     used = read_rows(options.used)

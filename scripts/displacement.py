@@ -2,21 +2,17 @@
 
     python scripts/displacement.py HEADS_FOLDER OUT_FOLDER [--heads 01 02] [--at-a-time 2]
 
-HEADS_FOLDER holds label maps head-NN.nii.gz. Of each, one scan in a pose of its own is drawn and
+HEADS_FOLDER holds label maps head-NN.nii.gz. Of each, one scan in a pose of its own is made and
 taken through t1-linear under each profile, in processes of one thread, so many at a time.
-OUT_FOLDER receives one JSON per visit (what has one is not done again) and displacement.tsv: the
-mean distance over the template's brain between a profile's transform and that of `exact`, and what
-the visit cost.
+OUT_FOLDER receives one JSON per visit (a visit that has one is left as it is) and displacement.tsv:
+the mean distance over the template's brain between a profile's transform and that of `exact`, and
+what the visit cost.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import shutil
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,7 +22,8 @@ import numpy as np
 import pandas as pd
 from head_scans import Pose, read_labels, scan
 
-from neuroaug.bench.preprocessing import mean_displacement
+from neuroaug.bench.benchmark import in_process
+from neuroaug.bench.preprocessing_speed import mean_displacement
 from neuroaug.system.files import read_json, write_json, write_tsv
 
 PROFILES = ("exact", "default", "fast")
@@ -53,29 +50,22 @@ def make_scan(labels: Path, number: str, path: Path) -> None:
         write_volume(path, data, affine, "int16", space="scanner")
 
 
-def visit(profile: str, scan_path: Path, found: Path) -> None:
-    """One visit in a process of its own; its figures go to `found`."""
+def preprocess_visit(profile: str, scan_path: Path, found: Path) -> None:
+    """Preprocess one scan in a process of its own; its figures go to `found`."""
     if found.exists():
         return
     caps = found.with_suffix("")
     shutil.rmtree(caps, ignore_errors=True)
-    command = [
-        sys.executable,
-        "-m",
-        "neuroaug.bench.preprocessing",
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    start = time.monotonic()
+    figures = in_process(
+        "neuroaug.bench.preprocessing_speed",
         profile,
         str(scan_path),
         str(caps),
-    ]
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    start = time.monotonic()
-    done = subprocess.run(
-        command, check=True, capture_output=True, text=True, env={**os.environ, **threads}
+        environment=threads,
     )
-    figures = {
-        **json.loads(done.stdout.splitlines()[-1]),
-        "process_seconds": round(time.monotonic() - start, 1),
-    }
+    figures["process_seconds"] = round(time.monotonic() - start, 1)
     (sidecar,) = caps.glob("subjects/*/*/t1_linear/*_desc-Crop_res-1x1x1_T1w.json")
     content = read_json(sidecar)
     write_json(found, {**figures, "quality": content["quality"], "input": content["input"]})
@@ -115,7 +105,7 @@ def table(out: Path, heads: list[str]) -> pd.DataFrame:
 
 
 def main() -> None:
-    """Do what is not done, then write the table and print the means."""
+    """Preprocess the visits that are left, write the table and print the means."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -134,7 +124,7 @@ def main() -> None:
     with ThreadPoolExecutor(options.at_a_time) as pool:
         jobs = [
             pool.submit(
-                visit,
+                preprocess_visit,
                 profile,
                 options.out / f"{number}.nii.gz",
                 options.out / f"{number}-{profile}.json",
@@ -152,8 +142,8 @@ def main() -> None:
         print(
             f"{profile}: {len(rows)} visits, {seconds / options.at_a_time:.1f} s per scan of "
             f"throughput ({seconds:.0f} s per visit, {rows.cpu_seconds.mean():.0f} s of CPU), "
-            f"peak {rows.peak_gb.max()} GB, displacement: "
-            f"mean {moved.mean():.3f}, worst {moved.max():.3f} mm"
+            f"peak {rows.peak_gb.max()} GB, "
+            f"displacement: mean {moved.mean():.3f}, worst {moved.max():.3f} mm"
         )
     print(f"wall {time.monotonic() - start:.0f} s now")
 

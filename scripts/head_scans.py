@@ -1,4 +1,4 @@
-"""T1w-like scans of known anatomy in known poses, drawn from label maps of real heads.
+"""T1w-like scans of known anatomy in known poses, made from label maps of real heads.
 
 A label map has FreeSurfer's numbers, and 5xx for skull and soft tissue. Used by the other scripts;
 nothing in the package reads it.
@@ -15,52 +15,15 @@ from nibabel import orientations
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+# Level of each label in a T1-weighted image, white matter being 110.
+# fmt: off
 T1W = {
-    2: 110,
-    3: 78,
-    4: 32,
-    5: 32,
-    7: 106,
-    8: 78,
-    10: 92,
-    11: 82,
-    12: 90,
-    13: 100,
-    14: 32,
-    15: 32,
-    16: 104,
-    17: 78,
+    2: 110, 3: 78, 4: 32, 5: 32, 7: 106, 8: 78, 10: 92, 11: 82, 12: 90, 13: 100, 14: 32, 15: 32,
+    16: 104, 17: 78, 18: 78, 24: 28, 26: 78, 28: 95, 41: 110, 42: 78, 43: 32, 44: 32, 46: 106,
+    47: 78, 49: 92, 50: 82, 51: 90, 52: 100, 53: 78, 54: 78, 58: 78, 60: 95, 85: 95, 502: 40,
+    506: 30, 507: 85, 508: 60, 509: 65, 511: 75, 512: 95, 514: 45, 515: 18, 516: 95, 530: 85,
 }
-T1W |= {
-    18: 78,
-    24: 28,
-    26: 78,
-    28: 95,
-    41: 110,
-    42: 78,
-    43: 32,
-    44: 32,
-    46: 106,
-    47: 78,
-    49: 92,
-    50: 82,
-    51: 90,
-}
-T1W |= {
-    52: 100,
-    53: 78,
-    54: 78,
-    58: 78,
-    60: 95,
-    85: 95,
-    502: 40,
-    506: 30,
-    507: 85,
-    508: 60,
-    509: 65,
-    511: 75,
-}
-T1W |= {512: 95, 514: 45, 515: 18, 516: 95, 530: 85}
+# fmt: on
 SOFT_TISSUE = 507
 
 
@@ -74,16 +37,16 @@ class Pose:
         Motion of the head in the scanner: Euler angles about x, y, z through its centre, then a
         shift.
     tilt : tuple of float
-        Euler angles of the slab against the scanner's axes (an oblique header).
+        Euler angles of the slab against the scanner's axes (an oblique header), in degrees.
     voxel_mm : tuple of float
-        Along x, y, z of the slab.
+        Voxel size along x, y, z of the slab.
     axes : str
         Order and sign in which the voxels are stored.
     bias : float
         Strength of the coil's field: standard deviation of the coefficients of a quadratic in the
         logarithm.
     noise : float
-        Rician, where white matter is 110.
+        Standard deviation of the Rician noise, where white matter is 110.
     top_mm, bottom_mm : float
         Field of view cut off above and below the head's own extent.
     """
@@ -106,9 +69,7 @@ def read_labels(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw(labels: np.ndarray, rng: np.random.Generator, bias: float) -> np.ndarray:
-    """Draw intensities: contrast that varies by label, texture in fat and muscle, a smooth field;
-    no noise.
-    """
+    """Draw intensities, (X, Y, Z): contrast by label, texture in fat and muscle, a smooth field."""
     table = np.zeros(int(labels.max()) + 1, np.float32)
     gamma = rng.uniform(0.75, 1.3)
     for label in np.unique(labels[labels > 0]):
@@ -129,7 +90,7 @@ def draw(labels: np.ndarray, rng: np.random.Generator, bias: float) -> np.ndarra
 
 
 def rotation(degrees: tuple[float, float, float]) -> np.ndarray:
-    """3x3 from Euler angles about x, y, z."""
+    """Rotation matrix, (3, 3), of Euler angles about x, y, z in degrees."""
     return np.asarray(Rotation.from_euler("xyz", degrees, degrees=True).as_matrix())
 
 

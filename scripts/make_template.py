@@ -94,7 +94,8 @@ def main() -> None:
         write_volume(path, volume[: MIDLINE + 1], UNCROPPED.affine, "uint8", level=9)
         print(hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size, path)
     print(
-        f"head {head.mean():.3f}, brain {brain.mean():.3f} of the grid; {int(brain.sum()) / 1e6:.2f} litres of brain"
+        f"head {head.mean():.3f}, brain {brain.mean():.3f} of the grid; "
+        f"{int(brain.sum()) / 1e6:.2f} litres of brain"
     )
 
 

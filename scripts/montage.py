@@ -1,5 +1,4 @@
-"""Show what generators learned: training images, their reconstructions, and draws, a row each, a
-block a label.
+"""Show what generators learned: training images, reconstructions and samples, per label.
 
 Run as ``python scripts/montage.py CAPS MODEL [MODEL ...] --out PNG``.
 """
@@ -41,7 +40,7 @@ def axial(images: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def main() -> None:
-    """Draw."""
+    """Draw the figure: for each model a row of training images, reconstructions, samples."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -59,11 +58,11 @@ def main() -> None:
         drawn = model.decode(latents)[:, 0].numpy()
         print(
             f"{model.label}: metric contrast {model.metric_contrast().contrast:.2f}, acceptance "
-            f"{info.acceptance_rate.mean():.2f}, median displacement {np.median(info.displacement):.2f}, "
-            f"split R-hat {info.split_r_hat.max():.2f}"
+            f"{info.acceptance_rate.mean():.2f}, median displacement "
+            f"{np.median(info.displacement):.2f}, split R-hat {info.split_r_hat.max():.2f}"
         )
         rows += [axial(images) for images in (real, again, drawn)]
-        names += [f"{model.label} {what}" for what in ("training", "reconstruction", "draw")]
+        names += [f"{model.label} {what}" for what in ("training", "reconstruction", "sample")]
     figure = Figure(figsize=(11, 1.9 * len(rows)), layout="constrained")
     for axes, row, name in zip(figure.subplots(len(rows), 1), rows, names, strict=True):
         axes.imshow(row, cmap="gray", vmin=0, vmax=1, origin="upper")

@@ -49,7 +49,8 @@ def bench(
 
     rows: list[dict[str, Any]] = []
     for one in _chosen(name):
-        found = importlib.import_module(f"neuroaug.bench.{one.replace('-', '_')}").run(full=full)
+        module = importlib.import_module(f"neuroaug.bench.{one.replace('-', '_')}_speed")
+        found = module.run(full=full)
         _print(one, found)
         rows += [{"bench": one, **row} for row in found]
         if json_file is not None:

@@ -27,6 +27,15 @@ def require_shape(name: str, value: Tensor, shape: tuple[int | None, ...]) -> No
         raise ValueError(f"{name}: expected shape ({wanted}), got {tuple(value.shape)}")
 
 
+def require_alike(first: str, one: Tensor, second: str, other: Tensor) -> None:
+    """Refuse two tensors of different types or on different devices."""
+    if one.dtype != other.dtype or one.device != other.device:
+        raise ValueError(
+            f"{first} are {one.dtype} on {one.device}, {second} {other.dtype} on {other.device}: "
+            "give both in one type on one device"
+        )
+
+
 def require_finite(name: str, value: Tensor) -> None:
     """Refuse NaN and infinity."""
     if not bool(torch.isfinite(value.detach()).all()):

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from neuroaug.geometry.argument_checks import count, require_finite, require_floating, require_shape
 from neuroaug.geometry.graph_path import graph_path
-from neuroaug.geometry.mcmc.chains import Metric
+from neuroaug.geometry.metrics.base import Evaluator, Metric
 from neuroaug.geometry.metrics.conformal import ConformalMetric, line_minimum
-from neuroaug.geometry.metrics.evaluators import Evaluator
 
 N_POINTS = 65
 # Gauss-Legendre nodes on each piece of a segment, pieces being at most half a length scale of the
@@ -32,8 +31,9 @@ MIN_GAIN = 1e-9
 def midpoint_flow(
     evaluator: Evaluator, p: Tensor, q: Tensor, n_steps: int
 ) -> tuple[Tensor, Tensor]:
-    """Geodesic flow from time 0 to 1 by the second-order Runge-Kutta (midpoint) rule; p and q are
-    (d, n).
+    """Geodesic flow from time 0 to 1 by the midpoint rule; p and q have shape (d, n).
+
+    The midpoint rule is the second-order Runge-Kutta scheme of OASIS Alg. 1.
     """
     dt = 1.0 / n_steps
     for _ in range(n_steps):
@@ -50,7 +50,7 @@ def shoot(metric: Metric, z: Tensor, v: Tensor, n_steps: int) -> tuple[Tensor, T
     Parameters
     ----------
     metric : LearnedMetric or PosteriorMetric
-        The metric.
+        Metric whose geodesic it is.
     z, v : Tensor, shape (..., d)
         Start and velocity (tangent vector).
     n_steps : int
@@ -61,6 +61,11 @@ def shoot(metric: Metric, z: Tensor, v: Tensor, n_steps: int) -> tuple[Tensor, T
     p, q : Tensor, shape (..., d)
         Position and momentum at time 1; ``q^T G^-1(p) q`` equals ``v^T G(z) v`` up to the
         integrator's error.
+
+    Raises
+    ------
+    ValueError
+        If the last axis of `z` is not d, or `n_steps` is less than 1.
     """
     require_floating("z", z)
     if z.shape[-1:] != (metric.dim,):
@@ -77,14 +82,25 @@ def shoot(metric: Metric, z: Tensor, v: Tensor, n_steps: int) -> tuple[Tensor, T
 
 
 def exponential_map(metric: Metric, z: Tensor, v: Tensor, n_steps: int = 100) -> Tensor:
-    """``Exp_z(v)``, the end of the geodesic from z with velocity v, shape (..., d) (`shoot` without
-    momentum).
+    """``Exp_z(v)``, the end of the geodesic from z with velocity v, shape (..., d).
+
+    Parameters and errors as for `shoot`, which also gives the momentum.
+
+    Examples
+    --------
+    Far from all centroids the metric is flat, and geodesics are straight.
+
+    >>> import torch
+    >>> from neuroaug.geometry import LearnedMetric
+    >>> metric = LearnedMetric(torch.full((1, 2), 1e3), torch.eye(2)[None], 1.0, 0.25)
+    >>> exponential_map(metric, torch.zeros(2), torch.tensor([1.0, -2.0]), n_steps=10)
+    tensor([ 1.0000, -2.0000])
     """
     return shoot(metric, z, v, n_steps)[0]
 
 
 class _Quadrature:
-    """Gauss-Legendre rule on [0, 1], composite: nodes and weights, shape (m,)."""
+    """Composite Gauss-Legendre rule on [0, 1]: nodes and weights, shape (m,)."""
 
     def __init__(self, metric: Metric, longest_segment: float, device: torch.device) -> None:
         wanted = longest_segment / (0.5 * metric.length_scale)
@@ -111,7 +127,8 @@ def _check_curve(curve: Tensor, metric: Metric) -> Tensor:
     require_floating("curve", curve)
     if curve.ndim != 2 or len(curve) < 2 or curve.shape[1] != metric.dim:
         raise ValueError(
-            f"curve: expected shape (P, {metric.dim}) with P of at least 2, got {tuple(curve.shape)}"
+            f"curve: expected shape (P, {metric.dim}) with P of at least 2, "
+            f"got {tuple(curve.shape)}"
         )
     return curve.to(torch.float64)
 
@@ -122,14 +139,29 @@ def length(metric: Metric, curve: Tensor) -> Tensor:
     Parameters
     ----------
     metric : LearnedMetric or PosteriorMetric
-        The metric.
+        Metric in which the length is taken.
     curve : Tensor, shape (P, d)
         Points; the curve is straight between them, and is integrated there, not only at the points.
 
     Returns
     -------
     Tensor, shape ()
-        Its length.
+        Length, in the type of `curve`.
+
+    Raises
+    ------
+    ValueError
+        If `curve` has another shape.
+
+    Examples
+    --------
+    Where G = 4 I, a length is twice the Euclidean one.
+
+    >>> import torch
+    >>> from neuroaug.geometry import LearnedMetric
+    >>> metric = LearnedMetric(torch.full((1, 2), 1e3), torch.eye(2)[None], 1.0, 0.25)
+    >>> length(metric, torch.tensor([[0.0, 0.0], [3.0, 4.0]]))
+    tensor(10.)
     """
     wide = _check_curve(curve, metric)
     rule = _Quadrature(
@@ -143,8 +175,9 @@ def length(metric: Metric, curve: Tensor) -> Tensor:
 
 
 def energy(metric: Metric, curve: Tensor) -> Tensor:
-    """``1/2 integral of c'^T G c' dt`` of the broken line run through in unit time, equal time a
-    segment, shape ().
+    """``1/2 integral of c'^T G c' dt`` of a broken line, shape (P, d), each segment in equal time.
+
+    At constant speed it is half the squared `length`, and no less otherwise.
     """
     wide = _check_curve(curve, metric)
     rule = _Quadrature(
@@ -197,7 +230,16 @@ def _descend(metric: Metric, curve: Tensor, max_iterations: int) -> Tensor:
 
 
 def straight_line(a: Tensor, b: Tensor, n_points: int = N_POINTS) -> Tensor:
-    """Return `n_points` equidistant points from a to b, shape (P, d)."""
+    """Return `n_points` equidistant points from a to b, shape (d,) each, as a curve (P, d).
+
+    Examples
+    --------
+    >>> import torch
+    >>> straight_line(torch.zeros(1), torch.ones(1), 3)
+    tensor([[0.0000],
+            [0.5000],
+            [1.0000]])
+    """
     t = torch.linspace(0, 1, n_points, dtype=a.dtype, device=a.device).unsqueeze(1)
     line = torch.lerp(a.unsqueeze(0), b.unsqueeze(0), t)
     line[0], line[-1] = a, b
@@ -217,18 +259,36 @@ def shortest_path(
     Parameters
     ----------
     metric : LearnedMetric or PosteriorMetric
-        The metric.
+        Metric whose energy is minimised.
     a, b : Tensor, shape (d,)
-        Ends.
+        Ends of the curve.
     n_points : int
-        P.
+        Number P of points.
     max_iterations : int
-        Of L-BFGS, from each start.
+        Iterations of L-BFGS at most, from each start.
 
     Returns
     -------
     Tensor, shape (P, d)
         Points at nearly constant Riemannian speed, in the type of `a`.
+
+    Raises
+    ------
+    ValueError
+        If an end has another dimension than the metric or is not finite, or P is less than 2.
+
+    Examples
+    --------
+    Centroids on a half circle: the path goes around, through the data.
+
+    >>> import torch
+    >>> from neuroaug.geometry import LearnedMetric, geodesic
+    >>> angle = torch.linspace(0, torch.pi, 12)
+    >>> centroids = 2 * torch.stack([angle.cos(), angle.sin()], 1)
+    >>> metric = LearnedMetric(centroids, torch.eye(2).repeat(12, 1, 1), 0.5, 1e-3)
+    >>> path = geodesic.shortest_path(metric, centroids[0], centroids[-1])
+    >>> bool(path.norm(dim=1).min() > 1.7)
+    True
     """
     for name, end in (("a", a), ("b", b)):
         require_floating(name, end)
@@ -257,13 +317,24 @@ def conformal_length(metric: Metric, curve: Tensor, *, log_scale: float | None =
     Parameters
     ----------
     metric : LearnedMetric or PosteriorMetric
-        Gives the density; V = 1 / sqrt(det G) for a VAE's metric, sqrt(det G) for the learned one.
+        Metric that gives the density; V = 1 / sqrt(det G) for a VAE's metric, sqrt(det G) for the
+        learned one.
     curve : Tensor, shape (P, d)
         Points of a broken line.
     log_scale : float, optional
-        V is divided by the exponential of this. None: by the minimum of V along the straight line
-        between the curve's ends, so that the result is comparable with the Euclidean length. 0: eq.
-        3.8 as it stands.
+        Logarithm of what V is divided by. None: the minimum of V along the straight line between
+        the curve's ends, so that the result is comparable with the Euclidean length. 0: the
+        equation as printed.
+
+    Examples
+    --------
+    Where the density does not change, the scaled length is the Euclidean one.
+
+    >>> import torch
+    >>> from neuroaug.geometry import LearnedMetric
+    >>> metric = LearnedMetric(torch.full((1, 2), 1e3), torch.eye(2)[None], 1.0, 0.25)
+    >>> conformal_length(metric, torch.tensor([[0.0, 0.0], [3.0, 4.0]]))
+    tensor(5.)
     """
     wide = _check_curve(curve, metric)
     if log_scale is None:
@@ -274,12 +345,11 @@ def conformal_length(metric: Metric, curve: Tensor, *, log_scale: float | None =
 def conformal_path(
     metric: Metric, a: Tensor, b: Tensor, *, n_points: int = N_POINTS, max_iterations: int = 500
 ) -> Tensor:
-    """Interpolate from a to b along high density: the curve of least `conformal_length` (THESIS eq.
-    3.8).
+    """Interpolate from a to b along high density: the curve of least `conformal_length`, (P, d).
 
-    GEO eq. 12 leaves out the speed |c'(t)|, and is then minimised by waiting at the best point and
-    jumping. Parameters and result as for `shortest_path`, of which this is the case of the metric
-    ``V(z)^2 I``.
+    This minimises THESIS eq. 3.8. GEO eq. 12 leaves out the speed |c'(t)|, and is then minimised by
+    waiting at the best point and jumping. Parameters, result and errors as for `shortest_path`, of
+    which this is the case of the metric ``V(z)^2 I``.
     """
     require_shape("a", a, (metric.dim,))
     require_shape("b", b, (metric.dim,))

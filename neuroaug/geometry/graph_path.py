@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuroaug.geometry.mcmc.chains import Metric
+from neuroaug.geometry.metrics.base import Metric
 
 MAX_NODES = 300
 N_NEIGHBOURS = 12
@@ -28,7 +28,7 @@ def _edge_lengths(metric: Metric, a: Tensor, b: Tensor) -> Tensor:
 
 
 def resample(points: Tensor, n_points: int, metric: Metric) -> Tensor:
-    """Place `n_points` along a broken line at constant Riemannian speed."""
+    """Place `n_points` along a broken line, shape (P, d), at constant Riemannian speed."""
     cumulative = torch.cat(
         [points.new_zeros(1), _edge_lengths(metric, points[:-1], points[1:]).cumsum(0)]
     )
@@ -44,8 +44,9 @@ def resample(points: Tensor, n_points: int, metric: Metric) -> Tensor:
 
 
 def graph_path(metric: Metric, a: Tensor, b: Tensor, n_points: int) -> Tensor | None:
-    """Shortest way from a to b over centroids, each joined to its nearest, as `n_points` points;
-    None without any.
+    """Shortest way from a to b over centroids, each joined to its nearest, as `n_points` points.
+
+    None where there are fewer than two centroids, or where the shortest way is the straight line.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import dijkstra

@@ -1,5 +1,4 @@
-"""Generalised leapfrog of the Riemannian Hamiltonian (TPAMI eq. 5 and 13), and its tempering (Alg.
-1).
+"""Generalised leapfrog of the Riemannian Hamiltonian (TPAMI eq. 5 and 13), and its tempering.
 
 H(z, v) = U(z) + 1/2 log((2 pi)^d det G(z)) + 1/2 v^T G^-1(z) v, with U = -log p(x, z). One step of
 size eps:
@@ -48,11 +47,11 @@ class LeapfrogState(NamedTuple):
     Attributes
     ----------
     z, v : Tensor, shape (B, d)
-        Position, momentum (the papers' velocity v).
+        Position and momentum (the papers' velocity v).
     grad : Tensor, shape (B, d)
         Gradient of the potential U at z.
     local : LocalMetric
-        The metric at z.
+        Metric at z.
     """
 
     z: Tensor
@@ -62,7 +61,7 @@ class LeapfrogState(NamedTuple):
 
 
 class LeapfrogInfo(NamedTuple):
-    """How the two implicit equations of a step went, one entry a trajectory.
+    """How well the two implicit equations of a step were solved, one entry per trajectory.
 
     Attributes
     ----------
@@ -72,7 +71,7 @@ class LeapfrogInfo(NamedTuple):
     converged : Tensor of bool, shape (B,)
         Whether both were contracting (or settled) and finite.
     n_halvings : Tensor of int, shape (B,)
-        How often the step was halved to get there.
+        Number of times the step was halved to get there.
     """
 
     residual: Tensor
@@ -88,16 +87,22 @@ def tempering_sqrt_beta(k: int, n_leapfrog: int, beta_zero_sqrt: float) -> float
     k : int
         Step, from 0 (gives sqrt(beta_0)) to `n_leapfrog` (gives 1).
     n_leapfrog : int
-        K.
+        Number K of steps.
     beta_zero_sqrt : float
-        sqrt(beta_0), in (0, 1].
+        Square root of the first temperature beta_0, in (0, 1].
+
+    Examples
+    --------
+    >>> [round(tempering_sqrt_beta(k, 2, 0.5), 3) for k in range(3)]
+    [0.5, 0.571, 1.0]
     """
     return 1.0 / ((1.0 - 1.0 / beta_zero_sqrt) * (k / n_leapfrog) ** 2 + 1.0 / beta_zero_sqrt)
 
 
 def tempering_factor(k: int, n_leapfrog: int, beta_zero_sqrt: float) -> float:
-    """``sqrt(beta_{k-1} / beta_k)``, by which v is multiplied after step k = 1..K; their product is
-    sqrt(beta_0).
+    """``sqrt(beta_{k-1} / beta_k)``, by which v is multiplied after step k = 1..K (TPAMI Alg. 1).
+
+    The product over all K steps is sqrt(beta_0).
     """
     return tempering_sqrt_beta(k - 1, n_leapfrog, beta_zero_sqrt) / tempering_sqrt_beta(
         k, n_leapfrog, beta_zero_sqrt
@@ -105,7 +110,7 @@ def tempering_factor(k: int, n_leapfrog: int, beta_zero_sqrt: float) -> float:
 
 
 def init(z: Tensor, v: Tensor, grad: Tensor, tensors: MetricTensors) -> LeapfrogState:
-    """State at the start of a trajectory; `grad` is the gradient of U at z."""
+    """State at the start of trajectories; z, v and the gradient of U at z have shape (B, d)."""
     return LeapfrogState(z, v, grad, local_metric(z, tensors))
 
 
@@ -152,7 +157,7 @@ def _solve(state: LeapfrogState, tensors: MetricTensors, step: Tensor, n_iterati
 
 
 def _settled(half: _Half, n_iterations: int, tolerance: float) -> Tensor:
-    """Trajectories whose two fixed points contract by at least 1/2 an iteration, or have settled."""
+    """Trajectories whose fixed points contract by at least 1/2 per iteration, or have settled."""
     rate = 0.5 ** (n_iterations - 1)
     small = (half.last <= tolerance) | (half.last <= rate * half.first)
     return (small & torch.isfinite(half.last)).all(0)
@@ -178,27 +183,41 @@ def leapfrog_step(
     Parameters
     ----------
     state : LeapfrogState
-        Where the B trajectories are (`init`, or the previous step's result).
+        State of the B trajectories (`init`, or the previous step's result).
     tensors : MetricTensors
-        The metric.
+        Metric, whose tensors autograd may follow.
     grad_potential : callable
         (B, d) positions -> (B, d) gradient of U = -log p(x, z) there. Called once, at the new
         position. What it returns decides whether autograd sees the likelihood's second derivative.
     step_size : float
-        eps.
+        Step eps.
     n_iterations : int
         Fixed-point iterations of each implicit equation (the papers' 3).
     tolerance : float
-        A relative last update below this counts as settled whatever the rate.
+        Relative last update below which a fixed point counts as settled, whatever the rate.
     max_halvings : int
-        How far the step may shrink.
+        Times that the step may be halved.
 
     Returns
     -------
     state : LeapfrogState
-        After the step, before tempering (`tempering_factor`).
+        State after the step, before tempering (`tempering_factor`).
     info : LeapfrogInfo
-        Residuals and verdicts.
+        Residuals, convergence, halvings.
+
+    Examples
+    --------
+    Far from all centroids G^-1 = I: with U = |z|^2 / 2 this is the ordinary leapfrog.
+
+    >>> import torch
+    >>> from neuroaug.geometry import functional, leapfrog
+    >>> far = torch.full((1, 1), 1e3)
+    >>> tensors = functional.from_factors(far, torch.eye(1)[None], 1.0, 1.0)
+    >>> z, v = torch.ones(1, 1), torch.zeros(1, 1)
+    >>> start = leapfrog.init(z, v, z, tensors)
+    >>> state, info = leapfrog.leapfrog_step(start, tensors, lambda z: z, 0.1)
+    >>> state.z, bool(info.converged)
+    (tensor([[0.9950]]), True)
     """
     n = len(state.z)
     n_halvings = torch.zeros(n, dtype=torch.int64, device=state.z.device)

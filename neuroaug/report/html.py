@@ -93,9 +93,7 @@ def _verdict(study: Study) -> Verdict:
     """
     try:
         table = (
-            read_tsv(study.comparisons, COMPARISON_COLUMNS)
-            if study.comparisons.is_file()
-            else None
+            read_tsv(study.comparisons, COMPARISON_COLUMNS) if study.comparisons.is_file() else None
         )
         verdict = judge(table)
         return (

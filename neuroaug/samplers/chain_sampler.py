@@ -98,7 +98,7 @@ class ChainSampler(Sampler):
         z, info = self.run(
             starts, generator, trace=True, n_workers=SAMPLING_THREADS, **self.settings
         )
-        if self.settings["n_steps"] < diagnostics.MIN_DRAWS:
+        if self.settings["n_steps"] < diagnostics.MIN_SAMPLES:
             return LatentBlock(z, info)
         found = tuning.mixing(info, N_DIAGNOSED)
         return LatentBlock(z, info, found.r_hat, found.ess)

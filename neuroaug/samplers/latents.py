@@ -19,7 +19,7 @@ from torch import Tensor
 from neuroaug.errors import InputError
 from neuroaug.samplers.registry import SAMPLERS
 from neuroaug.samplers.sampler import BLOCK, PROFILES, SAMPLING_THREADS, LatentSpace, Sampler
-from neuroaug.system.randomness import DRAWS
+from neuroaug.system.randomness import SAMPLES
 from neuroaug.system.threads import torch_threads
 
 log = logging.getLogger("neuroaug")
@@ -79,7 +79,7 @@ def block_generator(
     sampler: str, profile: str, seed: int, label: str | None, block: int
 ) -> torch.Generator:
     """Random numbers of one block, keyed by everything that names it."""
-    key = DRAWS.seed(sampler, profile, seed, label or "", block)
+    key = SAMPLES.seed(sampler, profile, seed, label or "", block)
     return torch.Generator().manual_seed(key)
 
 

@@ -18,16 +18,16 @@ _NAME = re.compile(r"(?P<plain>auto|cpu)|(?:cuda|gpu)(?::(?P<index>\d+))?")
 
 @dataclass(frozen=True)
 class Devices:
-    """Where something runs.
+    """The devices that something runs on.
 
     Attributes
     ----------
     kind : {"cpu", "cuda"}
         Kind of device.
     indices : tuple of int
-        GPUs by their number; empty on the CPU.
+        Numbers of the GPUs; empty on the CPU.
     n_devices : int
-        Processes, one per device.
+        Number of processes, one per device.
     """
 
     kind: str
@@ -87,16 +87,22 @@ def find_devices(device: str = "auto", n_devices: int = 1) -> Devices:
     Parameters
     ----------
     device : str
-        ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``gpu``, ``cuda:<number>``.
+        Name of a device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``gpu``,
+        ``cuda:<number>``.
     n_devices : int
-        How many, from the one that is named.
+        Number of devices, from the one that is named on.
 
     Raises
     ------
     InputError
-        If the name is not understood.
+        If the name is not understood, or `n_devices` is less than 1.
     ResourceError
-        If there are not as many.
+        If the machine has fewer devices.
+
+    Examples
+    --------
+    >>> find_devices("cpu", 2)
+    Devices(kind='cpu', indices=(), n_devices=2)
     """
     kind, index = parse_device(device)
     if n_devices < 1:

@@ -77,6 +77,38 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+@contextmanager
+def reading(path: str | os.PathLike[str], kind: str, *malformed: type[Exception]) -> Iterator[None]:
+    """Say in one line why a file cannot be read in the block.
+
+    Parameters
+    ----------
+    path : path-like
+        File that is read.
+    kind : str
+        What the file should hold, e.g. ``"JSON"``.
+    *malformed : type of Exception
+        Errors of the reader that mean that it holds something else.
+
+    Raises
+    ------
+    InputError
+        If the file is absent, a folder, not permitted, unreadable or malformed.
+    """
+    try:
+        yield
+    except malformed as error:
+        raise InputError(f"{path}: not readable as {kind} ({str(error).strip()})") from None
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: a folder, where {kind} is expected") from None
+    except PermissionError:
+        raise InputError(f"{path}: no permission to read it") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file.
 
@@ -85,19 +117,8 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     InputError
         If the file is absent, not JSON, or not to be read.
     """
-    path = Path(path)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: a folder, where a JSON file is expected") from None
-    except PermissionError:
-        raise InputError(f"{path}: no permission to read it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error})") from None
-    except RecursionError:
-        raise InputError(f"{path}: not readable as JSON (too deeply nested)") from None
+    with reading(path, "JSON", json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def write_tsv(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
@@ -111,39 +132,24 @@ def read_tsv(path: str | os.PathLike[str], required: Iterable[str] = ()) -> pd.D
     Parameters
     ----------
     path : path-like
-        The table.
+        File of the table.
     required : iterable of str
-        Columns that must be there.
+        Columns that must be present.
 
     Raises
     ------
     InputError
-        If the file is absent, not a table, or lacks a column (the names found are given).
+        If the file is absent, not a table, or lacks a column (the columns found are named).
     """
     import pandas as pd
 
-    path = Path(path)
-    try:
+    with reading(path, "a tab-separated table", ValueError):  # pandas' own errors are ValueErrors
         table = pd.read_csv(path, sep="\t", dtype=str, na_values=["n/a", ""], keep_default_na=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: a folder, where a TSV file is expected") from None
-    except PermissionError:
-        raise InputError(f"{path}: no permission to read it") from None
-    except (
-        pd.errors.ParserError,
-        pd.errors.EmptyDataError,
-        UnicodeDecodeError,
-        ValueError,
-    ) as error:
-        raise InputError(
-            f"{path}: not readable as a tab-separated table ({str(error).strip()})"
-        ) from None
     missing = [name for name in required if name not in table.columns]
     if missing:
         raise InputError(
-            f"{path}: column(s) {', '.join(missing)} missing; found {', '.join(map(str, table.columns))}"
+            f"{path}: column(s) {', '.join(missing)} missing; "
+            f"found {', '.join(map(str, table.columns))}"
         )
     return table
 
@@ -160,7 +166,13 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
 
 
 def sha256_json(content: Any) -> str:
-    """Hex sha256 of a JSON-like value, independent of the order of its keys."""
+    """Hex sha256 of a JSON-like value, independent of the order of its keys.
+
+    Examples
+    --------
+    >>> sha256_json({"a": 1, "b": 2}) == sha256_json({"b": 2, "a": 1})
+    True
+    """
     return sha256_bytes(json.dumps(content, sort_keys=True, allow_nan=False, default=str).encode())
 
 
@@ -180,7 +192,13 @@ def free_bytes(folder: Path) -> int:
 
 
 def human_bytes(n: float) -> str:
-    """``1536000`` -> ``1.5 MB`` (decimal units)."""
+    """Size in decimal units.
+
+    Examples
+    --------
+    >>> human_bytes(999), human_bytes(1_536_000)
+    ('999 B', '1.5 MB')
+    """
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if abs(n) < 1000 or unit == "TB":
             return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"

@@ -1,7 +1,7 @@
 """What Ctrl-C and SIGTERM mean to long work.
 
 Training (`stop_requests`) finishes its step, keeps a checkpoint and leaves. A pool of processes
-(`interruptible`) finishes what is in hand, and gives it up when it is asked twice.
+(`interruptible`) finishes the tasks in hand; a second Ctrl-C, or SIGTERM, gives them up.
 """
 
 from __future__ import annotations
@@ -9,24 +9,33 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Protocol
-
-from neuroaug.errors import NeuroaugError
+from typing import Any, Protocol
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class TrainingInterrupted(NeuroaugError):
-    """Training was asked to stop; a checkpoint holds all of it."""
+@contextmanager
+def handled_by(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    """Let `handler` answer SIGINT and SIGTERM while the block runs.
 
-    exit_code = 130
+    Outside the main thread, where Python allows no handlers, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 class StopRequest:
-    """Whether somebody has asked the process to stop."""
+    """Whether the process was asked to stop; true once it was."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
@@ -37,26 +46,16 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Collect SIGINT and SIGTERM while the block runs; a second SIGINT stops at once.
-
-    Outside the main thread, where Python allows no handlers, nothing is collected.
-    """
+    """Collect SIGINT and SIGTERM while the block runs; a second SIGINT stops at once."""
     request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, _: FrameType | None) -> None:
         if request and number == signal.SIGINT:
             raise KeyboardInterrupt
         request.signal = signal.Signals(number)
 
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
-    try:
+    with handled_by(on_signal):
         yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Interruptible(Protocol):
@@ -64,7 +63,7 @@ class Interruptible(Protocol):
 
     @property
     def in_hand(self) -> int:
-        """Tasks being worked on."""
+        """Number of tasks being worked on."""
 
     def stop(self) -> None:
         """Take no further task."""
@@ -75,19 +74,15 @@ class Interruptible(Protocol):
 
 @contextmanager
 def interruptible(pool: Interruptible) -> Iterator[None]:
-    """Let an interrupt finish what is in hand, a second one give it up; SIGTERM (a cluster's
-    warning) gives it up.
+    """Let SIGINT finish the tasks in hand; a second one, or SIGTERM, gives them up.
 
     Raises
     ------
     KeyboardInterrupt
-        At the end of the block, after an interrupt.
+        At the end of the block, after SIGINT.
     SystemExit
-        At the end of the block, after SIGTERM (status 143).
+        At the end of the block, after SIGTERM, a cluster's warning (status 143).
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     received: list[int] = []
 
     def on_signal(number: int, _: FrameType | None) -> None:
@@ -101,14 +96,8 @@ def interruptible(pool: Interruptible) -> Iterator[None]:
         else:
             pool.kill()
 
-    previous = {
-        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
+    with handled_by(on_signal):
         yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
     if signal.SIGTERM in received:
         raise SystemExit(128 + signal.SIGTERM)
     if received:

@@ -27,7 +27,8 @@ def _lock(descriptor: int, *, wait: bool, path: Path) -> bool:
     except OSError as error:
         if error.errno in _UNSUPPORTED:
             raise ResourceError(
-                f"{path}: this file system knows no locks; mount it with locking, or work on another disk"
+                f"{path}: this file system knows no locks; mount it with locking, or work on "
+                "another disk"
             ) from None
         raise
     return True
@@ -85,9 +86,14 @@ def exclusive(path: Path, busy: str | None = None) -> Iterator[int]:
     Parameters
     ----------
     path : Path
-        The lock file; made where it is absent, never removed.
+        Lock file; made where it is absent, never removed.
     busy : str, optional
-        What to say where another process holds it; without, wait for it.
+        Message of the error where another process holds the lock; None: wait for it.
+
+    Yields
+    ------
+    int
+        Descriptor of the locked file.
 
     Raises
     ------
@@ -108,13 +114,14 @@ def exclusive(path: Path, busy: str | None = None) -> Iterator[int]:
 
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
-    """Make a scratch folder for this process and remove it at the end; those of killed processes go
-    at the start.
+    """Make a scratch folder for this process and remove it at the end.
+
+    The folders of processes that were killed are removed at the start.
 
     Parameters
     ----------
     parent : Path
-        Where the scratch folders of all processes lie.
+        Folder that holds the scratch folders of all processes.
     """
     parent.mkdir(parents=True, exist_ok=True)
     for lock in parent.glob("run-*.lock"):

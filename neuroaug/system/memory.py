@@ -25,7 +25,7 @@ def resident_mb(pid: int) -> float:
 
 
 def available_memory() -> int:
-    """Bytes that new work may take: the machine's, or the container's or job's where that is less."""
+    """Bytes that new work may take: the machine's, or a container's or job's where that is less."""
     import psutil
 
     free = [psutil.virtual_memory().available]

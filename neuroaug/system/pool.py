@@ -1,8 +1,7 @@
-"""A pool of processes whose members may crash, hang or outgrow the memory at the cost of one task
-each.
+"""A pool of processes: one that crashes, hangs or outgrows the memory costs one task.
 
 Each worker is an interpreter of its own that serves many tasks (importing ANTs takes seconds) and
-is replaced when it dies. Tasks and answers are lines of JSON. The pool imposes no order on its
+is replaced when it ends. Tasks and answers are lines of JSON. The pool imposes no order on its
 answers.
 """
 
@@ -54,13 +53,13 @@ class TaskOutcome:
     Attributes
     ----------
     key : Any
-        The task's.
+        Key of the task.
     result : dict or None
-        What the function returned; None where it failed.
+        Value that the function returned; None where it failed.
     stage, reason : str
-        Where (may be empty) and why, in one line.
+        Stage that failed (may be empty), and why, in one line.
     seconds : float
-        Wall-clock time.
+        Wall-clock time in seconds.
     fatal : bool
         Whether the reason will strike every other task too (a full disk).
     """
@@ -95,19 +94,19 @@ class Pool:
     Parameters
     ----------
     target : str
-        ``module:function``; the function takes the payload (dict) and returns a dict.
+        Function as ``module:function``; it takes the payload (dict) and returns a dict.
     n_workers : int
-        Tasks at a time.
+        Number of tasks at a time.
     scratch : Path
-        An existing folder for temporary files and logs. Each worker's current and temporary folder
-        is in it, and is emptied after every task.
+        Existing folder for temporary files and logs. Each worker's current and temporary folder is
+        in it, and is emptied after every task.
     n_threads : int
-        Threads each worker may use (ITK, OpenMP, BLAS).
+        Threads that each worker may use (ITK, OpenMP, BLAS).
     timeout_s : float or None
-        Time limit of a task.
+        Time limit of a task in seconds.
     memory_mb : float or None
-        Budget for all workers together. Beyond it the youngest task is put back and the pool
-        narrowed; a task that needs more than the budget alone fails.
+        Memory of all workers together, in MB. Beyond it the youngest task is put back
+        and the pool narrowed; a task that alone needs more fails.
     """
 
     def __init__(
@@ -132,7 +131,7 @@ class Pool:
 
     @property
     def in_hand(self) -> int:
-        """Tasks being worked on."""
+        """Number of tasks being worked on."""
         return sum(worker.task is not None for worker in self._workers)
 
     def stop(self) -> None:
@@ -149,8 +148,13 @@ class Pool:
         Parameters
         ----------
         tasks : iterable of PoolTask or None
-            Drawn only when a worker is free. None means "none that can be started now, ask again
-            later".
+            Tasks, taken only when a worker is free. None means "none that can be started now, ask
+            again later".
+
+        Yields
+        ------
+        TaskOutcome
+            Outcome of one task, in any order.
 
         Raises
         ------
@@ -211,11 +215,8 @@ class Pool:
                 stderr=subprocess.STDOUT,
                 pass_fds=(write,),
                 cwd=scratch,
-                env={
-                    **self._environment,
-                    "TMPDIR": str(scratch),
-                    "MPLCONFIGDIR": str(scratch),
-                },  # ANTs loads matplotlib
+                # ANTs loads matplotlib, which wants a folder for its configuration.
+                env={**self._environment, "TMPDIR": str(scratch), "MPLCONFIGDIR": str(scratch)},
                 start_new_session=True,  # an interrupt at the keyboard reaches the pool alone
             )
         os.close(write)
@@ -240,7 +241,7 @@ class Pool:
         try:
             worker.process.stdin.write(json.dumps(worker.task.payload).encode() + b"\n")
             worker.process.stdin.flush()
-        except BrokenPipeError:  # it died while idle: the task is not to blame
+        except BrokenPipeError:  # it ended while idle: the task is not to blame
             self._returned.append(worker.task)
             self._remove(worker)
 
@@ -262,12 +263,12 @@ class Pool:
     # Answers
 
     def _collect(self) -> Iterator[TaskOutcome]:
-        """Wait a moment for answers, deaths and limits."""
+        """Wait a moment for answers, ended workers and limits."""
         for key, _ in self._selector.select(_POLL_S):
             worker: _Worker = key.data
             content = os.read(worker.results, 1 << 20)
             if not content:
-                yield from self._bury(worker)
+                yield from self._lost(worker)
                 continue
             worker.unread += content
             while (end := worker.unread.find(b"\n")) >= 0:
@@ -283,7 +284,7 @@ class Pool:
         for worker in list(self._workers):
             if not worker.ready:
                 if now - worker.started > _START_S:
-                    yield from self._bury(worker)
+                    yield from self._lost(worker)
             elif (
                 worker.task is not None
                 and self._timeout_s is not None
@@ -299,9 +300,10 @@ class Pool:
         assert task is not None
         worker.task = None
         for leftover in worker.scratch.iterdir():
-            shutil.rmtree(
-                leftover
-            ) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
+            if leftover.is_dir() and not leftover.is_symlink():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink()
         if message["ok"]:
             return TaskOutcome(task.key, message["result"], seconds=seconds)
         return TaskOutcome(
@@ -314,18 +316,13 @@ class Pool:
         self._remove(worker)
         return TaskOutcome(task.key, None, stage, reason, seconds)
 
-    def _bury(self, worker: _Worker) -> Iterator[TaskOutcome]:
-        """Tell what killed a worker: its task failed; or, before any task, it could not start."""
+    def _lost(self, worker: _Worker) -> Iterator[TaskOutcome]:
+        """Say how a worker ended: its task failed; or, before any task, it could not start."""
         last_words = _last_line(worker.log)
         task, seconds = worker.task, time.monotonic() - worker.since
-        status = worker.process.poll()
-        if status is None:
-            try:
-                status = worker.process.wait(
-                    1.0
-                )  # the pipe closes a moment before the process ends
-            except subprocess.TimeoutExpired:
-                status = None
+        status: int | None = None
+        with suppress(subprocess.TimeoutExpired):
+            status = worker.process.wait(1.0)  # the pipe closes a moment before the process ends
         self._remove(worker)
         cause = _cause(status)
         if not worker.ready:

@@ -26,19 +26,24 @@ class Progress:
     total : int
         Number of units of work.
     description : str
-        What is being done.
+        Name of the work, shown first.
     unit : str
         Name of a unit, e.g. ``"visits"``.
     done : int
         Units that an earlier, interrupted run had finished.
+    bar : rich.progress.Progress, optional
+        Bar that shows it; None: plain lines.
     """
 
-    def __init__(self, total: int, description: str, unit: str = "", done: int = 0) -> None:
+    def __init__(
+        self, total: int, description: str, unit: str = "", done: int = 0, bar: Any = None
+    ) -> None:
         self.total, self.description, self.unit = total, description, unit
         self.done = self._start_done = done
         self._start = self._last = time.monotonic()
-        self._bar: Any = None
-        self._task: Any = None
+        self._bar = bar
+        if bar is not None:
+            self._task = bar.add_task(description, total=total, completed=done, status="")
 
     def resume_at(self, done: int) -> None:
         """Count from `done`, which earlier starts have done; the rate is that of this start."""
@@ -64,11 +69,9 @@ class Progress:
         self._last = now
         elapsed = max(now - self._start, 1e-9)
         rate = (self.done - self._start_done) / elapsed
-        left = (
-            f", {_clock((self.total - self.done) / rate)} left"
-            if rate > 0 and self.done < self.total
-            else ""
-        )
+        left = ""
+        if rate > 0 and self.done < self.total:
+            left = f", {_clock((self.total - self.done) / rate)} left"
         speed = f" ({rate:.2f}/s{left})" if rate > 0 else ""
         print(
             f"{self.description}: {self.done}/{self.total} {self.unit}{speed}  {text}".rstrip(),
@@ -79,9 +82,8 @@ class Progress:
 @contextmanager
 def progress(total: int, description: str, unit: str = "", done: int = 0) -> Iterator[Progress]:
     """Show a `Progress` while the block runs."""
-    tracker = Progress(total, description, unit, done)
     if quiet or not sys.stdout.isatty():
-        yield tracker
+        yield Progress(total, description, unit, done)
         return
     from rich import progress as rich_progress
 
@@ -92,6 +94,4 @@ def progress(total: int, description: str, unit: str = "", done: int = 0) -> Ite
         rich_progress.TimeRemainingColumn(),
         rich_progress.TextColumn("{task.fields[status]}"),
     ) as bar:
-        tracker._bar = bar
-        tracker._task = bar.add_task(description, total=total, completed=done, status="")
-        yield tracker
+        yield Progress(total, description, unit, done, bar)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 from importlib import metadata
 from typing import Any
 
@@ -22,20 +23,12 @@ PACKAGES = (
 )
 
 
-def package_version(name: str) -> str | None:
-    """Version of an installed package, without importing it; None if absent."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def versions(*names: str) -> dict[str, str]:
-    """Versions of `names` (default: everything a result may depend on)."""
+    """Versions of the installed ones of `names` (default: everything a result may depend on)."""
     found = {"neuroaug": __version__, "python": platform.python_version()}
     for name in names or PACKAGES:
-        if (version := package_version(name)) is not None:
-            found[name] = version
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)  # without importing the package
     return found
 
 

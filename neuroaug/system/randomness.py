@@ -1,8 +1,9 @@
 """Randomness that is a function of names and numbers alone: a hash of them becomes a seed.
 
-Nothing here has a state, so neither order, batches, processes nor interruptions change what is
-drawn. How the parts are spelled and which bytes of the hash count is a *scheme*; a scheme is never
-altered, because published results and half-finished studies depend on it. New code takes `KEYED`.
+Nothing here has a state, so neither order, batches, processes nor interruptions change the random
+numbers. How the parts are spelled and which bytes of the hash count is a *scheme*; a scheme is
+never altered, because published results and half-finished studies depend on it. New code takes
+`KEYED`.
 """
 
 from __future__ import annotations
@@ -22,13 +23,18 @@ class Scheme:
     Attributes
     ----------
     separator : str or None
-        Between the parts, each as `str`; None: the `repr` of all of them as one tuple.
+        Separator of the parts, each as `str`; None: the `repr` of all of them as one tuple.
     n_bytes : int
-        First bytes of the sha256 that count.
+        Number of first bytes of the sha256 that count.
     byteorder : {"little", "big"}
-        How they make a number.
+        Order in which these bytes make a number.
     shift : int
-        Bits dropped from it at the low end; torch takes seeds of 63 bits.
+        Bits dropped from that number at the low end; torch takes seeds of 63 bits.
+
+    Examples
+    --------
+    >>> CLASSIFIER.seed("cell", 1)
+    1796287004
     """
 
     separator: str | None
@@ -49,20 +55,20 @@ class Scheme:
         return int.from_bytes(digest[: self.n_bytes], self.byteorder) >> self.shift
 
     def numpy(self, *parts: object) -> np.random.Generator:
-        """Give NumPy's generator for some names and numbers."""
+        """NumPy's generator for some names and numbers."""
         import numpy as np
 
         return np.random.default_rng(self.seed(*parts))
 
 
 KEYED = Scheme("/", 8, "little", shift=1)
-"""Weights, order and noise of a generator's training; for new code."""
+"""Scheme of weights, order and noise of a generator's training; for new code."""
 
-DRAWS = Scheme("|", 8, "big", shift=1)
-"""Blocks of synthetic images."""
+SAMPLES = Scheme("|", 8, "big", shift=1)
+"""Scheme of the blocks of synthetic images."""
 
 CLASSIFIER = Scheme(None, 4, "little")
-"""Runs of classifiers and the search; seeds of 32 bits, as ClinicaDL takes them."""
+"""Scheme of classifiers' runs and their search; seeds of 32 bits, as ClinicaDL takes them."""
 
 RESAMPLING = Scheme("/", 16, "big")
-"""Splits of a cohort and bootstrap replicates."""
+"""Scheme of the splits of a cohort and of bootstrap replicates."""

@@ -18,6 +18,15 @@ def save_tensors(
 ) -> str:
     """Write tensors as safetensors, atomically.
 
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    tensors : mapping of str to Tensor
+        Tensors by name, on any device.
+    metadata : dict of str to str, optional
+        Text that is stored with them.
+
     Returns
     -------
     str
@@ -35,9 +44,14 @@ def load_tensors(path: Path, advice: str) -> dict[str, Tensor]:
     Parameters
     ----------
     path : Path
-        The file.
+        File to read.
     advice : str
-        What to do where the file is absent or broken.
+        What the user should do where the file is absent or broken.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Tensors by name, on the CPU.
 
     Raises
     ------

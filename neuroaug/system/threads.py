@@ -8,8 +8,10 @@ from contextlib import contextmanager
 
 
 def n_cores() -> int:
-    """Processor cores that this process may run on: those a scheduler or `taskset` left it, where
-    the system tells.
+    """Processor cores that this process may run on.
+
+    Fewer than the machine has where a scheduler or `taskset` restricts the process and the system
+    tells.
     """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -1,5 +1,4 @@
-"""The process at the other end of `neuroaug.system.pool`: takes one task a line, answers one line
-each.
+"""The process at the other end of `neuroaug.system.pool`: one line per task, one per answer.
 
 Run as ``python -m neuroaug.system.worker MODULE:FUNCTION RESULT_DESCRIPTOR PARENT_PID``.
 """

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuroaug.errors import DivergenceError
+from neuroaug.errors import DivergenceError, TrainingInterrupted
 from neuroaug.models.flow import Noise
 from neuroaug.models.generative_model import GenerativeModel
-from neuroaug.system.interruption import StopRequest, TrainingInterrupted
+from neuroaug.system.interruption import StopRequest
 from neuroaug.system.progress import Progress
 from neuroaug.training import random_order
 from neuroaug.training.batches import BatchReader

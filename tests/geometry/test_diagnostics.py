@@ -6,12 +6,12 @@ import torch
 from neuroaug.geometry.mcmc import diagnostics
 
 
-def autoregressive(rho, n_chains=20, n_draws=2000, seed=0):
+def autoregressive(rho, n_chains=20, n_samples=2000, seed=0):
     """Stationary chains of variance 1 and lag-one correlation rho."""
     g = torch.Generator().manual_seed(seed)
-    noise = torch.randn(n_chains, n_draws, 1, dtype=torch.float64, generator=g)
+    noise = torch.randn(n_chains, n_samples, 1, dtype=torch.float64, generator=g)
     chains = noise.clone()
-    for t in range(1, n_draws):
+    for t in range(1, n_samples):
         chains[:, t] = rho * chains[:, t - 1] + (1 - rho**2) ** 0.5 * noise[:, t]
     return chains
 
@@ -38,7 +38,7 @@ def test_r_hat_sees_a_common_drift_because_chains_are_split():
     assert float(diagnostics.split_r_hat(chains)) > 1.3
 
 
-def test_r_hat_sees_different_scales_because_draws_are_folded():
+def test_r_hat_sees_different_scales_because_samples_are_folded():
     chains = autoregressive(0.0)
     chains[::2] *= 5
     assert float(diagnostics.split_r_hat(chains)) > 1.1

@@ -1,4 +1,4 @@
-"""The generalised leapfrog: physics with closed forms, conserved energy, and guarded fixed points."""
+"""Generalised leapfrog: physics with closed forms, conserved energy, guarded fixed points."""
 
 import math
 

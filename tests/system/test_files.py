@@ -11,6 +11,7 @@ from neuroaug.system.files import (
     human_bytes,
     read_json,
     read_tsv,
+    reading,
     sha256_json,
     write_json,
     write_tsv,
@@ -67,6 +68,24 @@ def test_an_unreadable_table_is_refused_by_name(tmp_path, content):
     (tmp_path / "t.tsv").write_bytes(content)
     with pytest.raises(InputError, match=r"t\.tsv: not readable"):
         read_tsv(tmp_path / "t.tsv", [])
+
+
+@pytest.mark.parametrize(("read", "kind"), [(read_json, "JSON"), (read_tsv, "a tab-separated")])
+def test_what_cannot_be_read_is_one_line(tmp_path, read, kind):
+    with pytest.raises(InputError, match="none: no such file"):
+        read(tmp_path / "none")
+    with pytest.raises(InputError, match=f"a folder, where {kind}"):
+        read(tmp_path)
+    (tmp_path / "bad").write_bytes(b"\xff\xfe\x00bad")
+    with pytest.raises(InputError, match=f"bad: not readable as {kind}"):
+        read(tmp_path / "bad")
+
+
+def test_a_file_that_a_broken_disk_does_not_give_is_one_line():
+    with pytest.raises(InputError, match="a: cannot be read"), reading("a", "JSON"):
+        raise OSError(errno.EIO, "Input/output error")
+    with pytest.raises(InputError, match="a: no permission to read it"), reading("a", "JSON"):
+        raise PermissionError(errno.EACCES, "Permission denied")
 
 
 def test_sizes_are_told_in_decimal_units():

@@ -49,7 +49,8 @@ def work(payload):
     if kind == "noise":
         print("x" * 10**6)
         print("y" * 10**6, file=sys.stderr)
-    return {"double": 2 * payload.get("x", 0), "pid": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]}
+    threads = os.environ["OMP_NUM_THREADS"]
+    return {"double": 2 * payload.get("x", 0), "pid": os.getpid(), "threads": threads}
 """
 
 
@@ -224,8 +225,8 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path):
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    _, alive = psutil.wait_procs([worker], timeout=5)
-    assert not alive or worker.status() == psutil.STATUS_ZOMBIE
+    _, running = psutil.wait_procs([worker], timeout=5)
+    assert not running or worker.status() == psutil.STATUS_ZOMBIE
 
 
 def test_memory_is_measured():

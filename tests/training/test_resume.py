@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import load_file
 
 from neuroaug.config import GeneratorConfig
-from neuroaug.errors import InputError
+from neuroaug.errors import InputError, TrainingInterrupted
 from neuroaug.system import tensors as tensors_module
-from neuroaug.system.interruption import TrainingInterrupted, stop_requests
+from neuroaug.system.interruption import stop_requests
 from neuroaug.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from neuroaug.training.loop import Loop
 from neuroaug.training.state import TIMING_COLUMNS

@@ -21,21 +21,15 @@ exact up to the integrator's error.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
+from neuroaug.geometry.argument_checks import count, positive
 from neuroaug.geometry.geodesic import midpoint_flow
-from neuroaug.geometry.mcmc.chains import (
-    ChainInfo,
-    ChunkResult,
-    Metric,
-    Proposal,
-    check_arguments,
-    metropolis,
-    normal,
-    run_in_chunks,
-)
-from neuroaug.geometry.metrics.evaluators import Evaluator
+from neuroaug.geometry.mcmc.chains import ChainInfo, ChainState, Proposal, normal, run_chains
+from neuroaug.geometry.metrics.base import Evaluator, Metric
 
 GEODESIC_STEPS = 20
 
@@ -58,25 +52,27 @@ def sample(
     Parameters
     ----------
     metric : LearnedMetric or PosteriorMetric
-        Gives the geodesics and the density.
+        Metric that gives the geodesics and the density.
     initial : Tensor, shape (B, d)
-        Where the walks start; its type is the precision of the run.
+        Starts of the walks; their type is the precision of the run.
     n_steps : int
-        Proposals a walk (OASIS: 200).
+        Proposals per walk (OASIS: 200).
     scale : float
         Standard deviation of the velocities; Sigma = scale^2 I.
     generator : torch.Generator
-        Source of all randomness.
+        Source of all randomness, on the CPU or the device of `initial`. The same state gives the
+        same samples.
     radius : float, optional
-        Of the ball S around 0; a proposal outside is rejected.
+        Radius of the ball S around 0. A proposal outside is rejected; a walk that starts outside
+        accepts the first finite proposal inside. None: no bound, and a learned target is improper.
     n_geodesic_steps : int
         Runge-Kutta steps of each exponential map.
     corrected : bool
-        Add the Hastings term: the walk then follows the density. False: as printed.
+        Whether the Hastings term is added: the walk then follows the density. False: as printed.
     trace : bool
-        Keep every position and log-density in the info.
+        Whether the info keeps every position and log-density.
     n_workers : int, optional
-        Threads over which chunks of walks are spread. No draw depends on it.
+        Threads over which chunks of walks are spread (default: torch's). No sample depends on it.
 
     Returns
     -------
@@ -89,58 +85,56 @@ def sample(
     ------
     ValueError
         If `initial` has another dimension than the metric, or a setting is not positive.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from neuroaug.geometry import LearnedMetric, random_walk
+    >>> metric = LearnedMetric(torch.eye(2), torch.eye(2).repeat(2, 1, 1), 1.0, 1e-2)
+    >>> samples, info = random_walk.sample(
+    ...     metric, metric.centroids, n_steps=20, scale=0.1,
+    ...     generator=torch.Generator().manual_seed(0), radius=metric.radius
+    ... )
+    >>> samples.shape, bool((samples.norm(dim=1) <= metric.radius).all()), info.n_divergent
+    (torch.Size([2, 2]), True, 0)
     """
-    check_arguments(
-        metric, initial, radius, n_steps=n_steps, scale=scale, n_geodesic_steps=n_geodesic_steps
+    propose = partial(
+        _propose,
+        scale=positive("scale", scale),
+        n_geodesic_steps=count("n_geodesic_steps", n_geodesic_steps),
+        corrected=corrected,
+    )
+    return run_chains(
+        metric,
+        initial,
+        propose,
+        n_steps=n_steps,
+        generator=generator,
+        radius=radius,
+        trace=trace,
+        n_workers=n_workers,
     )
 
-    def advance(z: Tensor, own_generator: torch.Generator) -> ChunkResult:
-        evaluator = metric.evaluator(z.shape[1], z.dtype)
-        transition = _WalkTransition(
-            evaluator, z, scale, n_geodesic_steps, corrected, own_generator
-        )
-        return metropolis(transition, z, n_steps, own_generator, radius, trace)
 
-    return run_in_chunks(initial, n_steps, generator, advance, n_workers)
-
-
-class _WalkTransition:
-    """Proposals of one chunk of walks: the ends of geodesics."""
-
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        z: Tensor,
-        scale: float,
-        n_geodesic_steps: int,
-        corrected: bool,
-        generator: torch.Generator,
-    ) -> None:
-        self._evaluator, self._scale, self._n_geodesic_steps = evaluator, scale, n_geodesic_steps
-        self._corrected, self._generator = corrected, generator
-        evaluator.gradient(z)
-        self.log_density = evaluator.log_density().clone()
-
-    def propose(self, z: Tensor) -> Proposal:
-        """Draw a velocity, and follow its geodesic."""
-        evaluator = self._evaluator
-        v = normal(tuple(z.shape), z, self._generator) * self._scale
-        new_z, new_q = midpoint_flow(evaluator, z, evaluator.lower(z, v), self._n_geodesic_steps)
-        new_v = evaluator.flow(new_z, new_q)[0]
-        evaluator.gradient(new_z)
-        log_density = evaluator.log_density()
-        log_ratio = log_density - self.log_density
-        if self._corrected:
-            # log det G^-1 is twice the log-density, or minus that.
-            log_ratio = log_ratio * (1.0 + 2.0 * evaluator.cometric_power)
-            log_ratio = log_ratio + (v.square().sum(0) - new_v.square().sum(0)) / (
-                2.0 * self._scale**2
-            )
-        divergent = ~(
-            torch.isfinite(log_density) & torch.isfinite(new_z).all(0) & torch.isfinite(log_ratio)
-        )
-        return Proposal(new_z, log_density, log_ratio, divergent)
-
-    def decide(self, accept: Tensor, proposal: Proposal) -> None:
-        """Move the accepted walks."""
-        self.log_density = torch.where(accept, proposal.log_density, self.log_density)
+def _propose(
+    evaluator: Evaluator,
+    state: ChainState,
+    generator: torch.Generator,
+    *,
+    scale: float,
+    n_geodesic_steps: int,
+    corrected: bool,
+) -> Proposal:
+    """Draw a velocity, and follow its geodesic."""
+    v = normal(state.z, generator) * scale
+    z, q = midpoint_flow(evaluator, state.z, evaluator.lower(state.z, v), n_geodesic_steps)
+    new_v = evaluator.flow(z, q)[0]
+    gradient = evaluator.gradient(z)
+    log_density = evaluator.log_density()
+    log_ratio = log_density - state.log_density
+    if corrected:
+        # log det G^-1 is twice the log-density, or minus that.
+        log_ratio = log_ratio * (1.0 + 2.0 * evaluator.cometric_power)
+        log_ratio = log_ratio + (v.square().sum(0) - new_v.square().sum(0)) / (2.0 * scale**2)
+    finite = torch.isfinite(log_density) & torch.isfinite(z).all(0) & torch.isfinite(log_ratio)
+    return Proposal(ChainState(z, gradient, log_density), log_ratio, ~finite)

@@ -1,10 +1,10 @@
 """Step sizes and chain lengths from pilot chains: measured, not assumed.
 
-Pilot chains start at centroids, as the draws will. First the largest step that is still accepted;
-then, among fractions of it and a few trajectory lengths, the pair with the most effective draws a
-gradient; then the number of steps, the least at which the chains have forgotten where they started:
-effective sample size a chain and split R-hat (`neuroaug.geometry.mcmc.diagnostics`), coordinates
-and log-density alike. Deterministic.
+Pilot chains start at centroids, as a model's chains do. First the largest step that is still
+accepted; then, among fractions of it and a few trajectory lengths, the pair with the most effective
+samples per gradient; then the number of steps, the least at which the chains have forgotten where
+they started: effective sample size per chain and split R-hat
+(`neuroaug.geometry.mcmc.diagnostics`), coordinates and log-density alike. Deterministic.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ import torch
 from torch import Tensor
 
 from neuroaug.geometry.mcmc import diagnostics, hmc, random_walk
-from neuroaug.geometry.mcmc.chains import ChainInfo, Metric
+from neuroaug.geometry.mcmc.chains import ChainInfo
+from neuroaug.geometry.metrics.base import Metric
 
 N_PILOTS = 128
 N_PILOT_STEPS = 32
-# A trajectory is long enough when a chain is worth this many independent draws from the start on:
-# its last draw is then all but independent of its first position.
-MIN_ESS_A_CHAIN = 10.0
+# A chain is long enough when it is worth this many independent samples from the start on: its last
+# sample is then all but independent of its first position.
+MIN_ESS_PER_CHAIN = 10.0
 MAX_R_HAT = 1.1
 # The largest step is the one whose energy errors alone, without the ball, still leave this
 # acceptance. Within the ball it may be less: where the density is flat, the best chains often run
 # into the boundary.
 TARGET_ACCEPTANCE, MIN_ACCEPTANCE = 0.8, 0.25
 N_BISECTIONS = 6
-# Leapfrogs a proposal, and fractions of the largest step, that are tried together.
+# Leapfrog steps per proposal, and fractions of the largest step, that are tried together.
 GRID = {
     1: (1.0, 0.5, 0.25),
     3: (1.0, 0.7, 0.35, 0.15, 0.07),
@@ -46,7 +47,7 @@ PAPER_WALK_STEPS = 200
 
 @dataclass(frozen=True)
 class Mixing:
-    """How well pilot chains mixed; the worst of the coordinates and the log-density.
+    """How well chains mixed, by the worst of the coordinates and the log-density.
 
     Attributes
     ----------
@@ -59,7 +60,7 @@ class Mixing:
     displacement : float
         Median distance of the ends from the starts.
     n_divergent : int
-        Divergent proposals.
+        Number of divergent proposals.
     """
 
     r_hat: float
@@ -70,13 +71,26 @@ class Mixing:
 
 
 def pilot_starts(centroids: Tensor, n: int = N_PILOTS) -> Tensor:
-    """Return n centroids, spread evenly over all of them (repeated where there are fewer)."""
+    """Return n centroids, shape (n, d), spread evenly over all N (repeated where there are fewer).
+
+    Examples
+    --------
+    >>> import torch
+    >>> pilot_starts(torch.arange(6.0)[:, None], 3).squeeze(1)
+    tensor([0., 2., 4.])
+    """
     index = torch.arange(n, dtype=torch.float64) * len(centroids) / n
     return centroids[(index.floor().long() % len(centroids)).to(centroids.device)]
 
 
 def mixing(info: ChainInfo, n_chains: int | None = None) -> Mixing:
-    """Diagnostics of a run with a trace, or of its first `n_chains` chains."""
+    """Diagnostics of a run with a trace, or of its first `n_chains` chains.
+
+    Raises
+    ------
+    ValueError
+        If the run kept no trace.
+    """
     if info.trace is None or info.log_density_trace is None:
         raise ValueError("info: expected a run with trace=True")
     channels = torch.cat([info.trace, info.log_density_trace.unsqueeze(-1)], -1)[:n_chains]
@@ -94,7 +108,7 @@ Run = Callable[[Tensor, int, int], tuple[Tensor, ChainInfo]]
 
 
 def _steps_needed(run: Run, starts: Tensor, max_steps: int) -> dict[str, Any]:
-    """Lengthen pilot chains until they have mixed, or cost as much as the papers'."""
+    """Lengthen pilot chains until they have mixed, or have cost as much as the papers' chains."""
     allowed = [n for n in STEPS if n <= max_steps] or [max_steps]
     if allowed[-1] < max_steps <= STEPS[-1]:
         allowed.append(max_steps)
@@ -113,15 +127,16 @@ def _steps_needed(run: Run, starts: Tensor, max_steps: int) -> dict[str, Any]:
         displacement = (z - starts).norm(dim=1)
         whole = ChainInfo(accepted / n_steps, n_divergent, displacement, 0, trace, log_density)
         found = mixing(whole)
-        mixed = found.ess >= MIN_ESS_A_CHAIN and found.r_hat <= MAX_R_HAT
+        mixed = found.ess >= MIN_ESS_PER_CHAIN and found.r_hat <= MAX_R_HAT
         if mixed:
             break
     return {"n_steps": n_steps, "mixed": mixed, **asdict(found)}
 
 
 def _largest(acceptance: Callable[[float], float], target: float, low: float, high: float) -> float:
-    """Largest value, by bisection of its logarithm, whose acceptance is at least `target` (`low` if
-    none).
+    """Largest value with an acceptance of at least `target`, by bisection of its logarithm.
+
+    `low` where there is none.
     """
     if acceptance(high) >= target:
         return high
@@ -141,20 +156,20 @@ def tune_hmc(metric: Metric, centroids: Tensor, radius: float, *, seed: int = 0)
     Parameters
     ----------
     metric : LearnedMetric or PosteriorMetric
-        The density.
+        Metric that gives the density.
     centroids : Tensor, shape (N, d)
-        Where chains start.
+        Starts of the chains.
     radius : float
-        Of the ball S.
+        Radius of the ball S.
     seed : int
-        Of the pilots.
+        Seed of the pilot chains.
 
     Returns
     -------
     dict
         ``step_size``, ``n_leapfrog``, ``n_steps``, and of pilot chains of that length ``r_hat``,
-        ``ess`` (a chain), ``acceptance``, ``displacement``, ``n_divergent``, ``mixed`` (whether the
-        bounds of this module were met).
+        ``ess`` (per chain), ``acceptance``, ``displacement``, ``n_divergent``, ``mixed`` (whether
+        the bounds of this module were met).
     """
     starts = pilot_starts(centroids)
 
@@ -203,8 +218,10 @@ def tune_hmc(metric: Metric, centroids: Tensor, radius: float, *, seed: int = 0)
 def tune_random_walk(
     metric: Metric, centroids: Tensor, radius: float, *, seed: int = 0
 ) -> dict[str, Any]:
-    """Settings of `random_walk.sample`: the scale accepted half the time, and steps until the walks
-    have mixed.
+    """Settings of `random_walk.sample` for walks that start at `centroids`.
+
+    The scale is the one accepted half the time. Parameters as for `tune_hmc`; the result has
+    ``scale``, ``n_geodesic_steps`` and ``n_steps``, and the same diagnostics.
     """
     starts = pilot_starts(centroids)
 

@@ -1,9 +1,8 @@
-"""The learned metric's gradient, compiled: `kernels.LearnedEvaluator` calls it once a leapfrog
-step.
+"""The learned metric's gradient, compiled, as `LearnedEvaluator` needs it in every leapfrog step.
 
 TorchScript is used for one reason. A gradient is a hundred operations of a few microseconds each,
 and the interpreter takes and releases its lock at every one of them: two threads of chains then
-spend more time handing the lock over than computing. Compiled code releases it once a gradient.
+spend more time handing the lock over than computing. Compiled code releases it once per gradient.
 
 A work space holds the tensors and every view that is needed, made once: taking a slice costs as
 much as a small operation. Chains lie on the last axis.
@@ -18,7 +17,7 @@ from torch import Tensor
 
 
 class Elimination(NamedTuple):
-    """Views for the factorisation of G^-1, each list one entry a pivot k = 0..d-1."""
+    """Views for the factorisation of G^-1; each list has one entry per pivot k = 0..d-1."""
 
     pivot: list[Tensor]  # (n,) G^-1[k, k]
     inverse_pivot: list[Tensor]  # (n,)
@@ -35,8 +34,9 @@ class Elimination(NamedTuple):
 
 
 class Workspace(NamedTuple):
-    """Constants of a metric of N centroids in dimension d, and room for n chains; P is p =
-    d(d+1)/2, padded.
+    """Constants of a metric of N centroids in dimension d, and buffers for n chains.
+
+    P is p = d(d+1)/2, padded.
     """
 
     offset: Tensor  # (d, 1) mean of the centroids

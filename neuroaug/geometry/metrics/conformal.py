@@ -1,4 +1,4 @@
-"""The conformal metric ``V(z)^2 I``, V = exp(-log_density), of the interpolation of THESIS eq. 3.8."""
+"""The conformal metric ``V(z)^2 I``, V = exp(-log_density), of interpolation (THESIS eq. 3.8)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neuroaug.geometry.mcmc.chains import Metric
-from neuroaug.geometry.metrics.evaluators import Evaluator
+from neuroaug.geometry.metrics.base import Evaluator, Metric
 
 N_LINE = 257
 # V^2 is held below exp of this: beyond, any path that avoids the place is shorter.
@@ -17,7 +16,7 @@ MAX_LOG = 600.0
 
 
 def line_minimum(metric: Metric, a: Tensor, b: Tensor) -> float:
-    """Minimum of log V along the straight line from a to b."""
+    """Minimum of log V along the straight line from a to b, shape (d,) each."""
     t = torch.linspace(0, 1, N_LINE, dtype=torch.float64, device=a.device).unsqueeze(1)
     return float(-metric.log_density(torch.lerp(a.unsqueeze(0), b.unsqueeze(0), t).detach()).max())
 
@@ -29,9 +28,17 @@ class ConformalMetric:
     Parameters
     ----------
     base : LearnedMetric or PosteriorMetric
-        Gives the density.
+        Metric that gives the density.
     log_scale : float
-        V is divided by the exponential of this.
+        Logarithm of what V is divided by.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from neuroaug.geometry import LearnedMetric
+    >>> base = LearnedMetric(torch.zeros(1, 2), torch.eye(2)[None], 1.0, regularization=1.0)
+    >>> ConformalMetric(base).metric_matrix(torch.zeros(2)).diagonal()  # G^-1 = 2 I: V^2 = 1 / 4
+    tensor([0.2500, 0.2500])
     """
 
     base: Metric
@@ -39,17 +46,17 @@ class ConformalMetric:
 
     @property
     def dim(self) -> int:
-        """Dimension d."""
+        """Latent dimension d."""
         return self.base.dim
 
     @property
     def length_scale(self) -> float:
-        """Of the base metric, divided by d: sqrt(det) is a product of d factors."""
+        """Length scale of the base metric over sqrt(d): the density is a product of d factors."""
         return self.base.length_scale / math.sqrt(self.base.dim)
 
     @property
     def centroids(self) -> Tensor | None:
-        """Of the base metric."""
+        """Centroids of the base metric, where it has any."""
         return getattr(self.base, "centroids", None)
 
     def log_density(self, z: Tensor) -> Tensor:
@@ -61,7 +68,7 @@ class ConformalMetric:
         return self.base.grad_log_density(z)
 
     def evaluator(self, n_chains: int, dtype: torch.dtype | None = None) -> Evaluator:
-        """Of the base metric: samplers see the same density."""
+        """Evaluator of the base metric: samplers see the same density."""
         return self.base.evaluator(n_chains, dtype)
 
     def _factor(self, z: Tensor) -> Tensor:

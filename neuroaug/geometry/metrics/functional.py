@@ -5,7 +5,7 @@ With ``M_i = L_i L_i^T`` and ``w_i(z) = exp(-|z - c_i|^2 / T^2)``,
     G^-1(z) = sum_i w_i(z) M_i + lambda I.
 
 Training differentiates through these functions (centroids and factors come from networks);
-sampling uses the same equations in a faster form (`neuroaug.geometry.metrics.evaluators`).
+sampling uses the same equations in a faster form (`neuroaug.geometry.metrics.learned_evaluator`).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class MetricTensors(NamedTuple):
     Attributes
     ----------
     centroids : Tensor, shape (N, d)
-        c_i, the means of the training images' posteriors.
+        Centroids c_i, the means of the training images' posteriors.
     matrices : Tensor, shape (N, d, d)
-        M_i = L_i L_i^T.
+        Matrices M_i = L_i L_i^T.
     temperature : float
-        T.
+        Temperature T.
     regularization : float
-        lambda.
+        Regularization lambda.
     """
 
     centroids: Tensor
@@ -44,15 +44,15 @@ class LocalMetric(NamedTuple):
     Attributes
     ----------
     z : Tensor, shape (B, d)
-        The positions.
+        Positions.
     weights : Tensor, shape (B, N)
-        w_i(z).
+        Kernel weights w_i(z).
     cometric : Tensor, shape (B, d, d)
-        G^-1(z).
+        Inverse metric G^-1(z).
     metric : Tensor, shape (B, d, d)
-        G(z).
+        Metric G(z).
     log_det : Tensor, shape (B,)
-        log det G(z).
+        Log-determinant log det G(z).
     """
 
     z: Tensor
@@ -65,12 +65,21 @@ class LocalMetric(NamedTuple):
 def from_factors(
     centroids: Tensor, factors: Tensor, temperature: float, regularization: float
 ) -> MetricTensors:
-    """Metric tensors from the lower-triangular factors L_i, shape (N, d, d), of the metric network."""
+    """Metric tensors from the metric network's lower-triangular factors L_i, shape (N, d, d).
+
+    Examples
+    --------
+    >>> import torch
+    >>> tensors = from_factors(torch.zeros(1, 2), torch.eye(2)[None], 1.0, 1e-3)
+    >>> cometric(torch.zeros(1, 2), tensors)
+    tensor([[[1.0010, 0.0000],
+             [0.0000, 1.0010]]])
+    """
     return MetricTensors(centroids, factors @ factors.mT, temperature, regularization)
 
 
 def kernel_weights(z: Tensor, centroids: Tensor, temperature: float) -> Tensor:
-    """``exp(-|z - c_i|^2 / T^2)``, shape (B, N).
+    """Weights ``w_i(z) = exp(-|z - c_i|^2 / T^2)``, shape (B, N), at positions of shape (B, d).
 
     Distances are sums of squared differences: the expanded form ``|z|^2 - 2 z.c + |c|^2`` loses
     digits when the centroids are many temperatures apart.
@@ -90,10 +99,17 @@ def cometric(z: Tensor, tensors: MetricTensors, weights: Tensor | None = None) -
 
 
 def local_metric(z: Tensor, tensors: MetricTensors) -> LocalMetric:
-    """Everything the Hamiltonian needs of the metric at z, from one Cholesky factorisation.
+    """The metric at positions of shape (B, d), from one Cholesky factorisation.
 
     ``log det G = -2 sum log diag`` of the factor of G^-1: no determinant, no clamp.
     A matrix that is not positive definite in the precision at hand gives NaN, not an exception.
+
+    Examples
+    --------
+    >>> import torch
+    >>> tensors = from_factors(torch.zeros(1, 2), torch.eye(2)[None], 1.0, 1.0)
+    >>> local_metric(torch.zeros(1, 2), tensors).log_det  # G^-1 = 2 I: log det G = -2 log 2
+    tensor([-1.3863])
     """
     weights = kernel_weights(z, tensors.centroids, tensors.temperature)
     inverse = cometric(z, tensors, weights)
@@ -122,7 +138,7 @@ def grad_log_density(local: LocalMetric, tensors: MetricTensors) -> Tensor:
 
 
 def kinetic_energy(local: LocalMetric, v: Tensor) -> Tensor:
-    """``1/2 log((2 pi)^d det G(z)) + 1/2 v^T G^-1(z) v`` = -log N(v; 0, G(z)), shape (B,)."""
+    """``-log N(v; 0, G(z)) = 1/2 log((2 pi)^d det G(z)) + 1/2 v^T G^-1(z) v``, shape (B,)."""
     d = v.shape[-1]
     quadratic = (v * velocity(local, v)).sum(-1)
     return 0.5 * (d * math.log(2.0 * math.pi) + local.log_det + quadratic)
@@ -134,8 +150,7 @@ def velocity(local: LocalMetric, v: Tensor) -> Tensor:
 
 
 def grad_kinetic_energy(local: LocalMetric, tensors: MetricTensors, v: Tensor) -> Tensor:
-    """Partial derivative of `kinetic_energy` in z at fixed v (THESIS eq. 1.4), closed form, shape
-    (B, d).
+    """Partial derivative of `kinetic_energy` in z at fixed v (THESIS eq. 1.4), shape (B, d).
 
     ``(1/T^2) sum_i w_i [tr(G M_i) - |L_i^T v|^2] (z - c_i)``.
     """

@@ -9,16 +9,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from neuroaug.geometry.metrics.evaluators import LearnedEvaluator
+from neuroaug.geometry.metrics.functional import MetricTensors
 from neuroaug.geometry.metrics.learned import LearnedMetric
+from neuroaug.geometry.metrics.learned_evaluator import LearnedEvaluator
 
 
 class ReferenceEvaluator(LearnedEvaluator):
     """`LearnedEvaluator` with the released code's force."""
 
-    def __init__(self, metric: LearnedMetric, n: int, dtype: torch.dtype) -> None:
-        super().__init__(metric, n, dtype)
-        self._tensors = metric.tensors
+    def __init__(self, tensors: MetricTensors, n: int, dtype: torch.dtype) -> None:
+        super().__init__(tensors, n, dtype)
+        self._tensors = tensors
 
     def gradient(self, z: Tensor) -> Tensor:
         """The force at z, (d, n); `log_density` then answers for z."""
@@ -48,7 +49,7 @@ class ReferenceGradientMetric(LearnedMetric):
 
     def evaluator(self, n_chains: int, dtype: torch.dtype | None = None) -> ReferenceEvaluator:
         """Its evaluator."""
-        return ReferenceEvaluator(self, n_chains, dtype or self.dtype)
+        return ReferenceEvaluator(self.tensors, n_chains, dtype or self.dtype)
 
 
 def with_reference_gradient(metric: LearnedMetric) -> ReferenceGradientMetric:

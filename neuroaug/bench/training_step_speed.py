@@ -6,18 +6,18 @@ Every measurement runs in a process of its own, so that its peak memory is its o
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from typing import Any
 
-GRID = (42, 52, 44)
+from neuroaug.bench.benchmark import THREADS, in_process, row
+from neuroaug.imaging.grid import GRIDS
+
+GRID = GRIDS["4mm"].shape
 BATCH = 25
 SMALL_BATCH = 5
-"""Memory a sample is the slope of the peak between this batch and `BATCH`."""
-
-THREADS = 2
+"""Memory per image is the slope of the peak between this batch and `BATCH`."""
 
 
 def _step_of_ours(
@@ -55,7 +55,7 @@ def _step_of_pythae(shape: tuple[int, ...], network: str, x: Any) -> Any:
     assert ours.metric is not None
     metric_network = ours.metric
 
-    class Encoder(BaseEncoder):
+    class PythaeEncoder(BaseEncoder):
         def __init__(self) -> None:
             super().__init__()
             self.inner = ours.encoder
@@ -64,7 +64,7 @@ def _step_of_pythae(shape: tuple[int, ...], network: str, x: Any) -> Any:
             mean, log_variance = self.inner(x)
             return ModelOutput(embedding=mean, log_covariance=log_variance)
 
-    class Decoder(BaseDecoder):
+    class PythaeDecoder(BaseDecoder):
         def __init__(self) -> None:
             super().__init__()
             self.inner = ours.decoder
@@ -72,7 +72,7 @@ def _step_of_pythae(shape: tuple[int, ...], network: str, x: Any) -> Any:
         def forward(self, z: torch.Tensor) -> Any:
             return ModelOutput(reconstruction=self.inner(z).sigmoid())
 
-    class Metric(BaseMetric):
+    class PythaeMetric(BaseMetric):
         def __init__(self) -> None:
             super().__init__()
             self.inner = metric_network
@@ -81,7 +81,7 @@ def _step_of_pythae(shape: tuple[int, ...], network: str, x: Any) -> Any:
             return ModelOutput(L=self.inner(x))
 
     config = RHVAEConfig(input_dim=(1, *shape), latent_dim=10, reconstruction_loss="bce")
-    model = RHVAE(config, encoder=Encoder(), decoder=Decoder(), metric=Metric())
+    model = RHVAE(config, encoder=PythaeEncoder(), decoder=PythaeDecoder(), metric=PythaeMetric())
     model.train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
 
@@ -96,7 +96,7 @@ def _step_of_pythae(shape: tuple[int, ...], network: str, x: Any) -> Any:
 
 
 def _work(task: dict[str, Any]) -> dict[str, float]:
-    """Run in the child: a warm-up step, then the timed ones; the fastest counts."""
+    """Take a warm-up step, then the timed ones; the fastest counts. Runs in the child process."""
     import resource
 
     import torch
@@ -133,23 +133,28 @@ def measure(
     Parameters
     ----------
     kind : {"rhvae", "vae", "pythae"}
-        Whose step.
+        Model whose step is timed.
     shape : tuple of int
-        The grid.
+        Shape of an image.
     batch : int
-        Images a step.
+        Images per step.
     network : str
-        As in `GeneratorConfig`; the same modules for all three kinds.
+        Network, as in `GeneratorConfig`; the same modules for all three kinds.
     n_steps : int
         Timed steps after one that is not; the fastest counts.
     second_order : bool
-        As in `GeneratorConfig`.
+        Whether training differentiates twice, as in `GeneratorConfig`.
 
     Returns
     -------
     dict
-        ``seconds`` a step, ``cpu_seconds`` of all threads together (steady where a machine is
+        ``seconds`` per step, ``cpu_seconds`` of all threads together (steady where a machine is
         shared), and ``peak_bytes`` of the process.
+
+    Raises
+    ------
+    RuntimeError
+        If the process fails.
     """
     task = {
         "kind": kind,
@@ -159,37 +164,13 @@ def measure(
         "n_steps": n_steps,
         "second_order": second_order,
     }
-    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(THREADS)}
-    command = [sys.executable, "-m", "neuroaug.bench.training_step", json.dumps(task)]
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if finished.returncode != 0:
-        raise RuntimeError(
-            f"benchmark of {kind} failed: {finished.stderr.strip().splitlines()[-1:]}"
-        )
-    return json.loads(finished.stdout.splitlines()[-1])
-
-
-def _row(
-    name: str,
-    value: float,
-    unit: str,
-    reference: float | None = None,
-    ratio: float | None = None,
-    note: str = "",
-) -> dict[str, Any]:
-    return {
-        "name": name,
-        "value": value,
-        "unit": unit,
-        "reference_value": reference,
-        "ratio": ratio,
-        "note": note,
-    }
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(THREADS)}
+    return in_process(
+        "neuroaug.bench.training_step_speed", json.dumps(task), environment=environment
+    )
 
 
 def _has_pythae() -> bool:
-    from importlib.util import find_spec
-
     return find_spec("pythae") is not None
 
 
@@ -201,24 +182,24 @@ def _against_pythae() -> list[dict[str, Any]]:
     theirs = measure("pythae", n_steps=1) if _has_pythae() else None
     their_small = measure("pythae", batch=SMALL_BATCH, n_steps=1) if theirs else None
 
-    def per_sample(large: dict[str, float], little: dict[str, float]) -> float:
+    def per_image(large: dict[str, float], little: dict[str, float]) -> float:
         return (large["peak_bytes"] - little["peak_bytes"]) / (BATCH - SMALL_BATCH)
 
     def compared(
         name: str, this: dict[str, float], other: dict[str, float] | None, note: str
     ) -> dict[str, Any]:
-        """Ratio: how many times faster than the reference, by processor time, which other processes
-        disturb less.
-        """
+        """Row whose ratio is of processor time, which other processes disturb less."""
         if other is None:
-            return _row(name, this["seconds"], "s", note=note)
-        ratio = other["cpu_seconds"] / this["cpu_seconds"]
-        note = f"{note}; processor time {this['cpu_seconds']:.2f} s, reference {other['cpu_seconds']:.2f} s"
-        return _row(name, this["seconds"], "s", other["seconds"], ratio, note)
+            return row(name, this["seconds"], "s", note)
+        mine, theirs = this["cpu_seconds"], other["cpu_seconds"]
+        note = f"{note}; processor time {mine:.2f} s, reference {theirs:.2f} s"
+        return row(
+            name, this["seconds"], "s", note, reference=other["seconds"], ratio=theirs / mine
+        )
 
     step = f"training step, conv3d {size}, batch {BATCH}"
-    memory = per_sample(ours, small)
-    their_memory = per_sample(theirs, their_small) if theirs and their_small else None
+    memory = per_image(ours, small)
+    their_memory = per_image(theirs, their_small) if theirs and their_small else None
     return [
         compared(
             step, ours, theirs, "first order; reference: pythae, same networks; ratio at least 5"
@@ -230,13 +211,13 @@ def _against_pythae() -> list[dict[str, Any]]:
             plain,
             "reference: our VAE, same networks; ratio at least 1/3",
         ),
-        _row(
-            f"memory a sample, conv3d {size}",
+        row(
+            f"memory per image, conv3d {size}",
             memory / 1e6,
             "MB",
-            their_memory / 1e6 if their_memory else None,
-            their_memory / memory if their_memory else None,
             "slope of the peak over the batch; reference: pythae, same networks; ratio at least 3",
+            reference=their_memory / 1e6 if their_memory else None,
+            ratio=their_memory / memory if their_memory else None,
         ),
     ]
 
@@ -247,44 +228,32 @@ def run(full: bool = False) -> list[dict[str, Any]]:
     Parameters
     ----------
     full : bool
-        Also the grids at 2 mm (batch 8) and 1 mm (batch 1): minutes and several gigabytes.
+        Whether to measure at 2 mm (batch 8) and 1 mm (batch 1) too: minutes and several gigabytes.
 
     Returns
     -------
     list of dict
-        ``name``, ``value``, ``unit``, ``reference_value``, ``ratio``, ``note``.
+        Rows of `neuroaug.bench.benchmark.row`.
     """
     rows = _against_pythae()
-    mlp = measure("rhvae", (28, 28, 1), 50, network="mlp-toy", n_steps=20)["seconds"]
-    theirs = (
-        measure("pythae", (28, 28, 1), 50, network="mlp-toy", n_steps=20)["seconds"]
-        if _has_pythae()
-        else None
-    )
-    rows.append(
-        _row(
-            "training step, mlp-toy 28x28, batch 50",
-            1e3 * mlp,
-            "ms",
-            theirs and 1e3 * theirs,
-            theirs and theirs / mlp,
-        )
-    )
+    digits: dict[str, Any] = {
+        "shape": (28, 28, 1),
+        "batch": 50,
+        "network": "mlp-toy",
+        "n_steps": 20,
+    }
+    ours = 1e3 * measure("rhvae", **digits)["seconds"]
+    theirs = 1e3 * measure("pythae", **digits)["seconds"] if _has_pythae() else None
+    name, ratio = "training step, mlp-toy 28x28, batch 50", theirs / ours if theirs else None
+    rows.append(row(name, ours, "ms", reference=theirs, ratio=ratio))
     if full:
-        for shape, batch, limit in (((84, 104, 89), 8, 12), ((169, 208, 179), 1, 24)):
-            result = measure("rhvae", shape, batch, n_steps=1)
+        for resolution, batch, limit in (("2mm", 8, 12), ("1mm", 1, 24)):
+            shape = GRIDS[resolution].shape
+            found = measure("rhvae", shape, batch, n_steps=1)
             name = f"conv3d {'x'.join(map(str, shape))}, batch {batch}"
-            rows.append(_row(f"training step, {name}", result["seconds"], "s"))
-            rows.append(
-                _row(
-                    f"peak memory, {name}",
-                    result["peak_bytes"] / 1e9,
-                    "GB",
-                    None,
-                    None,
-                    f"limit {limit} GB",
-                )
-            )
+            rows.append(row(f"training step, {name}", found["seconds"], "s"))
+            peak = found["peak_bytes"] / 1e9
+            rows.append(row(f"peak memory, {name}", peak, "GB", f"limit {limit} GB"))
     return rows
 
 

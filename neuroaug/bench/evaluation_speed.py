@@ -1,5 +1,4 @@
-"""The trainer's step beside a bare PyTorch loop on the same network and images, and its wait for
-images.
+"""The trainer's step beside a bare PyTorch loop on the same network, and its wait for images.
 
 On a CPU the seconds are of processor time, so that other work on the machine does not enter; on a
 GPU they are of the clock.
@@ -10,7 +9,6 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,17 +17,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neuroaug.bench.benchmark import row, temporary_folder
+
 _LABELS = ("CN", "AD")
 
 
 def run(full: bool = False) -> list[dict[str, Any]]:
-    """Time training at 4 mm with 60 images; if `full`, at 2 mm too, and the reading of 20000 images
-    at 2 mm.
+    """Time training at 4 mm with 60 images.
+
+    Parameters
+    ----------
+    full : bool
+        Whether to time training at 2 mm too, and the reading of 20000 images at 2 mm.
 
     Returns
     -------
     list of dict
-        ``name value unit reference_value ratio note``.
+        Rows of `neuroaug.bench.benchmark.row`.
     """
     rows = _at("4mm", n_train=60, n_validation=16, epochs=5)
     if full:
@@ -60,12 +64,12 @@ def _at(resolution: str, *, n_train: int, n_validation: int, epochs: int) -> lis
     if where.type == "cpu":
         torch.set_num_threads(1)  # processor time of one thread is time worked
     try:
-        with tempfile.TemporaryDirectory(prefix="neuroaug-bench-") as folder:
-            train, validation = _images(Path(folder), resolution, n_train, n_validation)
+        with temporary_folder() as folder:
+            train, validation = _images(folder, resolution, n_train, n_validation)
             bare = _bare(train, settings)
             clock = _clock()
             start = clock()
-            steps, waits = _trainer(train, validation, settings, Path(folder) / "maps")
+            steps, waits = _trainer(train, validation, settings, folder / "maps")
             whole = clock() - start
             bare = min(bare, _bare(train, settings))
     finally:
@@ -74,28 +78,28 @@ def _at(resolution: str, *, n_train: int, n_validation: int, epochs: int) -> lis
     step, wait = statistics.median(steps), statistics.median(waits)
     what = f"baseline network, batch {config.batch_size}, {device}"
     return [
-        {
-            "name": f"trainer's step, {resolution}",
-            "value": step,
-            "unit": "s",
-            "reference_value": bare,
-            "ratio": step / bare,
-            "note": f"{what}; reference: bare PyTorch loop, images in memory; median of an epoch's mean",
-        },
-        {
-            "name": f"wait for images after the first epoch, {resolution}",
-            "value": wait,
-            "unit": "s a step",
-            "reference_value": step,
-            "ratio": wait / step,
-            "note": "memory-mapped uint8; reference: the whole step",
-        },
-        {
-            "name": f"training, {n_train} images, {epochs} epochs, {resolution}",
-            "value": whole,
-            "unit": "s",
-            "note": f"{what}; with {n_validation} validation images every epoch",
-        },
+        row(
+            f"trainer's step, {resolution}",
+            step,
+            "s",
+            f"{what}; reference: bare PyTorch loop, images in memory; median of epochs' means",
+            reference=bare,
+            ratio=step / bare,
+        ),
+        row(
+            f"wait for images after the first epoch, {resolution}",
+            wait,
+            "s per step",
+            "memory-mapped uint8; reference: the whole step",
+            reference=step,
+            ratio=wait / step,
+        ),
+        row(
+            f"training, {n_train} images, {epochs} epochs, {resolution}",
+            whole,
+            "s",
+            f"{what}; with {n_validation} validation images every epoch",
+        ),
     ]
 
 
@@ -136,8 +140,7 @@ def _streaming(resolution: str, n_images: int) -> list[dict[str, Any]]:
     from neuroaug.system.files import free_bytes, human_bytes
 
     grid = GRIDS[resolution]
-    with tempfile.TemporaryDirectory(prefix="neuroaug-bench-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         n_blocks = min(
             n_images // SYNTHETIC_BLOCK,
             free_bytes(folder) // 2 // (SYNTHETIC_BLOCK * int(np.prod(grid.shape))),
@@ -146,10 +149,10 @@ def _streaming(resolution: str, n_images: int) -> list[dict[str, Any]]:
             0, 256, (SYNTHETIC_BLOCK, *grid.shape), dtype=np.uint8
         )
         caches = []
-        for block in range(n_blocks):
-            np.save(folder / f"{block}.npy", noise)
-            record = {"affine": grid.affine.tolist(), "grid": resolution, "scaling": "min-max"}
-            mapped = np.load(folder / f"{block}.npy", mmap_mode="r")
+        record = {"affine": grid.affine.tolist(), "grid": resolution, "scaling": "min-max"}
+        for i in range(n_blocks):
+            np.save(folder / f"{i}.npy", noise)
+            mapped = np.load(folder / f"{i}.npy", mmap_mode="r")
             caches.append(CohortCache(folder, mapped, pd.DataFrame(), record))
         del noise
         positions = np.arange(n_blocks * SYNTHETIC_BLOCK)
@@ -161,9 +164,8 @@ def _streaming(resolution: str, n_images: int) -> list[dict[str, Any]]:
                 "label": (positions % 2).astype(float),
             }
         )
-        images = Images(
-            table, tuple(caches), positions // SYNTHETIC_BLOCK, positions % SYNTHETIC_BLOCK, positions >= 0
-        )  # fmt: skip
+        block, row_of_block = positions // SYNTHETIC_BLOCK, positions % SYNTHETIC_BLOCK
+        images = Images(table, tuple(caches), block, row_of_block, positions >= 0)
         dataset, collate = VolumeDataset(images, seed=0, batch_size=8), VolumeCollate()
         before, most, start = _resident_bytes(), 0, time.perf_counter()
         for first in range(0, len(images), 8):
@@ -173,19 +175,10 @@ def _streaming(resolution: str, n_images: int) -> list[dict[str, Any]]:
         seconds = time.perf_counter() - start
         size = human_bytes(sum(cache.images.nbytes for cache in caches))
     note = f"{len(images)} uint8 images ({size}), batches of 8 in random order, one reading thread"
+    added = (most - before) / 2**20
     return [
-        {
-            "name": f"reading, {resolution}",
-            "value": len(images) / seconds,
-            "unit": "images/s",
-            "note": note,
-        },
-        {
-            "name": f"resident memory that reading adds, {resolution}",
-            "value": (most - before) / 2**20,
-            "unit": "MiB",
-            "note": note,
-        },
+        row(f"reading, {resolution}", len(images) / seconds, "images/s", note),
+        row(f"resident memory that reading adds, {resolution}", added, "MiB", note),
     ]
 
 
@@ -267,17 +260,12 @@ def _trainer(
 
 
 def _import_row() -> dict[str, Any]:
-    """What every process pays once before its first run."""
-    module = "neuroaug.evaluation.clinicadl.classifier_training"
-    code = f"import time; t = time.process_time(); import {module}; print(time.process_time() - t)"
-    seconds = float(
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout
+    """Time of the imports that every process needs once before its first run."""
+    code = (
+        "import time; t = time.process_time(); "
+        "import neuroaug.evaluation.clinicadl.classifier_training; "
+        "print(time.process_time() - t)"
     )
-    return {
-        "name": "import of ClinicaDL and torch",
-        "value": seconds,
-        "unit": "s",
-        "note": "once a process; `runs_per_job` shares it between runs",
-    }
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    note = "once per process; `runs_per_job` shares it between runs"
+    return row("import of ClinicaDL and torch", float(done.stdout), "s", note)

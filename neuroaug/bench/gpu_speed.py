@@ -1,15 +1,12 @@
-"""What only a GPU shows: training at 2 mm and 1 mm, the share of its peak that a step reaches,
-images written a second.
+"""Speed on a GPU: training at 2 mm and 1 mm, share of the peak rate, images written per second.
 
 Images are random: their content changes no timing.
 """
 
 from __future__ import annotations
 
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,25 +15,31 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from neuroaug.bench.generate import untrained_model
+from neuroaug.bench.benchmark import N_SAMPLES, row, temporary_folder
+from neuroaug.bench.generate_speed import made_up_lineage, untrained_model
 from neuroaug.config import GeneratorConfig
 from neuroaug.errors import ResourceError
 from neuroaug.imaging.grid import GRIDS
 
 TRAIN_50, EPOCHS = 50, 1000
 COHORT_1MM, BATCH_1MM = 210, 16
-N_DRAWS = 5000
 MATRIX = 8192
 """Side of the square bfloat16 matrices whose product measures the device's peak."""
 
 
 @dataclass(frozen=True)
 class TrainingFigures:
-    """Cost of training: seconds an epoch (validation included), and the device's peak memory in
-    bytes.
+    """Cost of training.
+
+    Attributes
+    ----------
+    seconds_per_epoch : float
+        Seconds per epoch, validation included.
+    peak_bytes : int
+        Peak memory of the device; 0 on a CPU.
     """
 
-    seconds_an_epoch: float
+    seconds_per_epoch: float
     peak_bytes: int
 
 
@@ -46,69 +49,54 @@ def run(full: bool = False) -> list[dict[str, Any]]:
     Parameters
     ----------
     full : bool
-        100 epochs at 2 mm and all 5000 draws, instead of 10 and 512.
+        Whether to take 100 epochs at 2 mm and all 5000 images, instead of 10 and 512.
 
     Returns
     -------
     list of dict
-        ``name``, ``value``, ``unit``, ``note``.
+        Rows of `neuroaug.bench.benchmark.row`.
 
     Raises
     ------
     ResourceError
-        Without a GPU.
+        If the machine has no GPU.
     """
     if not torch.cuda.is_available():
         raise ResourceError("bench gpu: this machine has no GPU that torch can use")
-    name = torch.cuda.get_device_name()
-    n_epochs, n_draws = (100, N_DRAWS) if full else (10, 512)
-    rows = []
-
-    def row(what: str, value: float, unit: str, note: str = "") -> None:
-        rows.append(
-            {
-                "name": what,
-                "value": value,
-                "unit": unit,
-                "note": "; ".join(filter(None, (note, name))),
-            }
-        )
-
+    device = torch.cuda.get_device_name()
+    n_epochs, n_samples = (100, N_SAMPLES) if full else (10, 512)
     config = GeneratorConfig()
     small = train_random(config, GRIDS["2mm"].shape, TRAIN_50, n_epochs, "cuda")
-    row(
-        f"train-50 at 2 mm, {EPOCHS} epochs",
-        small.seconds_an_epoch * EPOCHS / 60,
-        "min",
-        f"from {n_epochs} epochs",
-    )
-    row("peak memory, 2 mm, batch 25", small.peak_bytes / 1e9, "GB")
     seconds, flops = step(config, GRIDS["2mm"].shape, config.batch_size, "cuda")
-    row("training step, 2 mm, batch 25", seconds, "s", f"{flops / 1e12:.2f} TFLOP")
     peak = matmul_rate("cuda")
-    row(
-        "share of the bfloat16 matrix product's rate",
-        flops / seconds / peak,
-        "",
-        f"{peak / 1e12:.0f} TFLOP/s",
-    )
     large = config.model_copy(update={"batch_size": BATCH_1MM})
     fine = train_random(large, GRIDS["1mm"].shape, COHORT_1MM, 2, "cuda")
-    row(
-        f"an epoch at 1 mm, {COHORT_1MM} images, batch {BATCH_1MM}",
-        fine.seconds_an_epoch,
-        "s",
-        "its ELBO included",
-    )
-    row(f"peak memory, 1 mm, batch {BATCH_1MM}", fine.peak_bytes / 1e9, "GB", "limit 80 GB")
-    seconds = draw("2mm", n_draws, "cuda")
-    row(
-        f"{N_DRAWS} images at 2 mm, generated and written",
-        seconds * N_DRAWS / n_draws,
-        "s",
-        f"{n_draws} drawn",
-    )
-    return rows
+    minutes = small.seconds_per_epoch * EPOCHS / 60
+    rows = [
+        row(f"train-50 at 2 mm, {EPOCHS} epochs", minutes, "min", f"from {n_epochs} epochs"),
+        row("peak memory, 2 mm, batch 25", small.peak_bytes / 1e9, "GB"),
+        row("training step, 2 mm, batch 25", seconds, "s", f"{flops / 1e12:.2f} TFLOP"),
+        row(
+            "share of the bfloat16 matrix product's rate",
+            flops / seconds / peak,
+            "",
+            f"{peak / 1e12:.0f} TFLOP/s",
+        ),
+        row(
+            f"an epoch at 1 mm, {COHORT_1MM} images, batch {BATCH_1MM}",
+            fine.seconds_per_epoch,
+            "s",
+            "its ELBO included",
+        ),
+        row(f"peak memory, 1 mm, batch {BATCH_1MM}", fine.peak_bytes / 1e9, "GB", "limit 80 GB"),
+        row(
+            f"{N_SAMPLES} images at 2 mm, generated and written",
+            write_images("2mm", n_samples, "cuda") * N_SAMPLES / n_samples,
+            "s",
+            f"{n_samples} drawn",
+        ),
+    ]
+    return [one | {"note": "; ".join(filter(None, (one["note"], device)))} for one in rows]
 
 
 def train_random(
@@ -121,37 +109,27 @@ def train_random(
     config = config.model_copy(update={"max_epochs": n_epochs, "patience": n_epochs + 1})
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    with tempfile.TemporaryDirectory(prefix="neuroaug-bench-") as folder:
-        out = Path(folder) / "model"
+    with temporary_folder() as folder:
+        out = folder / "model"
         train(
             images,
             config=config,
             label="AD",
             out=out,
-            lineage=people(n_images),
+            lineage=made_up_lineage(n_images),
             split_hash="0" * 64,
             device=device,
         )
         seconds = pd.read_csv(out / "history.csv")["seconds"].to_numpy()
     per_epoch = (seconds[-1] - seconds[0]) / (n_epochs - 1) if n_epochs > 1 else seconds[0]
-    return TrainingFigures(
-        float(per_epoch), torch.cuda.max_memory_allocated() if device == "cuda" else 0
-    )
-
-
-def people(n: int) -> pd.DataFrame:
-    """Lineage of n made-up participants."""
-    names = [f"sub-{i:04d}" for i in range(n)]
-    same = {"session_id": "ses-M000", "diagnosis": "AD", "image_sha256": "0" * 64, "split": "train"}
-    return pd.DataFrame({"participant_id": names, **same, "split_hash": "0" * 64})
+    peak_bytes = torch.cuda.max_memory_allocated() if device == "cuda" else 0
+    return TrainingFigures(float(per_epoch), peak_bytes)
 
 
 def step(
     config: GeneratorConfig, shape: tuple[int, ...], batch: int, device: str, n: int = 10
 ) -> tuple[float, float]:
-    """Seconds of a training step in bfloat16, images on the device, and its floating-point
-    operations.
-    """
+    """Seconds and floating-point operations of a step in bfloat16, images on the device."""
     from neuroaug.models import RHVAE
 
     torch.manual_seed(0)
@@ -167,12 +145,12 @@ def step(
         optimizer.step()
 
     once()
-    with _Operations() as counted:
+    with _CountedOperations() as counted:
         once()
     return _seconds(once, n, device), counted.total
 
 
-class _Operations(TorchDispatchMode):
+class _CountedOperations(TorchDispatchMode):
     """Counts floating-point operations by torch's own formulas.
 
     Its own counter also follows modules, by hooks that input gradients inside a loss do not get
@@ -201,23 +179,21 @@ def _seconds(function: Any, n: int, device: str) -> float:
 
 
 def matmul_rate(device: str, side: int = MATRIX) -> float:
-    """Operations a second of a square bfloat16 matrix product: the peak that the device shows, not
-    its data sheet's.
-    """
+    """Operations per second of a square bfloat16 matrix product: the peak that the device shows."""
     a, b = (torch.rand(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
     torch.mm(a, b)
     return 2 * side**3 / _seconds(lambda: torch.mm(a, b), 20, device)
 
 
-def draw(resolution: str, n: int, device: str) -> float:
+def write_images(resolution: str, n: int, device: str) -> float:
     """Seconds to draw, decode, compress and write n images with tuned chains."""
     from neuroaug.samplers.sampler import tune_samplers
     from neuroaug.synthesis.generate import generate
 
-    with tempfile.TemporaryDirectory(prefix="neuroaug-bench-") as folder:
-        model = untrained_model(Path(folder) / "model", resolution)
+    with temporary_folder() as folder:
+        model = untrained_model(folder / "model", resolution)
         model.sampler_settings = tune_samplers(model.latent_space())
-        model.save(Path(folder) / "model")
+        model.save(folder / "model")
         start = time.perf_counter()
-        generate(Path(folder) / "model", n=n, out=Path(folder) / "AD", device=device)
+        generate(folder / "model", n=n, out=folder / "AD", device=device)
         return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""The two metrics: the laws of a metric, the papers' formulas, and what happens far from the data."""
+"""The two metrics: laws of a metric, the papers' formulas, what happens far from the data."""
 
 import math
 
@@ -155,7 +155,7 @@ def test_chunks_do_not_show(make, monkeypatch):
     metric = make(3)
     z = points(metric)
     whole = metric.grad_log_density(z)
-    monkeypatch.setattr("neuroaug.geometry.metrics.learned.MAX_ELEMENTS", 80)
+    monkeypatch.setattr("neuroaug.geometry.metrics.base.MAX_ELEMENTS", 80)
     torch.testing.assert_close(metric.grad_log_density(z), whole, rtol=1e-13, atol=1e-15)
 
 

@@ -1,31 +1,22 @@
-"""Log-density, gradient and geodesic flow of many chains at once, for the samplers.
+"""The learned metric in the layout of the samplers: log-density, gradient and geodesic flow.
 
-The equations are those of `metric.py` and `posterior.py`; what differs is the layout. Chains lie on
-the last axis, so every elementary operation is one long contiguous loop; symmetric d x d matrices
-are packed to their p = d(d+1)/2 different entries; sums over the N centroids are matrix products;
-nothing is allocated in the loop. A gradient costs about ``4 N (p + d) + d^3`` floating-point
-operations a chain.
+The equations are those of `neuroaug.geometry.metrics.functional`; what differs is the layout.
+Chains lie on the last axis; symmetric d x d matrices are packed to their p = d(d+1)/2 different
+entries; sums over the N centroids are matrix products; nothing is allocated in the loop. A gradient
+costs about ``4 N (p + d) + d^3`` floating-point operations per chain.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from neuroaug.geometry.metrics import compiled
-
-if TYPE_CHECKING:
-    from neuroaug.geometry.metrics.learned import LearnedMetric
-    from neuroaug.geometry.metrics.posterior import PosteriorMetric
+from neuroaug.geometry.metrics.base import MIN_EXPONENT
+from neuroaug.geometry.metrics.functional import MetricTensors
 
 # Beyond this dimension, the library's batched factorisation beats the one unrolled over rows.
 MAX_UNROLLED = 32
-# Exponents below this count as it. The weights stay normal numbers (arithmetic on subnormal ones is
-# a hundred times slower); what they add, below 1e-33 of a factor, is beyond the precision of any
-# sum that they enter.
-MIN_EXPONENT = {torch.float32: -78.0, torch.float64: -690.0}
 # Rows of matrix products are padded to a multiple of this.
 PADDING = 8
 # Largest error of an exponent accepted from single precision; beyond, exponents are computed in
@@ -33,40 +24,23 @@ PADDING = 8
 MAX_EXPONENT_ERROR = 2e-5
 
 
-class Evaluator(Protocol):
-    """What the samplers ask of a metric; positions are (d, n), results are overwritten by the next
-    call.
-    """
-
-    def gradient(self, z: Tensor) -> Tensor:
-        """Gradient of the log-density at z, shape (d, n)."""
-        ...
-
-    def log_density(self) -> Tensor:
-        """Log-density where `gradient` was last called, shape (n,)."""
-        ...
-
-    @property
-    def cometric_power(self) -> int:
-        """1 where the density is sqrt(det G^-1), -1 where it is sqrt(det G)."""
-        ...
-
-    def lower(self, z: Tensor, v: Tensor) -> Tensor:
-        """Momentum G(z) v of a velocity, shape (d, n); `log_density` then answers for z."""
-        ...
-
-    def flow(self, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-        """``(dH/dq, -dH/dp)`` of H(p, q) = 1/2 q^T G^-1(p) q, each of shape (d, n)."""
-        ...
-
-
 class LearnedEvaluator:
-    """`Evaluator` of a `LearnedMetric`."""
+    """The `Evaluator` of a learned metric.
+
+    Parameters
+    ----------
+    tensors : MetricTensors
+        The metric, in double precision.
+    n : int
+        Positions at a time.
+    dtype : torch.dtype
+        Precision of positions and results.
+    """
 
     cometric_power = 1
 
-    def __init__(self, metric: LearnedMetric, n: int, dtype: torch.dtype) -> None:
-        self._space = w = _workspace(metric, n, dtype)
+    def __init__(self, tensors: MetricTensors, n: int, dtype: torch.dtype) -> None:
+        self._space = w = _workspace(tensors, n, dtype)
         d = len(w.z)
         # Beyond some dimension there is nothing to unroll.
         self._elimination = _elimination(w) if d <= MAX_UNROLLED else None
@@ -113,9 +87,9 @@ class LearnedEvaluator:
         return velocity, compiled.pull(w).neg_()
 
 
-def _workspace(metric: LearnedMetric, n: int, dtype: torch.dtype) -> compiled.Workspace:
-    """Lay out the constants of a metric, and room for n chains."""
-    centroids, matrices, temperature, regularization = metric.tensors
+def _workspace(tensors: MetricTensors, n: int, dtype: torch.dtype) -> compiled.Workspace:
+    """Lay out the constants of a metric, and buffers for n chains."""
+    centroids, matrices, temperature, regularization = tensors
     centroids, matrices = centroids.detach(), matrices.detach()
     size, d = centroids.shape
     device = centroids.device
@@ -207,83 +181,3 @@ def _elimination(w: compiled.Workspace) -> compiled.Elimination:
         scaled_as_row=[scaled[: k + 1].unsqueeze(0) for k in pivots],
         corner=[w.metric[: k + 1, : k + 1] for k in pivots],
     )
-
-
-class PosteriorEvaluator:
-    """`Evaluator` of a `PosteriorMetric`, whose G is diagonal."""
-
-    cometric_power = -1
-
-    def __init__(self, metric: PosteriorMetric, n: int, dtype: torch.dtype) -> None:
-        means, variances = metric.means.double(), metric.variances.double()
-        d = means.shape[1]
-        self._d, self._decay, self._regularization = d, metric.decay, metric.regularization
-        self._centre = means.mean(0).unsqueeze(1)
-        centred, precision = means - self._centre.T, 1.0 / variances
-        scale = metric.temperature**2
-        # Mahalanobis distances with small variances are large: their expansion needs double
-        # precision.
-        squares = (centred.square() * precision).sum(1, keepdim=True)
-        self._to_exponents = torch.cat([-precision, 2.0 * centred * precision, -squares], 1) / scale
-        self._features = torch.ones(2 * d + 1, n, dtype=torch.float64, device=means.device)
-        self._precision = precision.to(dtype)  # (k, d)
-        self._moments = (torch.cat([(centred * precision).T, precision.T], 0) / scale).to(
-            dtype
-        )  # (2d, k)
-        self._log_regularization = torch.tensor(
-            self._regularization, dtype=torch.float64, device=means.device
-        ).log()
-        self._dtype, self._min_exponent = dtype, MIN_EXPONENT[dtype]
-        self._log_diagonal = torch.empty(d, n, dtype=torch.float64, device=means.device)
-
-    def _update(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Weights (k, n), floor (1, n) and diagonal of G (d, n), all over exp(scale), and z
-        centred.
-        """
-        d, features = self._d, self._features
-        centred = torch.sub(z, self._centre, out=features[d : 2 * d])
-        torch.mul(centred, centred, out=features[:d])
-        exponents = self._to_exponents @ features
-        log_floor = self._log_regularization - self._decay * z.double().square().sum(
-            0, keepdim=True
-        )
-        scale = torch.maximum(exponents.amax(0, keepdim=True), log_floor)
-        weights = exponents.sub_(scale).to(self._dtype).clamp_(min=self._min_exponent).exp_()
-        floor = (log_floor - scale).exp_().to(self._dtype)
-        diagonal = torch.addmm(floor.expand(d, -1), self._precision.T, weights)
-        torch.add(diagonal.log(), scale, out=self._log_diagonal)
-        return weights, floor, diagonal, centred.to(self._dtype)
-
-    def _pull(
-        self, weights: Tensor, floor: Tensor, z: Tensor, centred: Tensor, probe: Tensor
-    ) -> Tensor:
-        """``1/2 sum_j probe_j dG_j/dz`` over exp(scale)."""
-        pulled = self._moments @ weights.mul_(self._precision @ probe)
-        result = torch.addcmul(pulled[: self._d], centred, pulled[self._d :], value=-1.0)
-        return (
-            result.sub_(self._decay * floor * probe.sum(0, keepdim=True) * z)
-            if self._decay
-            else result
-        )
-
-    def gradient(self, z: Tensor) -> Tensor:
-        """Gradient of 1/2 log det G (METHOD 4.3)."""
-        weights, floor, diagonal, centred = self._update(z)
-        return self._pull(weights, floor, z, centred, diagonal.reciprocal_())
-
-    def log_density(self) -> Tensor:
-        """1/2 log det G."""
-        return (0.5 * self._log_diagonal.sum(0)).to(self._dtype)
-
-    def lower(self, z: Tensor, v: Tensor) -> Tensor:
-        """G(z) v."""
-        self._update(z)
-        return self._log_diagonal.exp().to(self._dtype) * v
-
-    def flow(self, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-        """``dp/dt = G^-1(p) q``; ``dq_l/dt = 1/2 sum_j (q_j / G_j)^2 dG_j/dp_l``."""
-        weights, floor, diagonal, centred = self._update(p)
-        velocity = q * torch.exp(-self._log_diagonal).to(self._dtype)
-        # velocity^2 dG = (velocity^2 G / diagonal) d(diagonal): exp(scale) cancels against one
-        # factor G.
-        return velocity, self._pull(weights, floor, p, centred, velocity * q / diagonal)

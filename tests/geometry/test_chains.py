@@ -37,11 +37,11 @@ def total_variation(p, q):
 
 
 def noise_floor(target, n):
-    """Mean total variation of n independent draws, seeded."""
+    """Mean total variation of n independent samples, seeded."""
     g = torch.Generator().manual_seed(0)
-    draws = [torch.multinomial(target, n, replacement=True, generator=g) for _ in range(20)]
+    samples = [torch.multinomial(target, n, replacement=True, generator=g) for _ in range(20)]
     return (
-        sum(total_variation(torch.bincount(x, minlength=len(target)) / n, target) for x in draws)
+        sum(total_variation(torch.bincount(x, minlength=len(target)) / n, target) for x in samples)
         / 20
     )
 
@@ -52,7 +52,7 @@ def starts(metric, n):
 
 @pytest.mark.parametrize("kind", ["learned", "posterior"])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_draws_follow_the_density(make_learned, make_posterior, generator, kind, seed):
+def test_samples_follow_the_density(make_learned, make_posterior, generator, kind, seed):
     metric = (
         make_learned(2, n=6, temperature=0.8, seed=seed)
         if kind == "learned"
@@ -117,6 +117,50 @@ def test_chains_never_leave_the_ball(make_learned, generator):
         assert info.n_outside > 0
 
 
+SAMPLERS = [
+    (hmc.sample, {"n_leapfrog": 5, "step_size": 0.2}),
+    (random_walk.sample, {"scale": 0.5}),
+    (random_walk.sample, {"scale": 0.5, "corrected": True}),
+]
+
+
+@pytest.mark.parametrize(("sample", "settings"), SAMPLERS)
+@pytest.mark.parametrize("kind", ["learned", "posterior"])
+def test_chains_that_start_outside_the_ball_enter_it_and_stay(
+    make_learned, make_posterior, generator, sample, settings, kind
+):
+    metric = (make_learned if kind == "learned" else make_posterior)(2, n=6)
+    direction = torch.nn.functional.normalize(metric.centroids, dim=1).repeat(40, 1)
+    _, info = sample(
+        metric,
+        1.02 * direction,
+        n_steps=40,
+        generator=generator,
+        radius=1.0,
+        trace=True,
+        **settings,
+    )
+    within = info.trace.norm(dim=-1) <= 1.0
+    assert within[:, -1].all()
+    assert (within[:, 1:] >= within[:, :-1]).all()  # once inside, always inside
+    assert not within[:, 0].all()
+    # The target is zero outside: such a chain stays where it is until it enters.
+    assert torch.equal(torch.isneginf(info.log_density_trace), ~within)
+    waiting = info.trace[~within]
+    torch.testing.assert_close(waiting.norm(dim=1), torch.full((len(waiting),), 1.02).double())
+
+
+@pytest.mark.parametrize(("sample", "settings"), SAMPLERS)
+def test_a_chain_enters_the_ball_whatever_the_density(generator, sample, settings):
+    """The starts lie at a centroid, the ball where the density is flat and ten times less."""
+    metric = LearnedMetric(torch.tensor([[2.0, 0.0]]), torch.eye(2)[None], 0.5, 0.1)
+    initial = metric.centroids.repeat(512, 1)
+    _, info = sample(metric, initial, n_steps=1, generator=generator, radius=1.5, **settings)
+    n_entered = int(info.acceptance_rate.sum())
+    assert n_entered > 10
+    assert n_entered + info.n_outside + info.n_divergent == 512
+
+
 def test_without_a_radius_chains_may_go_anywhere(make_learned, generator):
     metric = make_learned(2, dtype=torch.float64, regularization=1.0)
     z, _ = hmc.sample(
@@ -167,7 +211,7 @@ def test_an_energy_error_beyond_all_measure_is_divergent(generator):
     assert info.n_divergent > 0
 
 
-def test_equal_generators_equal_draws_and_workers_do_not_matter(make_learned):
+def test_equal_generators_equal_samples_and_workers_do_not_matter(make_learned):
     metric = make_learned(4, dtype=torch.float32)
 
     def draw(workers, seed=5):
@@ -220,7 +264,7 @@ def test_info_tells_what_happened(make_learned, generator):
     assert ((info.acceptance_rate * 6) % 1 == 0).all()
 
 
-def test_no_chains_no_draws(make_learned, generator):
+def test_no_chains_no_samples(make_learned, generator):
     z, info = hmc.sample(
         make_learned(3),
         torch.zeros(0, 3),
@@ -292,7 +336,7 @@ def test_on_a_flat_metric_the_random_walk_is_a_plain_one(generator):
 
 def test_the_random_walk_is_reproducible(make_posterior):
     metric = make_posterior(3, dtype=torch.float32)
-    draws = [
+    samples = [
         random_walk.sample(
             metric,
             starts(metric, 20),
@@ -302,4 +346,4 @@ def test_the_random_walk_is_reproducible(make_posterior):
         )[0]
         for _ in range(2)
     ]
-    assert torch.equal(*draws)
+    assert torch.equal(*samples)

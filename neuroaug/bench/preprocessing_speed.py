@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import resource
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from neuroaug.bench.benchmark import in_process, row, temporary_folder
 
 # Throughput on two idle cores with two visits at a time: a visit may take twice as long on its one
 # thread.
@@ -24,23 +24,30 @@ ACCURACY_MM = {"default": 0.1, "fast": 0.3}
 
 
 def run(full: bool = False) -> list[dict[str, Any]]:
-    """Time the fast profile on a scan of 3 mm; if `full`, every profile on a scan of 1 mm, and
-    compare with exact.
+    """Time the fast profile on a scan of 3 mm.
+
+    Parameters
+    ----------
+    full : bool
+        Whether to take every profile on a scan of 1 mm too, and compare with `exact`.
 
     Returns
     -------
     list of dict
-        ``name value unit reference_value ratio note``.
+        Rows of `neuroaug.bench.benchmark.row`.
     """
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="neuroaug-bench-") as folder:
+    with temporary_folder() as folder:
         cases = [(3.0, ("fast",)), (1.0, ("exact", "default", "fast"))]
         for voxel_mm, profiles in cases if full else cases[:1]:
-            scan = Path(folder) / f"scan-{voxel_mm:g}mm.nii.gz"
+            scan = folder / f"scan-{voxel_mm:g}mm.nii.gz"
             make_scan(scan, voxel_mm)
             exact = None
             for profile in profiles:
-                found = _in_process(profile, scan, Path(folder) / f"{profile}-{voxel_mm:g}")
+                caps = folder / f"{profile}-{voxel_mm:g}"
+                found = in_process(
+                    "neuroaug.bench.preprocessing_speed", profile, str(scan), str(caps)
+                )
                 exact = found if profile == "exact" else exact
                 rows += _rows(profile, voxel_mm, found, exact)
     return rows
@@ -51,37 +58,30 @@ def _rows(
 ) -> list[dict[str, Any]]:
     what = f"{profile}, scan of {voxel_mm:g} mm"
     budget = BUDGET_S[profile]
+    note = (
+        f"one thread, {found['cpu_seconds']:.0f} s of processor time; reference: the budget of a "
+        "visit"
+    )
     rows = [
-        {
-            "name": f"visit, {what}",
-            "value": found["seconds"],
-            "unit": "s",
-            "reference_value": budget,
-            "ratio": found["seconds"] / budget,
-            "note": f"one thread, {found['cpu_seconds']:.0f} s of processor time; reference: the budget of a visit",
-        },
-        {
-            "name": f"peak memory, {what}",
-            "value": found["peak_gb"],
-            "unit": "GB",
-            "reference_value": 2.5,
-        },
+        row(
+            f"visit, {what}",
+            found["seconds"],
+            "s",
+            note,
+            reference=budget,
+            ratio=found["seconds"] / budget,
+        ),
+        row(f"peak memory, {what}", found["peak_gb"], "GB", reference=2.5),
     ]
     if exact is not None and profile != "exact":
-        rows.append(
-            {
-                "name": f"mean displacement from exact, {what}",
-                "value": mean_displacement(np.array(found["matrix"]), np.array(exact["matrix"])),
-                "unit": "mm",
-                "reference_value": ACCURACY_MM[profile],
-                "note": "over the brain",
-            }
-        )
+        moved = mean_displacement(np.array(found["matrix"]), np.array(exact["matrix"]))
+        name = f"mean displacement from exact, {what}"
+        rows.append(row(name, moved, "mm", "over the brain", reference=ACCURACY_MM[profile]))
     return rows
 
 
 def mean_displacement(first: np.ndarray, second: np.ndarray) -> float:
-    """Mean distance over the template's brain between two transforms (4x4, world to world), in mm."""
+    """Mean distance in mm over the template's brain of two transforms (4x4, world to world)."""
     from neuroaug.imaging.grid import UNCROPPED
     from neuroaug.imaging.template import load_regions
 
@@ -115,12 +115,6 @@ def make_scan(path: Path, voxel_mm: float) -> None:
         np.float32
     )
     write_volume(path, data, affine, "int16", space="scanner")
-
-
-def _in_process(profile: str, scan: Path, caps: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "neuroaug.bench.preprocessing", profile, str(scan), str(caps)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def main(profile: str, scan: str, caps: str) -> None:

@@ -1,11 +1,11 @@
-"""The sampler's benchmark on tiny settings: its rows, and its claim of equal effective sample size."""
+"""The sampler's benchmark on tiny settings: its rows, and equal effective sample sizes."""
 
 import math
 import sys
 
 import pytest
 
-from neuroaug.bench import sampler
+from neuroaug.bench import sampler_speed as sampler
 
 
 @pytest.fixture(autouse=True)
