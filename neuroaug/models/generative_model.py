@@ -10,7 +10,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import ValidationError
@@ -21,8 +21,6 @@ from neuroaug.errors import InputError
 from neuroaug.models.autoencoder import DECODED_VOXELS, Autoencoder
 from neuroaug.models.flow import LossOutput, Noise, draw_noise
 from neuroaug.models.metric_contrast import MetricContrast, metric_contrast
-from neuroaug.models.networks.heads import Networks
-from neuroaug.models.registry import FAMILIES
 from neuroaug.models.storage import (
     CONFIG,
     COPY_AGAIN,
@@ -33,6 +31,7 @@ from neuroaug.models.storage import (
     require_same_tensors,
     write_model,
 )
+from neuroaug.registries import FAMILIES
 from neuroaug.samplers.latents import sample_latents
 from neuroaug.samplers.sampler import Codes, LatentSpace
 
@@ -52,17 +51,8 @@ class GenerativeModel(Autoencoder):
     tempering_settings: ClassVar[tuple[str, ...]] = ("learning_rate",)
     """Settings to lower where training diverges."""
 
-    def __init__(
-        self,
-        config: GeneratorConfig,
-        shape: tuple[int, ...],
-        label: str | None = None,
-        grid: str | None = None,
-        *,
-        networks: Networks | None = None,
-        link: Literal["sigmoid", "identity"] = "sigmoid",
-    ) -> None:
-        super().__init__(config, shape, label, grid, networks=networks, link=link)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self.sampler_settings: dict[str, Any] = {}
         """By sampler, what `Sampler.tune` found; stored with the model."""
         self.sampler_tensors: dict[str, dict[str, Tensor]] = {}
@@ -172,10 +162,6 @@ class GenerativeModel(Autoencoder):
         self, x: Tensor, noise: Noise | None, generator: torch.Generator | None
     ) -> Noise:
         return (noise or self.draw_noise(len(x), generator)).to(x.device)
-
-    def forward(self, x: Tensor, noise: Noise | None = None) -> LossOutput:
-        """`loss`, for wrappers that only know `forward`."""
-        return self.loss(x, noise)
 
     @abstractmethod
     def loss(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from neuroaug.errors import InputError
-from neuroaug.samplers.registry import SAMPLERS
+from neuroaug.registries import SAMPLERS
 from neuroaug.samplers.sampler import BLOCK, PROFILES, SAMPLING_THREADS, LatentSpace, Sampler
 from neuroaug.system.randomness import SAMPLES
 from neuroaug.system.threads import torch_threads

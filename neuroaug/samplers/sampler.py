@@ -13,7 +13,7 @@ from torch import Tensor
 from neuroaug.errors import InputError
 from neuroaug.geometry import LearnedMetric, PosteriorMetric
 from neuroaug.geometry.mcmc.chains import ChainInfo
-from neuroaug.samplers.registry import SAMPLERS
+from neuroaug.registries import SAMPLERS
 
 PROFILES = ("tuned", "paper")
 """Settings found at the end of training, or the papers'."""

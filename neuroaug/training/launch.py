@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from neuroaug import errors
 from neuroaug.errors import NeuroaugError, ResourceError
-from neuroaug.system import interruption
 from neuroaug.system.devices import Devices
 from neuroaug.system.files import write_json
+from neuroaug.system.interruption import handled_by
 
 _REPORT = ".error.json"
 
@@ -47,7 +46,7 @@ def _raise_reported(path: Path) -> None:
         return
     content = json.loads(path.read_text(encoding="utf-8"))
     path.unlink()
-    kinds = {**vars(errors), **vars(interruption)}
+    kinds = vars(errors)
     error: NeuroaugError = kinds.get(content["kind"], NeuroaugError)(content["message"])
     raise error
 
@@ -71,24 +70,13 @@ def _in_process(fabric: Any, work: _Work) -> None:
         raise
 
 
-@contextmanager
-def _pass_on_signals() -> Iterator[None]:
-    """Hand SIGINT and SIGTERM on to the processes that train, and let them end by themselves."""
+def _pass_on_signals(number: int, _: Any) -> None:
+    """Hand a signal on to the processes that train, and let them end by themselves."""
     import psutil
 
-    def handle(number: int, frame: Any) -> None:
-        for child in psutil.Process().children(recursive=True):
-            try:
-                child.send_signal(number)
-            except psutil.NoSuchProcess:
-                continue
-
-    before = {number: signal.signal(number, handle) for number in interruption.SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            child.send_signal(number)
 
 
 def launch(
@@ -127,7 +115,7 @@ def launch(
     report.unlink(missing_ok=True)
     n_threads = max(torch.get_num_threads() // devices.n_devices, 1)
     try:
-        with _pass_on_signals():
+        with handled_by(_pass_on_signals):
             fabric.launch(_in_process, _Work(function, task, report, n_threads))
     except (ProcessRaisedException, ProcessExitedException) as error:
         _raise_reported(report)

@@ -13,8 +13,8 @@ from neuroaug.config import GeneratorConfig
 from neuroaug.errors import ResourceError
 from neuroaug.models.generative_model import GenerativeModel
 from neuroaug.models.networks.heads import n_parameters
-from neuroaug.models.networks.registry import NETWORKS, build_networks
-from neuroaug.models.registry import FAMILIES
+from neuroaug.models.networks.registry import build_networks
+from neuroaug.registries import FAMILIES, NETWORKS
 from neuroaug.system.files import free_bytes, human_bytes
 from neuroaug.system.memory import available_memory
 

@@ -18,9 +18,8 @@ from neuroaug.config import FamilySettings, GeneratorConfig
 from neuroaug.errors import InputError
 from neuroaug.models.autoencoder import TrainingStart
 from neuroaug.models.generative_model import GenerativeModel, load_model
-from neuroaug.models.networks.registry import NETWORKS
-from neuroaug.models.registry import FAMILIES
 from neuroaug.models.storage import CONFIG, read_model_config
+from neuroaug.registries import FAMILIES, NETWORKS
 from neuroaug.samplers.sampler import fit_samplers, tune_samplers
 from neuroaug.system.devices import Devices, find_devices
 from neuroaug.system.files import read_json, sha256_json, write_text, write_tsv
