@@ -47,7 +47,7 @@ class ReferenceGradientMetric(LearnedMetric):
         )
 
     def evaluator(self, n_chains: int, dtype: torch.dtype | None = None) -> ReferenceEvaluator:
-        """Its evaluator."""
+        """Evaluator of `n_chains` chains with the released code's force."""
         return ReferenceEvaluator(self, n_chains, dtype or self.dtype)
 
 
