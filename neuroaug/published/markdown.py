@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 
@@ -20,8 +21,8 @@ ROUNDING = 1e-9
 
 def filled(text: str, indent: str = "") -> str:
     """Prose wrapped at `WIDTH`, paragraph by paragraph; `indent` stands before further lines."""
-    # A sign at the beginning of a line would be an item of a list.
-    held = text.strip().replace(" + ", "\0+\0").replace(" - ", "\0-\0")
+    # A sign at the beginning of a line would be an item of a list; an equation is not cut either.
+    held = re.sub(r" ([-+=]) ", "\0\\1\0", text.strip())
     wrapper = textwrap.TextWrapper(
         WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
