@@ -1,5 +1,8 @@
-"""Results of costly steps, kept by a hash of everything that they depend on: done once, shared by
-all tables.
+"""Results of costly steps, kept by a hash of all that they depend on: made once for all tables.
+
+What enters a hash is settings, seeds and checksums of images, never a name of the code. A name in
+a key, or a default that is spelled out in one, is part of the format: change it and every kept
+result is made again. A test states the hashes of the shipped tables.
 """
 
 from __future__ import annotations
@@ -11,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from neuroaug.errors import InputError
 from neuroaug.system.files import read_json, sha256_json, write_text
+from neuroaug.system.locks import exclusive
 
 PROTOCOL = 1
-"""Raised when the meaning of a key changes; older results are then done anew."""
+"""Raised when the meaning of a key changes; older results are then made anew."""
 
 
 def digest(content: Any) -> str:
@@ -32,13 +34,13 @@ class Memo:
     Parameters
     ----------
     folder : Path
-        ``values/<hash>.json`` and ``models/<hash>`` below it.
+        Holds ``values/<hash>.json``, ``models/<hash>/`` and ``locks/``.
     """
 
     folder: Path
 
     def value(self, key: dict[str, Any], compute: Callable[[], Any]) -> Any:
-        """The JSON value of `key`, computed if it is not there; a damaged file is computed again."""
+        """Return the JSON value of `key`, computed if absent; a damaged file is computed again."""
         path = self.folder / "values" / f"{digest(key)}.json"
         with self.alone(path):
             if path.is_file():
@@ -57,14 +59,10 @@ class Memo:
 
     @contextmanager
     def alone(self, path: Path) -> Iterator[None]:
-        """Keep other processes from making the same thing at the same time; a process that dies
-        lets go.
-        """
-        locks = self.folder / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(locks / f"{path.stem}.lock"):
+        """Keep other processes from making `path` too; the lock of a killed process is free."""
+        with exclusive(self.folder / "locks" / f"{path.stem}.lock"):
             yield
 
     def model_folder(self, key: dict[str, Any]) -> Path:
-        """Where the generator of these settings lies, or will."""
+        """Where the generator of these settings is kept, whether it is trained yet or not."""
         return self.folder / "models" / digest(key)

@@ -1,4 +1,4 @@
-"""Figures of the page, drawn from the generators and results that the tables left."""
+"""Pictures of the pages, drawn from the generators and results that the tables left."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from neuroaug.published.arms import ArmBench, arms
+from neuroaug.published import trained_generators
 from neuroaug.published.experiments import interpolation
-from neuroaug.published.experiments.geometric import with_centroids
-from neuroaug.published.jobs import collected
+from neuroaug.published.experiments.geometric_vae import with_centroids
 from neuroaug.published.memo import Memo
-from neuroaug.published.parts import trained_generators
 from neuroaug.published.run_scores import student_interval
+from neuroaug.published.table_jobs import collected
+from neuroaug.published.table_run import TableRun, arms
 from neuroaug.system.files import atomic_path
 
 SHOWN = 12
@@ -23,7 +24,7 @@ ASIDE = 1.03
 
 
 def draw(settings: dict[str, Any], folder: Path, out: Path) -> None:
-    """Draw a table's figure into ``<table>.png``, if it has one.
+    """Draw a table's picture into ``<table>.png``, if it has one.
 
     Parameters
     ----------
@@ -31,9 +32,9 @@ def draw(settings: dict[str, Any], folder: Path, out: Path) -> None:
         The table's configuration; ``figure`` names the kind: ``samples``, ``geometric``, ``paths``
         or ``curve``.
     folder : Path
-        Of generators and intermediate results.
+        Folder of generators and intermediate results.
     out : Path
-        Where to.
+        Folder of the pictures.
     """
     kind = settings.get("figure")
     if kind is None:
@@ -41,18 +42,17 @@ def draw(settings: dict[str, Any], folder: Path, out: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
-    bench = ArmBench(Memo(folder), settings, next(iter(settings["datasets"])), 0)
-    figure = (
-        {"samples": samples, "geometric": geometric, "paths": paths}[kind](bench)
-        if kind != "curve"
-        else curve(settings, folder)
-    )
+    if kind == "curve":
+        picture = curve(settings, collected(settings, folder))
+    else:
+        run = TableRun(Memo(folder), settings, next(iter(settings["datasets"])), 0)
+        picture = {"samples": samples, "geometric": geometric, "paths": paths}[kind](run)
     with atomic_path(out / f"{settings['table']}.png") as temporary:
-        figure.savefig(temporary, dpi=DPI, bbox_inches="tight", metadata={"Software": None})
+        picture.savefig(temporary, dpi=DPI, bbox_inches="tight", metadata={"Software": None})
 
 
 def grid(rows: dict[str, np.ndarray]) -> Any:
-    """A figure of rows of images, (n, X, Y, 1) uint8 each."""
+    """Rows of images, (n, X, Y, 1) uint8 each, by name."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(0.5 * SHOWN + 2, 0.55 * len(rows)))
@@ -65,18 +65,16 @@ def grid(rows: dict[str, np.ndarray]) -> Any:
     return figure
 
 
-def samples(bench: ArmBench) -> Any:
-    """Training images, and the first draws of every arm, class by class."""
-    labels = bench.subset.train.labels
-    chosen = np.arange(SHOWN) % bench.subset.n_classes
-    rows = {
-        "training images": np.stack([bench.subset.train.images[labels == c][0] for c in chosen])
-    }
-    for arm in arms(bench.settings):
-        models = bench.models(arm.model)
+def samples(run: TableRun) -> Any:
+    """Training images, and the first samples of every arm, class by class."""
+    labels = run.subset.train.labels
+    chosen = np.arange(SHOWN) % run.subset.n_classes
+    rows = {"training images": np.stack([run.subset.train.images[labels == c][0] for c in chosen])}
+    for arm in arms(run.settings):
+        models = run.models(arm.model)
         each = {
-            int(c): trained_generators.drawn(
-                models[int(c)], SHOWN, arm.sampler, seed=bench.seed, profile=arm.profile
+            int(c): trained_generators.sampled(
+                models[int(c)], SHOWN, arm.sampler, seed=run.seed, profile=arm.profile
             )
             for c in np.unique(chosen)
         }
@@ -84,47 +82,39 @@ def samples(bench: ArmBench) -> Any:
     return grid(rows)
 
 
-def geometric(bench: ArmBench) -> Any:
-    """Draws of every arm, and with the metric of few centroids."""
+def geometric(run: TableRun) -> Any:
+    """Samples of every arm, and with the metric of few centroids."""
+    train = run.subset.train
     model = trained_generators.fitted(
-        bench.memo, bench.subset.train, bench.model_settings("vae"), label="all", seed=bench.seed
+        run.memo, train, run.model_settings("vae"), label="all", seed=run.seed
     )
-    rows = {
-        "training images": bench.subset.train.images[:: max(1, len(bench.subset.train) // SHOWN)][
-            :SHOWN
-        ]
-    }
-    for arm in arms(bench.settings):
-        rows[arm.name] = trained_generators.drawn(
-            model, SHOWN, arm.sampler, seed=bench.seed, profile=arm.profile
+    rows = {"training images": train.images[:: max(1, len(train) // SHOWN)][:SHOWN]}
+    for arm in arms(run.settings):
+        rows[arm.name] = trained_generators.sampled(
+            model, SHOWN, arm.sampler, seed=run.seed, profile=arm.profile
         )
-    for k in bench.settings["n_centroids"]:
-        few = with_centroids(model, bench.subset.train.floats(), k)  # type: ignore[arg-type]
-        rows[f"{k} centroids"] = trained_generators.drawn(few, SHOWN, "geometric", seed=bench.seed)
+    for k in run.settings["n_centroids"]:
+        few = with_centroids(model, train.floats(), k)  # type: ignore[arg-type]
+        rows[f"{k} centroids"] = trained_generators.sampled(few, SHOWN, "geometric", seed=run.seed)
     return grid(rows)
 
 
-def paths(bench: ArmBench) -> Any:
-    """Images along both ways between the two training images of every class that are farthest
-    apart.
-    """
-    model = interpolation.trained(bench)
+def paths(run: TableRun) -> Any:
+    """Images along both ways between the two images of every class that are farthest apart."""
+    model = interpolation.trained(run)
     rows = {}
-    for first, second in interpolation.farthest_pairs(bench, model)[
-        :: bench.settings["n_farthest"]
-    ]:
-        label = bench.subset.train.labels[first]
+    for first, second in interpolation.farthest_pairs(run, model)[:: run.settings["n_farthest"]]:
+        label = run.subset.train.labels[first]
         for name, path in interpolation.paths(model, first, second).items():
             steps = np.linspace(0, len(path) - 1, SHOWN).round().astype(int)
             rows[f"{name}, class {label}"] = interpolation.decoded(model, path[steps])
     return grid(rows)
 
 
-def curve(settings: dict[str, Any], folder: Path) -> Any:
-    """Accuracy against the number of real images a class."""
+def curve(settings: dict[str, Any], scores: pd.DataFrame) -> Any:
+    """Accuracy against the number of real images per class."""
     from matplotlib.figure import Figure
 
-    scores = collected(settings, folder)
     figure = Figure(figsize=(6, 4))
     axis = figure.subplots()
     sizes = {spec.get("title", name): spec["n_real"] for name, spec in settings["datasets"].items()}
@@ -142,7 +132,7 @@ def curve(settings: dict[str, Any], folder: Path) -> Any:
     axis.set_xscale("log")
     axis.minorticks_off()
     axis.set_xticks(sorted(sizes.values()), [str(n) for n in sorted(sizes.values())])
-    axis.set_xlabel("real training images a class")
+    axis.set_xlabel("real training images per class")
     axis.set_ylabel("accuracy on real test images, %")
     axis.legend(fontsize=7)
     return figure

@@ -15,29 +15,22 @@ from neuroaug.errors import InputError
 from neuroaug.system.files import read_tsv, write_text, write_tsv
 
 RUN_COLUMNS = ("table", "row", "column", "run", "seed", "measure", "value")
-SUMMARY_COLUMNS = (
-    "table",
-    "row",
-    "column",
-    "measure",
-    "published",
-    "ours",
-    "ci_low",
-    "ci_high",
-    "n_runs",
-    "verdict",
-)
+CELL = ["table", "row", "column", "measure"]
+SUMMARY_COLUMNS = (*CELL, "published", "ours", "ci_low", "ci_high", "n_runs", "verdict")
+VERDICTS = ("same", "better", "worse", "higher", "lower")
 LEVEL = 0.95
+PERCENT = 100.0
 LOWER_IS_BETTER = ("mmd", "kl")
-"""How measures begin of which less is better."""
+"""Beginnings of the names of measures of which less is better."""
 
 NEITHER = ("gan-test",)
-"""How measures begin of which the nearest to a third figure is best (GAN-test: to the baseline's
-accuracy).
+"""Beginnings of the names of measures of which neither more nor less is better.
+
+GAN-test is best near the baseline's accuracy.
 """
 
 DIVERGED = "training diverged"
-"""Percentage of runs in which a generator's training did; those have no other measure."""
+"""Measure: percentage of runs whose generator's training diverged; those have no other measure."""
 
 
 @dataclass(frozen=True)
@@ -78,20 +71,19 @@ def read_scores(path: Path) -> pd.DataFrame:
 
 
 def student_interval(values: np.ndarray, further: int = 0) -> tuple[float, float]:
-    """95 % interval of the mean over runs; with `further` > 0, of the mean of that many further
-    runs.
+    """95 % interval of the mean over runs, or of the mean of some further runs.
 
     Parameters
     ----------
     values : ndarray, shape (n,)
-        One a run.
+        One value per run.
     further : int
-        Runs yet to be made.
+        Number of further runs whose mean is to be predicted; 0 for the interval of the mean itself.
 
     Returns
     -------
     low, high : float
-        NaN with fewer than two runs.
+        Limits of the interval; NaN with fewer than two runs.
     """
     from scipy import stats
 
@@ -104,17 +96,15 @@ def student_interval(values: np.ndarray, further: int = 0) -> tuple[float, float
 
 
 def interval(values: np.ndarray, measure: str, further: int = 0) -> tuple[float, float]:
-    """`student_interval` of a measure's values; NaN where every run is 0 or 100, for which it does
-    not hold.
-    """
+    """`student_interval` of a measure's values; NaN where it does not hold, runs being 0 or 100."""
     return (math.nan, math.nan) if measure == DIVERGED else student_interval(values, further)
 
 
 def verdict(published: float, low: float, high: float, measure: str) -> str:
-    """``same`` where the interval holds the published figure, else ``better`` or ``worse``; ``n/a``
-    without either.
+    """``same`` where the interval holds the published figure, else ``better`` or ``worse``.
 
-    For measures of which neither more nor less is better, ``higher`` or ``lower``.
+    ``higher`` or ``lower`` for measures of which neither more nor less is better; ``n/a`` without a
+    published figure or an interval.
     """
     if any(math.isnan(x) for x in (published, low, high)):
         return "n/a"
@@ -132,22 +122,21 @@ def summarise(scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     scores : DataFrame
-        `RUN_COLUMNS`.
+        Per-run results with the columns of `RUN_COLUMNS`.
     published : DataFrame
-        ``table row column measure value``.
+        Published figures with the columns table, row, column, measure and value.
 
     Returns
     -------
     DataFrame
-        `SUMMARY_COLUMNS`, in the order in which cells first occur.
+        The columns of `SUMMARY_COLUMNS`; cells in the order in which they first occur.
     """
-    key = ["table", "row", "column", "measure"]
     known = {
-        tuple(row[name] for name in key): float(row["value"])
+        tuple(row[name] for name in CELL): float(row["value"])
         for row in published.to_dict("records")
     }
     rows = []
-    for name, group in scores.groupby(key, sort=False):
+    for name, group in scores.groupby(CELL, sort=False):
         cell = tuple(map(str, cast("tuple[str, ...]", name)))
         values = group["value"].to_numpy()
         low, high = interval(values, cell[3])
@@ -172,7 +161,7 @@ def paired_difference(
     """Differences, run by run, of two cells (table, row, column, measure) that share their runs."""
 
     def cell(key: tuple[str, ...]) -> pd.Series:
-        chosen = (scores[["table", "row", "column", "measure"]] == key).all(axis=1)
+        chosen = (scores[CELL] == key).all(axis=1)
         return scores[chosen].set_index("run")["value"]
 
     a, b = cell(first).align(cell(second), join="inner")

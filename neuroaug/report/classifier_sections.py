@@ -1,6 +1,4 @@
-"""Sections about the training of the classifiers: learning curves and cost of each cell, and the
-search.
-"""
+"""Sections about the training of the classifiers: each cell's curves and cost, and the search."""
 
 from __future__ import annotations
 
@@ -15,16 +13,16 @@ from numpy.typing import NDArray
 from neuroaug.config import Cell
 from neuroaug.errors import InputError
 from neuroaug.report import figures
-from neuroaug.report.content import Figure, Section, data_text, make_table, percent
+from neuroaug.report.content import ReportFigure, ReportSection, data_text, make_table, percent
 from neuroaug.report.evaluation_sections import cell_folders
 from neuroaug.study import Study
 from neuroaug.system.files import read_json, read_tsv
 
 CURVES = ("training_loss", "validation_loss", "validation_balanced_accuracy")
-BEST_DRAWS = 5
+N_SHOWN = 5
 
 
-def training(study: Study, section: Section, phantom: bool) -> None:
+def training(study: Study, section: ReportSection, phantom: bool) -> None:
     """Fill in how the runs of each cell trained: steps, best epoch, cost, and curves."""
     rows: list[list[object]] = []
     groups: dict[tuple[str, str, str], dict[str, list[dict[str, NDArray]]]] = {}
@@ -55,27 +53,38 @@ def training(study: Study, section: Section, phantom: bool) -> None:
     if not rows:
         return
     section.paragraphs.append(
-        "Each run keeps the epoch with the best balanced accuracy on the validation set. Cells named equal steps make "
-        "the gradient steps of the cell trained on real images alone; the others make the same number of epochs, so "
-        "that more images mean more steps."
+        "Each run keeps the epoch with the best balanced accuracy on the validation set. Cells "
+        "named equal steps make the gradient steps of the cell trained on real images alone; the "
+        "others make the same number of epochs, so that more images mean more steps."
     )
-    head = ("training set", "classifier", "runs", "images", "epochs", "gradient steps", "best epoch",
-            "validation balanced accuracy there, %", "minutes a run", "device")  # fmt: skip
+    head = (
+        "training set",
+        "classifier",
+        "runs",
+        "images",
+        "epochs",
+        "gradient steps",
+        "best epoch",
+        "validation balanced accuracy there, %",
+        "minutes a run",
+        "device",
+    )
     section.tables.append(
         make_table("Runs of each cell", head, rows, numeric=range(2, 9), folded=len(rows) > 12)
     )
     for (split, network, resolution), cells in groups.items():
         what = f"{split}, {network} network, {resolution}"
         caption = (
-            f"{what}: training loss (solid) and validation loss (dashed) above, validation balanced accuracy below. "
-            "Thin lines are runs, the thick one is their mean, dots are the epochs that were kept."
+            f"{what}: training loss (solid) and validation loss (dashed) above, validation "
+            "balanced accuracy below. Thin lines are runs, the thick one is their mean, dots are "
+            "the epochs that were kept."
         )
         words = "; ".join(
             f"{name}: {len(runs)} runs of {_most_epochs(runs)} epochs"
             for name, runs in cells.items()
         )
         section.figures.append(
-            Figure(
+            ReportFigure(
                 figures.learning_curves(cells, phantom),
                 caption,
                 f"Learning curves of {what}. {words}",
@@ -96,9 +105,7 @@ def _most_epochs(runs: Sequence[dict[str, NDArray]]) -> int:
 
 
 def _cost(records: Sequence[dict[str, Any]]) -> list[object]:
-    """Images, epochs, steps, best epoch, its balanced accuracy, minutes and device of a cell's
-    runs.
-    """
+    """What a cell's runs took and reached, as the columns from images to device."""
     if not records:
         return [None] * 7
 
@@ -126,7 +133,7 @@ def _span(values: NDArray) -> str | None:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def search(study: Study, section: Section, phantom: bool) -> None:
+def search(study: Study, section: ReportSection, phantom: bool) -> None:
     """Fill in the random search of the classifier, where there was one."""
     for folder in sorted((study.root / "search").glob("*mm")):
         if not (folder / "draws.tsv").is_file():
@@ -135,7 +142,7 @@ def search(study: Study, section: Section, phantom: bool) -> None:
             folder / "draws.tsv", ("draw", "balanced_accuracy_mean", "balanced_accuracy_std")
         )
         means = pd.to_numeric(table["balanced_accuracy_mean"], errors="coerce")
-        best = table.loc[means.sort_values(ascending=False, kind="stable").index[:BEST_DRAWS]]
+        best = table.loc[means.sort_values(ascending=False, kind="stable").index[:N_SHOWN]]
         folds = [name for name in table.columns if name.startswith("fold_")]
         settings = [
             name
@@ -143,17 +150,19 @@ def search(study: Study, section: Section, phantom: bool) -> None:
             if name
             not in (*folds, "draw", "failure", "balanced_accuracy_mean", "balanced_accuracy_std")
         ]
-        rows = [
-            [row["draw"], *(_short(row[name]) for name in settings),
-             f"{percent(row['balanced_accuracy_mean'])} ± {percent(row['balanced_accuracy_std'])}"]
-            for row in best.to_dict("records")
-        ]  # fmt: skip
+        rows = []
+        for row in best.to_dict("records"):
+            mean, std = (percent(row[f"balanced_accuracy_{part}"]) for part in ("mean", "std"))
+            rows.append([row["draw"], *(_short(row[name]) for name in settings), f"{mean} ± {std}"])
         head = (
             "draw",
             *(name.replace("_", " ") for name in settings),
             "balanced accuracy over the folds, %",
         )
-        caption = f"At {folder.name}: the best of {len(table)} draws in {len(folds)} folds; the first is used"
+        caption = (
+            f"At {folder.name}: the best of {len(table)} draws in {len(folds)} folds; "
+            "the first is used"
+        )
         section.tables.append(make_table(caption, head, rows, numeric=range(len(head))))
         if "failure" in table.columns and (failed := int(table["failure"].notna().sum())):
             section.paragraphs.append(

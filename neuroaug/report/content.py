@@ -7,17 +7,23 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-NOT_RUN = "Not run yet."
-
 
 @dataclass(frozen=True)
-class Table:
-    """Rows of text under a caption; columns named in `numeric` are set flush right.
+class ReportTable:
+    """Rows of text under a caption.
 
     Attributes
     ----------
+    caption : str
+        What the table shows.
+    columns : tuple of str
+        Heads of the columns; all empty where the table has no head.
+    rows : tuple of tuple of str
+        Text of the cells.
+    numeric : frozenset of int
+        Indices of the columns that are set flush right.
     folded : bool
-        Shown only when opened (always printed).
+        Whether the table is shown only when opened; it is always printed.
     """
 
     caption: str
@@ -28,8 +34,8 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A PNG with a caption, and what it shows in words for who cannot see it."""
+class ReportFigure:
+    """A PNG with a caption, and in words what it shows, for readers who cannot see it."""
 
     png: bytes
     caption: str
@@ -37,24 +43,28 @@ class Figure:
 
 
 @dataclass
-class Section:
+class ReportSection:
     """A part of the report.
 
     Attributes
     ----------
     name : str
-        Its id in the document: lower case letters and hyphens, unique.
+        The section's id in the document: lower case letters and hyphens, unique.
+    title : str
+        The section's heading.
     paragraphs : list of str
-        Plain text, before tables and figures.
+        Plain text, shown before tables and figures.
+    tables, figures : list
+        What the section shows, in this order.
     problem : str
-        Set where the section's files could not be read: the reason.
+        Why the section's files could not be read; empty where they could.
     """
 
     name: str
     title: str
     paragraphs: list[str] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
-    figures: list[Figure] = field(default_factory=list)
+    tables: list[ReportTable] = field(default_factory=list)
+    figures: list[ReportFigure] = field(default_factory=list)
     problem: str = ""
 
     @property
@@ -70,10 +80,10 @@ def make_table(
     *,
     numeric: Iterable[int] = (),
     folded: bool = False,
-) -> Table:
+) -> ReportTable:
     """Build a table from any values; missing ones are shown as a dash."""
     text = tuple(tuple(cell_text(value) for value in row) for row in rows)
-    return Table(caption, tuple(columns), text, frozenset(numeric), folded)
+    return ReportTable(caption, tuple(columns), text, frozenset(numeric), folded)
 
 
 def cell_text(value: object) -> str:
@@ -105,7 +115,7 @@ def to_number(value: object) -> float | None:
 
 
 def p_text(value: object) -> str:
-    """A p-value as papers print it."""
+    """Text of a p-value as papers print it."""
     number = to_number(value)
     if number is None:
         return "–"

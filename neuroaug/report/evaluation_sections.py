@@ -10,8 +10,8 @@ import pandas as pd
 from neuroaug.audit.cell_proof import FILE_NAME, PROOF_COLUMNS
 from neuroaug.report import figures
 from neuroaug.report.content import (
-    Figure,
-    Section,
+    ReportFigure,
+    ReportSection,
     data_text,
     make_table,
     p_text,
@@ -33,15 +33,15 @@ FURTHER = (
 )
 
 
-def results(study: Study, section: Section, phantom: bool) -> None:
-    """Fill in ``results.tsv``: mean and standard deviation over runs, 95 % intervals, and a plot."""
+def results(study: Study, section: ReportSection, phantom: bool) -> None:
+    """Fill in ``results.tsv``: mean and standard deviation over runs, 95 % interval, and a plot."""
     if not study.results.is_file():
         return
     table = read_tsv(study.results, RESULT_COLUMNS)
     section.paragraphs.append(
-        "Mean ± standard deviation over the runs, then the 95 % interval, which also counts that other "
-        "participants might have been tested. AD is the positive class: sensitivity is the share of AD found, "
-        "specificity the share of CN. Numbers of synthetic images are per label."
+        "Mean ± standard deviation over the runs, then the 95 % interval, which also counts that "
+        "other participants might have been tested. AD is the positive class: sensitivity is the "
+        "share of AD found, specificity the share of CN. Numbers of synthetic images are per label."
     )
     rows, points = [], []
     for row in table.to_dict("records"):
@@ -83,13 +83,13 @@ def results(study: Study, section: Section, phantom: bool) -> None:
         png = figures.intervals(points, phantom)
         words = "; ".join(f"{p[0]} on {p[1]}: {percent(p[2])} %".replace("\n", " ") for p in points)
         section.figures.append(
-            Figure(png, "Balanced accuracy: mean over runs and 95 % interval.", words)
+            ReportFigure(png, "Balanced accuracy: mean over runs and 95 % interval.", words)
         )
     if not phantom:
         _published(section, table)
 
 
-def _published(section: Section, table: pd.DataFrame) -> None:
+def _published(section: ReportSection, table: pd.DataFrame) -> None:
     """Put the papers' figures beside those of the same cells."""
     printed = read_tsv(
         packaged("report", "published.tsv"), ("cell", "test_set", "metric", "mean", "std", "source")
@@ -120,23 +120,29 @@ def _published(section: Section, table: pd.DataFrame) -> None:
         )
 
 
-def comparisons(study: Study, section: Section, phantom: bool) -> None:
+def comparisons(study: Study, section: ReportSection, phantom: bool) -> None:
     """Fill in ``comparisons.tsv``."""
     if not study.comparisons.is_file():
         return
     table = read_tsv(study.comparisons, COMPARISON_COLUMNS)
     section.paragraphs.append(
-        "Difference from the cell trained on real images alone, same participants tested, in percentage points. "
-        "An interval that contains zero means that the study cannot tell which is better. p (Holm) is corrected "
-        "for the number of cells."
+        "Difference from the cell trained on real images alone, same participants tested, in "
+        "percentage points. An interval that contains zero means that the study cannot tell which "
+        "is better. p (Holm) is corrected for the number of cells."
     )
     rows: dict[bool, list[list[object]]] = {True: [], False: []}
     for row in table.to_dict("records"):
         interval = f"[{percent(row['ci_low'], sign=True)}, {percent(row['ci_high'], sign=True)}]"
         rows[row["metric"] == "balanced_accuracy"].append(
-            [row["cell"], row["reference_cell"], row["test_set"], str(row["metric"]).replace("_", " "),
-             percent(row["difference"], sign=True), interval, p_text(row["p"]), p_text(row["p_holm"])]
-        )  # fmt: skip
+            [
+                *(row[name] for name in ("cell", "reference_cell", "test_set")),
+                str(row["metric"]).replace("_", " "),
+                percent(row["difference"], sign=True),
+                interval,
+                p_text(row["p"]),
+                p_text(row["p_holm"]),
+            ]
+        )
     head = (
         "cell",
         "compared with",
@@ -172,8 +178,8 @@ def cautions(study: Study) -> list[str]:
                 f"{n} {label}" for label, n in counts.sort_index(ascending=False).items()
             )
             found.append(
-                f"The test set holds {people}: few participants decide, one alone moves the balanced accuracy of a run "
-                f"by up to {50 / fewest:.1f} points."
+                f"The test set holds {people}: few participants decide, one alone moves the "
+                f"balanced accuracy of a run by up to {50 / fewest:.1f} points."
             )
     path = study.root / "evaluation" / "detectable.tsv"
     if path.is_file():
@@ -199,27 +205,27 @@ def cell_folders(study: Study) -> Iterator[Path]:
     yield from dict.fromkeys([path for path in named if path in found] + found)
 
 
-def leakage(study: Study, section: Section, phantom: bool) -> None:
-    """Fill in the proofs, ``evaluation/<cell>/leakage.tsv``."""
-    rows = []
-    for folder in cell_folders(study):
-        if (folder / FILE_NAME).is_file():
-            proof = read_tsv(folder / FILE_NAME, PROOF_COLUMNS)[list(PROOF_COLUMNS)]
-            rows += [[folder.name, *row] for row in proof.itertuples(index=False, name=None)]
+def leakage(study: Study, section: ReportSection, phantom: bool) -> None:
+    """Fill in the proofs of `neuroaug.audit`, ``evaluation/<cell>/leakage.tsv``."""
+    rows, refused = [], 0
+    for path in (folder / FILE_NAME for folder in cell_folders(study)):
+        if path.is_file():
+            proof = read_tsv(path, PROOF_COLUMNS)[list(PROOF_COLUMNS)]
+            rows += [[path.parent.name, *row] for row in proof.itertuples(index=False, name=None)]
+            refused += int((proof["result"] == "refused").sum())
     if not rows:
         return
-    refused = sum("refused" in map(str, row) for row in rows)
     section.paragraphs.append(
-        "Before any training, each cell was checked: no participant of a validation, test or external set, no other "
-        "visit of one and no copy of their image (by checksum) was seen by a generator or stands in the training set. "
-        f"{len(rows)} checks, {refused} failed."
+        "Before any training, each cell was checked: no participant of a validation, test or "
+        "external set, no other visit of one and no copy of their image (by checksum) was seen by "
+        f"a generator or stands in the training set. {len(rows)} checks, {refused} failed."
     )
     head = ("cell", *(column.replace("_", " ") for column in PROOF_COLUMNS))
     numeric = [i for i, name in enumerate(head) if name.startswith("n ")]
     section.tables.append(make_table("Checks", head, rows, numeric=numeric, folded=len(rows) > 12))
 
 
-def further(study: Study, section: Section, phantom: bool) -> None:
+def further(study: Study, section: ReportSection, phantom: bool) -> None:
     """Fill in the tables beside the results, as they stand in ``evaluation/``."""
     for name, caption in FURTHER:
         path = study.root / "evaluation" / f"{name}.tsv"

@@ -38,7 +38,7 @@ def intervals(rows: Sequence[tuple[str, str, float, float, float]], phantom: boo
     Parameters
     ----------
     rows : sequence of (cell, test set, mean, low, high)
-        Fractions in [0, 1].
+        Accuracies and limits of their intervals, fractions in [0, 1].
     phantom : bool
         Whether to say that the data are phantoms.
     """
@@ -86,9 +86,15 @@ def training_curves(histories: Mapping[str, Mapping[str, NDArray]], phantom: boo
             known = np.isfinite(history[column])
             marker = MARKERS[k % len(MARKERS)] if known.sum() < 30 else None
             axes.plot(
-                history["epoch"][known], history[column][known], color=COLOURS[k % len(COLOURS)],
-                linestyle=("-", "--", "-.", ":")[k % 4], marker=marker, markersize=3, linewidth=1.2, label=name,
-            )  # fmt: skip
+                history["epoch"][known],
+                history[column][known],
+                color=COLOURS[k % len(COLOURS)],
+                linestyle=("-", "--", "-.", ":")[k % 4],
+                marker=marker,
+                markersize=3,
+                linewidth=1.2,
+                label=name,
+            )
             _fit(axes, history[column][known])
         axes.set_xlabel("epoch")
         axes.set_ylabel({"loss": "training loss", "elbo": "ELBO (higher is better)"}[column])
@@ -100,8 +106,7 @@ def training_curves(histories: Mapping[str, Mapping[str, NDArray]], phantom: boo
 
 
 def learning_curves(cells: Mapping[str, Sequence[Mapping[str, NDArray]]], phantom: bool) -> bytes:
-    """Plot losses and validation balanced accuracy over the epochs, two panels a cell, four cells a
-    row.
+    """Plot losses and validation balanced accuracy over the epochs, two panels per cell.
 
     Parameters
     ----------
@@ -162,9 +167,7 @@ def learning_curves(cells: Mapping[str, Sequence[Mapping[str, NDArray]]], phanto
 def _curves(
     axes: Any, runs: Sequence[Mapping[str, NDArray]], column: str, style: str, colour: str
 ) -> None:
-    """Draw each run thin and their mean thick; runs that are not as long as the longest end where
-    they end.
-    """
+    """Draw each run thin and their mean thick; a shorter run ends where it ends."""
     n = max(len(run["epoch"]) for run in runs)
     stacked = np.full((len(runs), n), np.nan)
     for row, run in zip(stacked, runs, strict=True):
@@ -195,8 +198,9 @@ def _fit(axes: Any, values: NDArray) -> None:
 
 
 def slices(volume: NDArray, affine: NDArray) -> list[NDArray]:
-    """Cut a volume (X, Y, Z) with axes near RAS+ in three planes: each (rows, columns), head up, in
-    [0, 1].
+    """Cut a volume (X, Y, Z) with axes near RAS+ in three planes.
+
+    Each slice is (rows, columns), head up, with intensities in [0, 1].
     """
     top = float(np.percentile(volume, 99.8)) or 1.0
     found = []
@@ -210,14 +214,14 @@ def slices(volume: NDArray, affine: NDArray) -> list[NDArray]:
 def montage(
     real: Sequence[list[NDArray]], synthetic: Sequence[list[NDArray]], label: str, phantom: bool
 ) -> bytes:
-    """Show real images on the left and synthetic ones on the right, one row a plane.
+    """Show real images on the left and synthetic ones on the right, one row per plane.
 
     Parameters
     ----------
     real, synthetic : sequence of lists of three (rows, columns) arrays
-        As `slices` returns them.
+        Slices of each image, as `slices` returns them.
     label : str
-        Their diagnosis.
+        Diagnosis of the images.
     phantom : bool
         Whether to say that the data are phantoms.
     """
@@ -240,9 +244,7 @@ def montage(
 
 
 def mosaic(images: Sequence[list[NDArray]], gap: int = 2) -> NDArray:
-    """Put slices side by side: one image a column, one plane a row, centred, on black with white
-    lines between.
-    """
+    """Put slices side by side, centred: a column per image, a row per plane, white in between."""
     heights = [max(image[row].shape[0] for image in images) for row in range(3)]
     width = max(part.shape[1] for image in images for part in image)
     whole = np.ones((sum(heights) + 2 * gap, len(images) * (width + gap) - gap))
@@ -258,7 +260,7 @@ def mosaic(images: Sequence[list[NDArray]], gap: int = 2) -> NDArray:
     return whole
 
 
-def draw_diagnostics(draws: Mapping[str, Mapping[str, NDArray]], phantom: bool) -> bytes:
+def chain_diagnostics(sets: Mapping[str, Mapping[str, NDArray]], phantom: bool) -> bytes:
     """Histogram the acceptance rate and the displacement of each set's chains."""
     figure = _figure(7.6, 2.5)
     for axes, column, title in zip(
@@ -268,9 +270,9 @@ def draw_diagnostics(draws: Mapping[str, Mapping[str, NDArray]], phantom: bool) 
         strict=True,
     ):
         values = [
-            table[column][np.isfinite(table[column])] for table in draws.values() if column in table
+            table[column][np.isfinite(table[column])] for table in sets.values() if column in table
         ]
-        names = [name for name, table in draws.items() if column in table]
+        names = [name for name, table in sets.items() if column in table]
         edges = (
             np.histogram_bin_edges(np.concatenate(values), 24)
             if values and sum(map(len, values))
@@ -288,6 +290,6 @@ def draw_diagnostics(draws: Mapping[str, Mapping[str, NDArray]], phantom: bool) 
         axes.set_xlabel(title)
         axes.set_ylabel("images")
         axes.spines[["top", "right"]].set_visible(False)
-    if len(draws) > 1:
+    if len(sets) > 1:
         figure.axes[0].legend(fontsize=8, frameon=False)
     return _png(figure, phantom)

@@ -1,4 +1,4 @@
-"""Sections about the generators: training, draws, and real beside synthetic images."""
+"""Sections about the generators: training, synthetic sets, and real beside synthetic images."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from neuroaug.errors import InputError
 from neuroaug.imaging import caps as caps_names
 from neuroaug.imaging.nifti import read_volume
 from neuroaug.report import figures
-from neuroaug.report.content import Figure, Section, make_table
+from neuroaug.report.content import ReportFigure, ReportSection, make_table
 from neuroaug.study import Study
 from neuroaug.system.files import read_json, read_tsv
 
 N_SHOWN = 5
-REFUSED_BELOW = 0.5  # acceptance at which a chain hardly moves
+LOW_ACCEPTANCE = 0.5
+"""Acceptance rate below which a chain hardly moves."""
 
 
 def member_folders(root: Path) -> Iterator[tuple[str, Path]]:
@@ -31,33 +32,47 @@ def member_folders(root: Path) -> Iterator[tuple[str, Path]]:
             yield f"{split.name} {member.name}", member
 
 
-def generators(study: Study, section: Section, phantom: bool) -> None:
+def generators(study: Study, section: ReportSection, phantom: bool) -> None:
     """Fill in each model folder: what it learned from, how training went."""
     rows, histories = [], {}
     for name, folder in member_folders(study.root / "models"):
         if not (folder / "config.json").is_file():
-            rows.append([name, *["training"] * 1, *[None] * 7])
+            rows.append([name, "training", *[None] * 7])
             continue
         config = read_json(folder / "config.json")
         record = config.get("training", {})
         network = config.get("config", config).get("network")
         rows.append(
-            [name, f"{config.get('model', '')} {network or ''}".strip(), config.get("grid"), record.get("n_images"),
-             record.get("epochs"), record.get("best_epoch"), _rounded(record.get("elbo")), record.get("stopped_by"),
-             _rounded(record.get("metric_contrast"))]
-        )  # fmt: skip
+            [
+                name,
+                f"{config.get('model', '')} {network or ''}".strip(),
+                config.get("grid"),
+                *(record.get(key) for key in ("n_images", "epochs", "best_epoch")),
+                _rounded(record.get("elbo")),
+                record.get("stopped_by"),
+                _rounded(record.get("metric_contrast")),
+            ]
+        )
         if record.get("metric_dead"):
             section.paragraphs.append(
-                f"{name}: the learned metric is flat (its network learned nothing), so its draws follow no geometry."
+                f"{name}: the learned metric is flat (its network learned nothing), so its draws "
+                "follow no geometry."
             )
         if (folder / "history.csv").is_file():
             histories[name] = _history(folder / "history.csv")
     if not rows:
         return
     head = (
-        "generator", "network", "grid", "training images", "epochs", "best epoch", "best ELBO", "stopped by",
+        "generator",
+        "network",
+        "grid",
+        "training images",
+        "epochs",
+        "best epoch",
+        "best ELBO",
+        "stopped by",
         "metric contrast",
-    )  # fmt: skip
+    )
     section.paragraphs.insert(
         0, "One generative model per diagnosis, learned from its training participants only."
     )
@@ -65,7 +80,9 @@ def generators(study: Study, section: Section, phantom: bool) -> None:
     if histories:
         words = "; ".join(f"{name}: {len(h['epoch'])} epochs" for name, h in histories.items())
         caption = "Training curves (the first epochs may lie outside the frame)."
-        section.figures.append(Figure(figures.training_curves(histories, phantom), caption, words))
+        section.figures.append(
+            ReportFigure(figures.training_curves(histories, phantom), caption, words)
+        )
 
 
 def _history(path: Path) -> dict[str, NDArray]:
@@ -87,8 +104,8 @@ def _rounded(value: Any) -> Any:
     return f"{value:.5g}" if isinstance(value, float) else value
 
 
-def draws(study: Study, section: Section, phantom: bool) -> None:
-    """Fill in each synthetic set: how it was drawn, how the chains moved."""
+def synthetic_sets(study: Study, section: ReportSection, phantom: bool) -> None:
+    """Fill in each synthetic set: how it was sampled, how the chains moved."""
     rows, tables = [], {}
     for name, folder in member_folders(study.root / "synthetic"):
         if not (folder / "synthesis.json").is_file():
@@ -112,13 +129,19 @@ def draws(study: Study, section: Section, phantom: bool) -> None:
             tables[name] = found
         acceptance = found.get("acceptance_rate")
         rows.append(
-            [name, n, record.get("sampler"), record.get("profile"), record.get("seed"), record.get("dtype"),
-             _spread(acceptance), _spread(found.get("displacement"))]
-        )  # fmt: skip
-        if acceptance is not None and np.nanmean(acceptance) < REFUSED_BELOW:
+            [
+                name,
+                n,
+                *(record.get(key) for key in ("sampler", "profile", "seed", "dtype")),
+                _spread(acceptance),
+                _spread(found.get("displacement")),
+            ]
+        )
+        if acceptance is not None and np.nanmean(acceptance) < LOW_ACCEPTANCE:
             section.paragraphs.append(
-                f"{name}: on average {100 * np.nanmean(acceptance):.0f} % of the moves were accepted; below "
-                "50 % the chains hardly move and the images may repeat the training participants."
+                f"{name}: on average {100 * np.nanmean(acceptance):.0f} % of the moves were "
+                "accepted; below 50 % the chains hardly move and the images may repeat the "
+                "training participants."
             )
     if not rows:
         return
@@ -140,8 +163,13 @@ def draws(study: Study, section: Section, phantom: bool) -> None:
             f"{name}: {', '.join(f'{c} {_spread(v)}' for c, v in t.items())}"
             for name, t in tables.items()
         )
-        caption = "How the chains moved: share of moves accepted, and distance of each draw from where its chain began."
-        section.figures.append(Figure(figures.draw_diagnostics(tables, phantom), caption, words))
+        caption = (
+            "How the chains moved: share of moves accepted, and distance of each draw from where "
+            "its chain began."
+        )
+        section.figures.append(
+            ReportFigure(figures.chain_diagnostics(tables, phantom), caption, words)
+        )
 
 
 def _spread(values: NDArray | None) -> str | None:
@@ -151,7 +179,7 @@ def _spread(values: NDArray | None) -> str | None:
     return f"{known.mean():.2f} ({known.min():.2f} to {known.max():.2f})"
 
 
-def images(study: Study, section: Section, phantom: bool) -> None:
+def images(study: Study, section: ReportSection, phantom: bool) -> None:
     """Fill in slices of training participants beside synthetic ones, per set."""
     for name, folder in member_folders(study.root / "synthetic"):
         if not (folder / "synthesis.json").is_file():
@@ -166,11 +194,12 @@ def images(study: Study, section: Section, phantom: bool) -> None:
         visits = list(zip(learned["participant_id"], learned["session_id"], strict=True))
         real = _slices(study.caps, _spaced(visits, N_SHOWN), resolution)
         caption = (
-            f"{name}: {len(real)} of the {len(visits)} images learned from (left), synthetic images 1 to "
-            f"{len(synthetic)} (right); sagittal, coronal and axial slices at {resolution}. Not chosen by looks."
+            f"{name}: {len(real)} of the {len(visits)} images learned from (left), synthetic "
+            f"images 1 to {len(synthetic)} (right); sagittal, coronal and axial slices at "
+            f"{resolution}. Not chosen by looks."
         )
         png = figures.montage(real, synthetic, str(record.get("label", name)), phantom)
-        section.figures.append(Figure(png, caption, f"Slices of heads, {caption}"))
+        section.figures.append(ReportFigure(png, caption, f"Slices of heads, {caption}"))
     if section.figures and not phantom:
         section.paragraphs.append(
             "This file shows slices of real participants: handle it as you handle their scans."

@@ -16,21 +16,21 @@ from neuroaug.report import (
     generator_sections,
     study_sections,
 )
-from neuroaug.report.content import Section
+from neuroaug.report.content import ReportSection
 from neuroaug.report.verdict import Verdict, judge
 from neuroaug.statistics.columns import COMPARISON_COLUMNS
 from neuroaug.study import Study
 from neuroaug.system.files import read_tsv, write_text
 from neuroaug.system.packaged_files import packaged
 
-SECTIONS: tuple[tuple[str, str, Callable[[Study, Section, bool], None]], ...] = (
+SECTIONS: tuple[tuple[str, str, Callable[[Study, ReportSection, bool], None]], ...] = (
     ("results", "Results", evaluation_sections.results),
     ("comparisons", "Comparisons with real images alone", evaluation_sections.comparisons),
     ("training", "Training of the classifiers", classifier_sections.training),
     ("search", "Search of the optimised network", classifier_sections.search),
     ("images", "Real and synthetic images side by side", generator_sections.images),
     ("generators", "Generators", generator_sections.generators),
-    ("draws", "Draws", generator_sections.draws),
+    ("draws", "Draws", generator_sections.synthetic_sets),
     ("participants", "Participants and splits", study_sections.participants),
     ("leakage", "Proof that nobody tested was learned from", evaluation_sections.leakage),
     ("preprocessing", "Preprocessing", study_sections.preprocessing),
@@ -50,9 +50,9 @@ def write_report(study: Study, path: str | os.PathLike[str] | None = None) -> Pa
     Parameters
     ----------
     study : Study
-        The study.
+        The study to report on.
     path : path-like, optional
-        Where to; by default ``report.html`` in the study.
+        The file to write; by default ``report.html`` in the study.
 
     Returns
     -------
@@ -88,9 +88,7 @@ def render(study: Study) -> str:
 
 
 def _verdict(study: Study) -> Verdict:
-    """Judge the comparisons; where they give an answer, say what the study's size allows to be
-    seen.
-    """
+    """Judge the comparisons; where they give an answer, add what the study is too small to see."""
     try:
         table = (
             read_tsv(study.comparisons, COMPARISON_COLUMNS) if study.comparisons.is_file() else None
@@ -106,9 +104,13 @@ def _verdict(study: Study) -> Verdict:
 
 
 def _collect(
-    study: Study, name: str, title: str, fill: Callable[[Study, Section, bool], None], phantom: bool
-) -> Section:
-    section = Section(name, title)
+    study: Study,
+    name: str,
+    title: str,
+    fill: Callable[[Study, ReportSection, bool], None],
+    phantom: bool,
+) -> ReportSection:
+    section = ReportSection(name, title)
     try:
         fill(study, section, phantom)
     except NeuroaugError as error:  # a torn table is a finding to report, not the end of the report

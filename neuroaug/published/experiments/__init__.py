@@ -1,1 +1,1 @@
-"""One file a table or figure of the papers."""
+"""One file per question of the papers: from a run of a table to its scores."""

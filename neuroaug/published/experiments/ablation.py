@@ -1,11 +1,10 @@
-"""Which of our choices matter: one changed at a time, measured by synthetic-only accuracy and by
-the chains.
-"""
+"""Which of our choices matter: one changed at a time, judged by a classifier and by the chains."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,23 +12,21 @@ import numpy as np
 from neuroaug.errors import DivergenceError
 from neuroaug.geometry.metrics.learned import LearnedMetric
 from neuroaug.models.generative_model import GenerativeModel
-from neuroaug.published.arms import ArmBench
+from neuroaug.published import trained_generators
+from neuroaug.published.digits.digit_images import LabelledImages
 from neuroaug.published.experiments.augmentation import same_class_distances
-from neuroaug.published.parts import trained_generators
-from neuroaug.published.parts.digit_images import LabelledImages
-from neuroaug.published.parts.reference_gradient import with_reference_gradient
-from neuroaug.published.run_scores import DIVERGED, Score
+from neuroaug.published.reference_gradient import with_reference_gradient
+from neuroaug.published.run_scores import DIVERGED, PERCENT, Score
+from neuroaug.published.table_run import TableRun
 from neuroaug.samplers.latents import sample_latents
 
-PERCENT = 100.0
 
-
-def table(bench: ArmBench) -> list[Score]:
-    """One row a variant; the first is what users get with the papers' toy settings."""
-    kind, n = bench.classifier(), bench.settings["n_synthetic"][0]
+def table(run: TableRun) -> list[Score]:
+    """One row per variant; the first is what users get with the papers' toy settings."""
+    kind, n = run.classifier(), run.settings["n_synthetic"][0]
     scores = []
-    for variant in bench.settings["variants"]:
-        base = bench.model_settings(variant.get("model", "rhvae"))
+    for variant in run.settings["variants"]:
+        base = run.model_settings(variant.get("model", "rhvae"))
         settings = {**base, **variant.get("settings", {})}
         key = {
             "what": "ablation",
@@ -39,25 +36,20 @@ def table(bench: ArmBench) -> list[Score]:
             "gradient": variant.get("gradient", "true"),
             "n": n,
             "classifier": asdict(kind),
-            "train": bench.subset.train.sha256(),
-            "test": bench.subset.test.sha256(),
-            "seed": bench.seed,
+            "train": run.subset.train.sha256(),
+            "test": run.subset.test.sha256(),
+            "seed": run.seed,
         }
-        found = bench.memo.value(
-            key,
-            lambda settings=settings, key=key: _measured(bench, settings, key),  # type: ignore[misc]
-        )
-        scores.append(bench.score(variant["name"], DIVERGED, 0.0 if found else PERCENT))
-        scores += [bench.score(variant["name"], measure, value) for measure, value in found.items()]
+        found = run.memo.value(key, partial(_measured, run, settings, key))
+        scores.append(run.score(variant["name"], DIVERGED, 0.0 if found else PERCENT))
+        scores += [run.score(variant["name"], measure, value) for measure, value in found.items()]
     return scores
 
 
-def _measured(bench: ArmBench, settings: dict[str, Any], key: dict[str, Any]) -> dict[str, float]:
+def _measured(run: TableRun, settings: dict[str, Any], key: dict[str, Any]) -> dict[str, float]:
     """Measures of one variant; none where a generator's training diverged."""
     try:
-        models = trained_generators.each_class(
-            bench.memo, bench.subset.train, settings, seed=bench.seed
-        )
+        models = trained_generators.each_class(run.memo, run.subset.train, settings, seed=run.seed)
     except DivergenceError:
         return {}
     if key["gradient"] == "reference":
@@ -69,26 +61,26 @@ def _measured(bench: ArmBench, settings: dict[str, Any], key: dict[str, Any]) ->
             (1, key["n"]),
             sampler=key["sampler"],
             profile=key["profile"],
-            seed=bench.seed,
+            seed=run.seed,
             label=model.label,
         )
-        images.append(np.rint(model.decode(z)[:, 0].numpy() * 255).astype(np.uint8))
+        images.append(trained_generators.as_stored(model.decode(z)[:, 0].numpy()))
         spread = float(
             (model.centroids - model.centroids.mean(0)).norm(dim=1).square().mean().sqrt()
         )
         acceptance.append(info.acceptance_rate)
         displacement.append(info.displacement / spread)
     labels = np.repeat(np.array(list(models), dtype=np.int64), key["n"])
-    drawn = LabelledImages(np.concatenate(images), labels)
-    subset = bench.subset
-    found = bench.train(drawn, {"test": subset.test}, bench.classifier(), "ablation")
+    synthetic = LabelledImages(np.concatenate(images), labels)
+    subset = run.subset
+    found = run.train(synthetic, {"test": subset.test}, run.classifier(), "ablation")
     return {
         "accuracy": PERCENT * found.accuracy["test"],
         "validation accuracy": PERCENT * found.validation,
         "acceptance": PERCENT * float(np.mean(acceptance)),
         "displacement": float(np.median(displacement)),
         "nearest training image, median": float(
-            np.median(same_class_distances(drawn, subset.train))
+            np.median(same_class_distances(synthetic, subset.train))
         ),
     }
 

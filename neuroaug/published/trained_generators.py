@@ -1,4 +1,4 @@
-"""One generator a class, trained by `neuroaug.training.train.train`, and what it draws."""
+"""One generator per class, trained by `neuroaug.training.train.train`, and what it generates."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from neuroaug.config import GeneratorConfig
 from neuroaug.errors import InputError
 from neuroaug.models.generative_model import GenerativeModel
+from neuroaug.published.digits.digit_images import LabelledImages
 from neuroaug.published.memo import Memo
-from neuroaug.published.parts.digit_images import LabelledImages
 from neuroaug.training.train import train
 
 
@@ -32,16 +32,16 @@ def configuration(settings: dict[str, Any]) -> GeneratorConfig:
         raise InputError(f"generator: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
+def spelled_out(config: GeneratorConfig) -> dict[str, Any]:
+    """All settings of a generator, defaults and seeds included, as they enter the memo's keys."""
+    return {**config.fingerprint(), "seeds": list(config.seeds)}
+
+
 def identity(settings: dict[str, Any]) -> dict[str, Any]:
-    """All settings of a generator, defaults included, as a key."""
+    """What a generator is in the memo's keys, whatever the number of its training images."""
     one_batch = not settings.get("batch_size")
     config = configuration({**settings, "batch_size": 1} if one_batch else settings)
-    return {**_spelled(config), "one_batch": one_batch}
-
-
-def _spelled(config: GeneratorConfig) -> dict[str, Any]:
-    """All settings as kept results know them."""
-    return {**config.fingerprint(), "seeds": list(config.seeds)}
+    return {**spelled_out(config), "one_batch": one_batch}
 
 
 def _lineage(n: int, label: str) -> pd.DataFrame:
@@ -65,21 +65,20 @@ def fitted(
     Parameters
     ----------
     memo : Memo
-        Where it is kept.
+        Where the generator is kept.
     images : LabelledImages
-        To learn from, all of them.
+        Images to learn from, all of them.
     settings : dict
-        Of `GeneratorConfig`; ``batch_size`` 0 stands for all images in one batch.
+        Settings as `GeneratorConfig` takes them; ``batch_size`` 0 is all images in one batch.
     label : str
         The class; ``all`` for a generator of every class.
     seed : int
-        Of weights, order and noise.
+        Seed of weights, order and noise.
     """
     whole = {**settings, "batch_size": settings.get("batch_size") or len(images)}
     config = configuration(whole)
-    content = _spelled(config)
     out = memo.model_folder(
-        {"images": images.sha256(), "config": content, "label": label, "seed": seed}
+        {"images": images.sha256(), "config": spelled_out(config), "label": label, "seed": seed}
     )
     with memo.alone(out):
         return train(
@@ -101,7 +100,7 @@ def fitted(
 def each_class(
     memo: Memo, images: LabelledImages, settings: dict[str, Any], *, seed: int
 ) -> dict[int, GenerativeModel]:
-    """Train one generator for every class."""
+    """Train one generator for every class, or load it."""
     return {
         int(label): fitted(
             memo,
@@ -114,19 +113,23 @@ def each_class(
     }
 
 
-def drawn(
+def as_stored(images: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Intensities in [0, 1] as real images have them, times 255 and rounded."""
+    return np.rint(images * 255).astype(np.uint8)
+
+
+def sampled(
     model: GenerativeModel, n: int, sampler: str, *, seed: int, profile: str = "tuned"
 ) -> NDArray[np.uint8]:
     """Images 1..n of a generator, stored as the real ones are, (n, X, Y, 1)."""
-    images = model.sample(n, sampler=sampler, seed=seed, profile=profile)[:, 0]
-    return np.rint(images.numpy() * 255).astype(np.uint8)
+    return as_stored(model.sample(n, sampler=sampler, seed=seed, profile=profile)[:, 0].numpy())
 
 
-def drawn_set(
+def sampled_set(
     models: dict[int, GenerativeModel], n: int, sampler: str, *, seed: int, profile: str = "tuned"
 ) -> LabelledImages:
     """`n` images of every class."""
-    parts = [drawn(model, n, sampler, seed=seed, profile=profile) for model in models.values()]
+    parts = [sampled(model, n, sampler, seed=seed, profile=profile) for model in models.values()]
     return LabelledImages(
         np.concatenate(parts), np.repeat(np.array(list(models), dtype=np.int64), n)
     )

@@ -1,5 +1,6 @@
-"""Classical augmentation of small grey images: copies, moved, turned, scaled and made noisy (TPAMI
-4.2.2).
+"""Classical augmentation of small grey images: moved, turned, scaled and noisy copies.
+
+TPAMI sec. 4.2.2 compares with such copies and does not give its transforms.
 """
 
 from __future__ import annotations
@@ -7,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import affine_transform
 
-from neuroaug.published.parts.digit_images import LabelledImages
+from neuroaug.published.digits.digit_images import LabelledImages
 
 ROTATION_RAD = np.deg2rad(15)
 SHIFT_PIXELS = 2.0
@@ -21,18 +22,17 @@ def enlarged(images: LabelledImages, factor: int, seed: int) -> LabelledImages:
     Parameters
     ----------
     images : LabelledImages
-        Originals.
+        The originals.
     factor : int
-        How many times as many.
+        How many times as many images there are afterwards.
     seed : int
-        Of the copies.
+        Seed of the copies' transforms and noise.
     """
     rng = np.random.default_rng(seed)
     copies = [images.images]
     for _ in range(factor - 1):
-        copies.append(
-            np.stack([_altered(image[..., 0], rng) for image in images.images])[..., None]
-        )
+        altered = np.stack([_altered(image[..., 0], rng) for image in images.images])
+        copies.append(altered[..., None])
     return LabelledImages(np.concatenate(copies), np.tile(images.labels, factor))
 
 
@@ -42,6 +42,5 @@ def _altered(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     centre = (np.array(image.shape) - 1) / 2
     offset = centre - matrix @ (centre + rng.uniform(-SHIFT_PIXELS, SHIFT_PIXELS, 2))
     moved = affine_transform(image.astype(np.float64) / 255, matrix, offset, order=1)
-    return np.rint(255 * np.clip(moved + NOISE * rng.standard_normal(image.shape), 0, 1)).astype(
-        np.uint8
-    )
+    noisy = moved + NOISE * rng.standard_normal(image.shape)
+    return np.rint(255 * np.clip(noisy, 0, 1)).astype(np.uint8)

@@ -1,6 +1,4 @@
-"""What is measured of generated images: nearest training image, MMD and PRD on features, F1 of
-clusterings.
-"""
+"""Measures: distance to the nearest training image, MMD and PRD on features, F1 of clusterings."""
 
 from __future__ import annotations
 
@@ -16,16 +14,16 @@ PRD_BETA = 8.0
 
 
 def nearest_distances(images: NDArray[np.uint8], training: NDArray[np.uint8]) -> Array:
-    """Root mean square difference, intensities in [0, 1], of each image to the nearest training
-    image, (N,).
+    """Root mean square distance (N,) of each image to the nearest training image.
+
+    Intensities count in [0, 1].
     """
     flat = [part.reshape(len(part), -1).astype(np.float64) / 255 for part in (images, training)]
     return cdist(*flat).min(1) / np.sqrt(flat[0].shape[1])
 
 
 def kernel_mmd(first: Array, second: Array) -> float:
-    """Unbiased squared MMD with the cubic kernel of KID, (x y / F + 1)^3, on features (N, F) and
-    (M, F).
+    """Unbiased squared MMD of features (N, F) and (M, F), with KID's kernel (x y / F + 1)^3.
 
     Features should be standardised by those of a common reference set.
     """
@@ -42,8 +40,7 @@ def kernel_mmd(first: Array, second: Array) -> float:
 
 
 def precision_recall(real: Array, generated: Array, seed: int = 0) -> tuple[float, float]:
-    """PRD of features (Sajjadi et al. 2018): (recall, precision), as F_8 and F_1/8 of the curve, as
-    GEO prints them.
+    """PRD of features (Sajjadi et al. 2018): (recall, precision), F_8 and F_1/8 as GEO prints them.
 
     Both sets are clustered together; the curve compares their histograms over the clusters.
 
@@ -52,7 +49,7 @@ def precision_recall(real: Array, generated: Array, seed: int = 0) -> tuple[floa
     real, generated : ndarray, shape (N, F), (M, F)
         Features. As many of the larger set as the smaller one has are used.
     seed : int
-        Of the clusterings.
+        Seed of the clusterings.
     """
     from sklearn.cluster import MiniBatchKMeans
 

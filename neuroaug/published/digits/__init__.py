@@ -1,0 +1,1 @@
+"""Public images (MNIST, Fashion-MNIST): files, reduced sets, classical copies, classifiers."""
