@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from neuroaug.config import StudyConfig, read_config, write_config
-from neuroaug.config_override import override
+from neuroaug.config.override import override
 from neuroaug.errors import InputError, StageError
 from neuroaug.study import CONFIG_NAME, Study
 from neuroaug.system.files import read_tsv

@@ -3,7 +3,7 @@
 import pytest
 
 from neuroaug.config import StudyConfig, parse_config, read_config
-from neuroaug.config_override import override
+from neuroaug.config.override import override
 from neuroaug.errors import InputError
 from neuroaug.system.packaged_files import shipped
 from neuroaug.verbs.rehearsal import rehearse

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import yaml
 
-from neuroaug.config import StudyConfig, parse_config
+from neuroaug.config.study_config import StudyConfig, parse_config
 from neuroaug.errors import InputError
 
 

@@ -1,0 +1,47 @@
+"""What is asked of each stage: frozen pydantic models, read from ``neuroaug.yaml``.
+
+Every key has a default; an unknown key is refused with the nearest known one.
+"""
+
+from neuroaug.config.cell import CLASSIFIERS, OPTIMISED, Cell
+from neuroaug.config.generator_settings import FamilySettings, GeneratorConfig
+from neuroaug.config.section import Label, Resolution, Steps
+from neuroaug.config.stage_settings import (
+    ClassifierSpec,
+    EvaluationConfig,
+    PhantomConfig,
+    PreprocessingConfig,
+    SearchConfig,
+    SplitConfig,
+    SynthesisConfig,
+)
+from neuroaug.config.study_config import (
+    ExternalConfig,
+    StudyConfig,
+    parse_config,
+    read_config,
+    write_config,
+)
+
+__all__ = [
+    "CLASSIFIERS",
+    "OPTIMISED",
+    "Cell",
+    "ClassifierSpec",
+    "EvaluationConfig",
+    "ExternalConfig",
+    "FamilySettings",
+    "GeneratorConfig",
+    "Label",
+    "PhantomConfig",
+    "PreprocessingConfig",
+    "Resolution",
+    "SearchConfig",
+    "SplitConfig",
+    "Steps",
+    "StudyConfig",
+    "SynthesisConfig",
+    "parse_config",
+    "read_config",
+    "write_config",
+]

@@ -1,0 +1,85 @@
+"""A cell of the evaluation, and its name."""
+
+from __future__ import annotations
+
+import re
+
+from neuroaug.config.section import ConfigSection, Resolution, Steps
+from neuroaug.errors import InputError
+
+OPTIMISED = "optimised"  # the network that `neuroaug search` finds
+PUBLISHED_OPTIMISED_EPOCHS = 50
+CLASSIFIERS = (
+    "baseline",
+    OPTIMISED,
+    *(f"densenet{n}" for n in (121, 169, 201, 264)),
+    *(f"resnet{n}" for n in (10, 18, 34, 50, 101, 152, 200)),
+)
+
+DATA_PATTERN = (
+    r"real|synthetic-\d+|real\+synthetic-\d+|real\+classical|real\+classical\+synthetic-\d+"
+)
+_CELL = re.compile(
+    rf"(?P<split>train(?:-\d+)?)_(?P<network>[A-Za-z0-9-]+)_(?P<resolution>1mm|2mm|4mm)_(?P<data>{DATA_PATTERN})(?P<matched>_steps-matched)?"
+)
+
+
+class Cell(ConfigSection):
+    """One training set and network of the evaluation (ARCHITECTURE.md, ``<cell>``)."""
+
+    split: str
+    network: str
+    resolution: Resolution
+    data: str
+    steps: Steps = "epochs"
+
+    @property
+    def name(self) -> str:
+        """``train-50_baseline_2mm_real+synthetic-5000[_steps-matched]``."""
+        suffix = "_steps-matched" if self.steps == "matched" else ""
+        return f"{self.split}_{self.network}_{self.resolution}_{self.data}{suffix}"
+
+    @property
+    def uses_real(self) -> bool:
+        """Whether real images are trained on."""
+        return self.data.startswith("real")
+
+    @property
+    def uses_classical(self) -> bool:
+        """Whether classical augmentation is applied to the real images."""
+        return "classical" in self.data
+
+    @property
+    def n_synthetic(self) -> int:
+        """Synthetic images per label (images 1..n of each set)."""
+        match = re.search(r"synthetic-(\d+)", self.data)
+        return int(match[1]) if match else 0
+
+    @classmethod
+    def parse(cls, name: str) -> Cell:
+        """Read a cell's full name.
+
+        Raises
+        ------
+        InputError
+            If the name does not follow the pattern.
+
+        Examples
+        --------
+        >>> cell = Cell.parse("train-50_baseline_2mm_real+synthetic-5000")
+        >>> cell.split, cell.n_synthetic, cell.uses_real
+        ('train-50', 5000, True)
+        """
+        match = _CELL.fullmatch(name)
+        if match is None:
+            raise InputError(
+                f"cell '{name}': not understood; a cell is <split>_<network>_<resolution>_<data>, "
+                "e.g. train-50_baseline_2mm_real+synthetic-5000"
+            )
+        return cls(
+            split=match["split"],
+            network=match["network"],
+            resolution=match["resolution"],  # type: ignore[arg-type]
+            data=match["data"],
+            steps="matched" if match["matched"] else "epochs",
+        )

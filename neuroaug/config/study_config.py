@@ -1,0 +1,172 @@
+"""A study's configuration as a whole: ``neuroaug.yaml`` read, checked and written."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from neuroaug.config.cell import CLASSIFIERS, DATA_PATTERN, Cell
+from neuroaug.config.generator_settings import FAMILY_SETTING, GeneratorConfig
+from neuroaug.config.section import ConfigSection, Label, Resolution
+from neuroaug.config.stage_settings import (
+    EvaluationConfig,
+    PhantomConfig,
+    PreprocessingConfig,
+    SearchConfig,
+    SplitConfig,
+    SynthesisConfig,
+)
+from neuroaug.errors import InputError
+from neuroaug.system.files import write_text
+
+
+class ExternalConfig(ConfigSection):
+    """An external test cohort."""
+
+    caps: str
+    tables: str
+    cohort: Literal["auto", "adni", "aibl", "oasis1"] = "auto"
+    min_age: float | None = None
+
+
+class StudyConfig(ConfigSection):
+    """``neuroaug.yaml``. Relative paths count from the study folder."""
+
+    caps: str = "caps"
+    bids: str | None = None
+    tables: str = "bids"
+    cohort: Literal["auto", "adni", "aibl", "oasis1"] = "auto"
+    external: dict[str, ExternalConfig] = Field(default_factory=dict)
+    labels: tuple[Label, ...] = ("CN", "AD")
+    resolution: Resolution = "2mm"
+    phantom: PhantomConfig | None = None
+    preprocessing: PreprocessingConfig = PreprocessingConfig()
+    split: SplitConfig = SplitConfig()
+    generator: GeneratorConfig = GeneratorConfig()
+    synthesis: SynthesisConfig = SynthesisConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    search: SearchConfig = SearchConfig()
+
+    @field_validator("labels")
+    @classmethod
+    def _distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(labels)) != len(labels) or not labels:
+            raise ValueError("labels must be distinct, and at least one")
+        return labels
+
+    @model_validator(mode="after")
+    def _cells_parse(self) -> StudyConfig:
+        try:
+            self.cells()
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    def cell(self, name: str) -> Cell:
+        """A cell from its full name, or from its ``<data>`` alone with this study's defaults.
+
+        Raises
+        ------
+        InputError
+            If the name does not follow the pattern, or there is no such network.
+        """
+        if re.fullmatch(DATA_PATTERN, name):
+            cell = Cell(
+                split=self.split.default,
+                network=self.evaluation.network,
+                resolution=self.resolution,
+                data=name,
+                steps=self.evaluation.steps,
+            )
+        else:
+            cell = Cell.parse(name)
+        if cell.network.lower() not in CLASSIFIERS:
+            raise InputError(
+                f"cell '{name}': no network '{cell.network}'; "
+                f"choose one of {', '.join(CLASSIFIERS)}"
+            )
+        return cell
+
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells asked for, in order, each once."""
+        return tuple(dict.fromkeys(self.cell(name) for name in self.evaluation.cells))
+
+
+def _known_keys(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    for part in location:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            return list(ExternalConfig.model_fields) if "external" in location else []
+        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        sections = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        if not sections:
+            return list(ExternalConfig.model_fields) if part == "external" else []
+        model = sections[0]
+    return list(model.model_fields)
+
+
+def _explain(error: ValidationError, source: str) -> str:
+    first = error.errors()[0]
+    location = first["loc"]
+    where = ".".join(map(str, location)) or "the file"
+    known: list[str] | None = None
+    if first["type"] == FAMILY_SETTING:
+        context = first["ctx"]
+        where = f"{where}.{context['name']}"
+        if "but of" in context["message"] or context["name"] in context["known"]:
+            return f"{source}: {where}: {context['message']}"
+        location, known = (*location, context["name"]), context["known"]
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(StudyConfig, location[:-1])
+    if known is not None:
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.0)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        return f"{source}: unknown key '{where}'{hint} (known: {', '.join(known)})"
+    value = first.get("input")
+    shown = f" (got {value!r})" if not isinstance(value, dict) else ""
+    return f"{source}: {where}: {first['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def parse_config(content: dict[str, Any] | None, source: str = "neuroaug.yaml") -> StudyConfig:
+    """Check a mapping against the schema.
+
+    Raises
+    ------
+    InputError
+        One line naming the key, what is wrong, and for an unknown key the nearest known one.
+    """
+    if content is not None and not isinstance(content, dict):
+        raise InputError(f"{source}: expected keys and values, found {type(content).__name__}")
+    try:
+        return StudyConfig.model_validate(content or {})
+    except ValidationError as error:
+        raise InputError(_explain(error, source)) from None
+
+
+def read_config(path: str | Path) -> StudyConfig:
+    """Read ``neuroaug.yaml`` (or any YAML with its keys)."""
+    import yaml
+
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: a folder, where a YAML file is expected") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
+    return parse_config(content, str(path))
+
+
+def write_config(path: str | Path, config: BaseModel) -> None:
+    """Write a resolved configuration as YAML, every default spelled out."""
+    import yaml
+
+    write_text(
+        path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    )
