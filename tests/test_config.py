@@ -1,10 +1,21 @@
 """``neuroaug.yaml``: every key has a default, what is wrong is named."""
 
+import re
+import subprocess
+import sys
+
 import pytest
 import yaml
 from pydantic import ValidationError
 
-from neuroaug.config import Cell, StudyConfig, parse_config, read_config, write_config
+from neuroaug.config import (
+    Cell,
+    GeneratorConfig,
+    StudyConfig,
+    parse_config,
+    read_config,
+    write_config,
+)
 from neuroaug.errors import InputError
 from neuroaug.study import Study
 from neuroaug.system.packaged_files import shipped
@@ -106,3 +117,70 @@ def test_the_shipped_configurations_are_valid():
     for file in files:
         assert read_config(file).cells(), file.name
         assert yaml.safe_load(file.read_text())
+
+
+VERSION_1 = {  # as version 1 wrote it beside every study, whatever the family
+    "network": "conv3d",
+    "model": "rhvae",
+    "latent_dim": 10,
+    "width": 16,
+    "n_leapfrog": 3,
+    "step_size": 0.001,
+    "temperature": 1.5,
+    "regularization": 0.01,
+    "beta_zero_sqrt": 0.3,
+    "likelihood": "bernoulli",
+    "objective": "published",
+    "second_order": False,
+    "learning_rate": None,
+    "batch_size": 25,
+    "accumulate": 1,
+    "max_epochs": 1000,
+    "patience": 50,
+    "validate_every": 1,
+    "held_out": 0.0,
+    "precision": "auto",
+    "scaling": "min-max",
+    "seeds": [0],
+}
+
+
+@pytest.mark.parametrize("model", ["rhvae", "vae"])
+def test_a_configuration_of_version_1_is_read_and_its_keys_stay(model):
+    spelled = {**VERSION_1, "model": model}
+    generator = parse_config({"generator": spelled}).generator
+    assert generator == GeneratorConfig(model=model)
+    del spelled["seeds"]
+    assert generator.fingerprint() == spelled
+    assert generator.resolved().fingerprint() == spelled
+    changed = parse_config({"generator": {**VERSION_1, "n_leapfrog": 5}}).generator
+    assert changed.resolved().n_leapfrog == 5
+
+
+@pytest.mark.parametrize(
+    ("generator", "message"),
+    [
+        (
+            {"model": "vae", "n_leapfrog": 3},
+            "generator.n_leapfrog: not a setting of model vae, but",
+        ),
+        ({"n_leapfrog": 0}, "generator.n_leapfrog: Input should be greater than or equal to 1"),
+        ({"n_leapfrgo": 3}, "unknown key 'generator.n_leapfrgo'; did you mean 'n_leapfrog'"),
+        ({"latent_dmi": 3}, "unknown key 'generator.latent_dmi'; did you mean 'latent_dim'"),
+        ({"model": "gan"}, "generator gan: unknown; choose one of"),
+        ({"network": "unet"}, "network unet: unknown; choose one of conv3d, mlp, mlp-toy"),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_named_in_one_line(generator, message):
+    with pytest.raises(InputError, match=re.escape(message)) as refused:
+        parse_config({"generator": generator}, "neuroaug.yaml")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_configuration_without_settings_of_a_family_loads_no_torch():
+    code = (
+        "import sys; from neuroaug.config import parse_config;"
+        "parse_config({'generator': {'model': 'vae', 'latent_dim': 4, 'network': 'mlp'}});"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
