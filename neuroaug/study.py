@@ -120,5 +120,5 @@ class Study:
 
     @property
     def logs(self) -> Path:
-        """One log file a stage."""
+        """Log files, one per stage."""
         return self.root / "logs"

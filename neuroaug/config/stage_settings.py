@@ -115,5 +115,5 @@ class SearchConfig(ConfigSection):
     epochs: int = Field(50, ge=1)
     seed: int = 0
     jobs: int = Field(
-        1, ge=1, description="jobs of the workflow that share the draws of one search"
+        1, ge=1, description="jobs of the workflow that share the trials of one search"
     )

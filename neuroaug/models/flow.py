@@ -22,7 +22,7 @@ from neuroaug.models.likelihood import LOG_2PI, Likelihood
 
 
 class Noise(NamedTuple):
-    """The standard normal draws behind one pass: of z_0 and of the velocity, each (B, d)."""
+    """The standard normal numbers behind one pass: of z_0 and of the velocity, each (B, d)."""
 
     eps: Tensor
     gamma: Tensor

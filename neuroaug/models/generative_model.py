@@ -229,7 +229,7 @@ class GenerativeModel(Autoencoder):
         x : Tensor, shape (B, 1, X, Y, Z)
             Images in [0, 1].
         noise : Noise, optional
-            Fixed draws; drawn from `generator` when not given.
+            Fixed numbers; drawn from `generator` when not given.
 
         Returns
         -------

@@ -23,7 +23,7 @@ class MetricContrast(NamedTuple):
     Attributes
     ----------
     contrast : float
-        Mean at the centroids minus mean at draws of the prior, nats.
+        Mean at the centroids minus mean at samples of the prior, nats.
     at_centroids, at_prior : float
         The two means.
     floor : float

@@ -20,7 +20,7 @@ REGULARIZATION = 1e-2
 """lambda of the posterior metric (GEO Alg. 1)."""
 
 DECAY = 0.0
-"""tau of the posterior metric; the draws are bounded by the radius instead."""
+"""tau of the posterior metric; samples are bounded by the radius instead."""
 
 MAX_CENTROIDS = 500
 """Above this number of training images the metric is built on as many medoids."""
@@ -48,7 +48,7 @@ class VAE(GenerativeModel):
         generator: torch.Generator | None = None,
         gather: Gather = own_rows,
     ) -> LossOutput:
-        """Minus E_q[log p(x|z)] - KL(q(z|x) || N(0, I)): one draw, the divergence in closed form.
+        """Minus E_q[log p(x|z)] - KL(q(z|x) || N(0, I)): one sample, the divergence in closed form.
 
         Parameters
         ----------

@@ -66,7 +66,7 @@ def training(study: Study, section: ReportSection, phantom: bool) -> None:
         "gradient steps",
         "best epoch",
         "validation balanced accuracy there, %",
-        "minutes a run",
+        "minutes per run",
         "device",
     )
     section.tables.append(

@@ -61,7 +61,7 @@ def intervals(rows: Sequence[tuple[str, str, float, float, float]], phantom: boo
     axes.axvline(50, color="0.5", linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlabel("balanced accuracy, % (dotted: chance)")
+    axes.set_xlabel("balanced accuracy, % (dotted: guessing)")
     axes.spines[["top", "right"]].set_visible(False)
     if len(sets) > 1:
         axes.legend(title="test set", fontsize=8, title_fontsize=8, frameon=False)

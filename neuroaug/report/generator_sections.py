@@ -55,7 +55,7 @@ def generators(study: Study, section: ReportSection, phantom: bool) -> None:
         )
         if record.get("metric_dead"):
             section.paragraphs.append(
-                f"{name}: the learned metric is flat (its network learned nothing), so its draws "
+                f"{name}: the learned metric is flat (its network learned nothing), so its samples "
                 "follow no geometry."
             )
         if (folder / "history.csv").is_file():
@@ -164,7 +164,7 @@ def synthetic_sets(study: Study, section: ReportSection, phantom: bool) -> None:
             for name, t in tables.items()
         )
         caption = (
-            "How the chains moved: share of moves accepted, and distance of each draw from where "
+            "How the chains moved: share of moves accepted, and distance of each sample from where "
             "its chain began."
         )
         section.figures.append(

@@ -107,8 +107,8 @@ def _sentence(kind: str, row: pd.Series) -> str:
     low, high = to_number(row["ci_low"]) or 0.0, to_number(row["ci_high"]) or 0.0
     uncorrected = "but not once corrected for the number of comparisons: not shown."
     meaning = {
-        "helped": "better, by more than chance explains.",
-        "hurt": "worse, by more than chance explains.",
+        "helped": "better, by more than random variation explains.",
+        "hurt": "worse, by more than random variation explains.",
         "perhaps helped": f"better by this interval, {uncorrected}",
         "perhaps hurt": f"worse by this interval, {uncorrected}",
         "not shown": (

@@ -118,7 +118,8 @@ class ChainSampler(Sampler):
             return True, (
                 f"{stayed:.0%} of the chains stayed at their centroids (acceptance "
                 f"{acceptance.mean():.2f}, median displacement {np.median(displacement):.3g} of a "
-                f"spread of {spread:.3g}): these draws are near copies of training codes; {advice}"
+                f"spread of {spread:.3g}): these samples are near copies of training codes; "
+                f"{advice}"
             )
         worst = float(np.max(r_hat))
         if worst <= MAX_R_HAT:

@@ -89,7 +89,7 @@ def generate(
     profile : {"tuned", "paper"}
         Step sizes and chain lengths: tuned at the end of training, or the papers'.
     seed : int
-        Seed of the draws.
+        Seed of the set.
     dtype : {"float32", "uint8"}
         Voxel type on disk; ``uint8`` stores 255 levels with a scale factor.
     shard : (int, int)
@@ -225,7 +225,7 @@ def generate(
 def _indices_of_shard(n: int, shard: tuple[int, int], block: int, chunk: int) -> list[int]:
     """Which of the images 1..n are a shard's: whole decoded chunks, dealt in turn.
 
-    Shards that share a block each draw its latents, which costs little, and decode and write only
+    Shards that share a block each make its latents, which costs little, and decode and write only
     their own.
     """
     part, n_parts = shard

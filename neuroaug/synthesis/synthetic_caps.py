@@ -91,7 +91,7 @@ class SetRecord:
         return cls(**{name: content[name] for name in names})
 
     def refuse_mixing(self, other: SetRecord, folder: Path) -> None:
-        """Refuse to add draws of another kind to a set.
+        """Refuse to add samples of another kind to a set.
 
         Raises
         ------
@@ -128,7 +128,7 @@ def present_indices(folder: Path, label: str, resolution: str, upto: int | None 
 
 
 def draws_file(folder: Path, block: int) -> Path:
-    """Table of the draws of one block, kept so that a resumed run loses no diagnostics."""
+    """Table of the samples of one block, kept so that a resumed run loses no diagnostics."""
     return folder / ".neuroaug" / "draws" / f"block-{block:05d}.tsv"
 
 

@@ -66,7 +66,7 @@ class MemoryEstimate:
         return self.fixed + batch_size * self.per_image
 
     def largest_batch(self, available: int) -> int:
-        """Images a step that fit into `available` bytes; 0 if none does."""
+        """Images per step that fit into `available` bytes; 0 if none does."""
         return max((available - self.fixed) // max(self.per_image, 1), 0)
 
 

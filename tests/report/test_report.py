@@ -262,7 +262,7 @@ def test_of_many_comparisons_those_that_show_something_are_said_and_the_rest_fol
     ]
     verdict = judge(pd.DataFrame(rows))
     assert (len(verdict.sentences), len(verdict.folded)) == (1, 9)
-    assert "by more than chance explains" in verdict.sentences[0]
+    assert "by more than random variation explains" in verdict.sentences[0]
     root = tmp_path / "study"
     shutil.copytree(study.root, root)
     write_tsv(root / "comparisons.tsv", pd.DataFrame(rows))

@@ -191,7 +191,7 @@ def build_conv3d(shape: Sequence[int], latent_dim: int, width: int = 16) -> Netw
       sizes come out exactly. At full resolution only `width` / 4 channels remain, and one bias a
       voxel: registered heads share most of their anatomy, and training starts from their mean.
     - Metric network: the same trunk at a quarter of the width; it only has to tell the training
-      images of one diagnosis apart, and it runs once a step.
+      images of one diagnosis apart, and it runs once per step.
     - Both trunks see an image's difference from the mean of the training images, and the posterior
       starts
       narrow (log-variance -2): codes are told apart from the first step, so that the decoder uses

@@ -35,7 +35,7 @@ class NetworkFamily:
     clips_gradients : bool
         Whether long gradients are shortened in training.
     channels_last : bool
-        Memory layout of the images that the networks are fed.
+        Memory layout of the images that the networks are given.
     when_short : str
         What to do where they do not fit into memory.
     """
