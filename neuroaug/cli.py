@@ -446,7 +446,7 @@ def run(
 ) -> None:
     """Run the whole protocol as one workflow. Kill it at will: the same command goes on."""
     start("run", verbose, quiet, use_study=False)
-    from neuroaug.verbs.run import run as run_verb
+    from neuroaug.workflow.run_study import run as run_verb
 
     raise typer.Exit(
         run_verb(
@@ -474,7 +474,7 @@ def demo(
     needed.
     """
     start("demo", verbose, quiet, use_study=False)
-    from neuroaug.verbs.run import demo as run_verb
+    from neuroaug.workflow.run_study import demo as run_verb
 
     raise typer.Exit(run_verb(folder, cores=cores))
 

@@ -78,7 +78,7 @@ def evaluate(
         numbers = list(runs) if runs is not None else list(range(study.config.evaluation.runs))
         todo = prepare(study, wanted, numbers)
         if dry_run:
-            from neuroaug.verbs.estimate import say_evaluation
+            from neuroaug.workflow.stages.evaluate_stage import say_evaluation
 
             say_evaluation(study, todo, n_procs)
             return

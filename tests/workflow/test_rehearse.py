@@ -5,8 +5,8 @@ import pytest
 from neuroaug.config import StudyConfig, parse_config, read_config
 from neuroaug.errors import InputError
 from neuroaug.system.packaged_files import shipped
-from neuroaug.verbs.options import override
-from neuroaug.verbs.rehearsal import rehearse
+from neuroaug.workflow.overrides import override
+from neuroaug.workflow.rehearse import rehearse
 
 PAPERS = ("adni-train50", "adni-trainfull", "aibl", "oasis")
 
