@@ -12,6 +12,7 @@ from neuroaug.config import (
     PreprocessingConfig,
     Resolution,
     StudyConfig,
+    parse_config,
 )
 from neuroaug.errors import InputError
 from neuroaug.study import Study
@@ -125,3 +126,43 @@ def preprocessing_options(study: Study | None, values: dict[str, Any]) -> Prepro
 def resolution_option(value: str | None) -> Resolution | None:
     """A resolution by name."""
     return one_of("--resolution", value, ("1mm", "2mm", "4mm"))  # type: ignore[return-value]
+
+
+def override(config: StudyConfig, assignments: Sequence[str]) -> StudyConfig:
+    """A configuration with some values replaced: ``evaluation.runs=5``, ``split.subsets=[20]``.
+
+    Parameters
+    ----------
+    config : StudyConfig
+        What is altered.
+    assignments : sequence of str
+        ``KEY=VALUE``; a dotted key as in the YAML file, the value as YAML.
+
+    Raises
+    ------
+    InputError
+        No ``=``, an unknown key, or a value that does not fit.
+    """
+    import yaml
+
+    content = config.model_dump(mode="json")
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key:
+            raise InputError(f"--set {assignment}: expected KEY=VALUE, such as evaluation.runs=5")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise InputError(f"--set {assignment}: the value is not readable as YAML") from None
+        *sections, name = key.split(".")
+        place = content
+        for section in sections:
+            if (
+                place.get(section) is None
+            ):  # a section that is off by default, or a misspelt one: parsing says which
+                place[section] = {}
+            place = place[section]
+            if not isinstance(place, dict):
+                raise InputError(f"--set {assignment}: '{section}' holds a value, not keys")
+        place[name] = value
+    return parse_config(content, "--set") if assignments else config

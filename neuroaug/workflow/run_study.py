@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from neuroaug.config import StudyConfig, read_config, write_config
+from neuroaug.config_override import override
 from neuroaug.errors import InputError, StageError
 from neuroaug.study import CONFIG_NAME, Study
 from neuroaug.system.files import read_tsv
@@ -23,7 +24,6 @@ from neuroaug.system.parent_death import die_with_parent
 from neuroaug.system.threads import n_cores
 from neuroaug.verbs.results import print_results
 from neuroaug.workflow.estimate import print_estimate
-from neuroaug.workflow.overrides import override
 from neuroaug.workflow.protocol import Protocol
 from neuroaug.workflow.rehearse import rehearse
 

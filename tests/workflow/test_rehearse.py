@@ -3,9 +3,9 @@
 import pytest
 
 from neuroaug.config import StudyConfig, parse_config, read_config
+from neuroaug.config_override import override
 from neuroaug.errors import InputError
 from neuroaug.system.packaged_files import shipped
-from neuroaug.workflow.overrides import override
 from neuroaug.workflow.rehearse import rehearse
 
 PAPERS = ("adni-train50", "adni-trainfull", "aibl", "oasis")

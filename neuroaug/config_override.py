@@ -1,4 +1,4 @@
-"""Values typed over a configuration's: ``neuroaug run CONFIG --set KEY=VALUE``."""
+"""Values of a configuration replaced from the command line: ``--set KEY=VALUE``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from neuroaug.errors import InputError
 
 
 def override(config: StudyConfig, assignments: Sequence[str]) -> StudyConfig:
-    """A configuration with some values replaced: ``evaluation.runs=5``, ``split.subsets=[20]``.
+    """Replace values of a configuration: ``evaluation.runs=5``, ``split.subsets=[20]``.
 
     Parameters
     ----------
     config : StudyConfig
-        Configuration whose values are replaced.
+        What is altered.
     assignments : sequence of str
         ``KEY=VALUE``; a dotted key as in the YAML file, the value as YAML.
 
@@ -37,8 +37,9 @@ def override(config: StudyConfig, assignments: Sequence[str]) -> StudyConfig:
         *sections, name = key.split(".")
         place = content
         for section in sections:
+            # A section that is off by default, or a misspelt one: parsing says which.
             if place.get(section) is None:
-                place[section] = {}  # off by default, or misspelt, which parsing will say
+                place[section] = {}
             place = place[section]
             if not isinstance(place, dict):
                 raise InputError(f"--set {assignment}: '{section}' holds a value, not keys")
