@@ -11,7 +11,8 @@ from neuroaug.study import Study
 from neuroaug.system.files import sha256_json
 from neuroaug.workflow.stage import Job, Stage, listing
 
-PUBLISHED_SIZE = 226  # ADNI's train-full per label, for a split that is not drawn yet (TPAMI 5.4)
+# Per label, ADNI's train-full (TPAMI sec. 5.4): for a split that is not drawn yet.
+PUBLISHED_SIZE = 226
 REHEARSED_SUBSET = 6  # a generator is not learned from fewer than five
 
 
