@@ -16,9 +16,7 @@ from snakemake.scheduling.job_scheduler import JobScheduler
 
 
 def count_lone_jobs() -> None:
-    """Subtract what a selected job takes where the scheduler did not; where it did, nothing
-    changes.
-    """
+    """Subtract what a selected job takes, where the scheduler has not done so itself."""
     select = JobScheduler.job_selector
     if getattr(select, "counts_lone_jobs", False):
         return

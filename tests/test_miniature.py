@@ -1,6 +1,4 @@
-"""The whole wire in miniature, from the built wheel: raw scans to a results table, by the real
-engines.
-"""
+"""The whole protocol in miniature, from the built wheel and by the real engines."""
 
 import json
 import os
@@ -16,9 +14,8 @@ import pytest
 import yaml
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
-pytestmark = pytest.mark.timeout(
-    1800
-)  # the first test waits for the whole wire: minutes on two busy cores
+# The first test waits for the whole protocol: minutes on two busy cores.
+pytestmark = pytest.mark.timeout(1800)
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = {
     "phantom": {"n_participants": 20, "seed": 1},
@@ -47,16 +44,8 @@ CONFIG = {
 def installed(tmp_path_factory):
     """The wheel, unpacked where it shadows the checkout."""
     folder = tmp_path_factory.mktemp("wheel")
-    build = [
-        sys.executable,
-        "-m",
-        "build",
-        "--wheel",
-        "--no-isolation",
-        "--outdir",
-        str(folder),
-        str(ROOT),
-    ]
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation"]
+    build += ["--outdir", str(folder), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
         wheel.extractall(folder / "site")

@@ -20,6 +20,6 @@ def demo(
 ) -> None:
     """Run the whole protocol on a cohort of phantoms: minutes on a laptop, no data needed."""
     start("demo", verbose, quiet, use_study=False)
-    from neuroaug.verbs.run import demo as run_demo
+    from neuroaug.workflow.run_study import demo as run_demo
 
     raise typer.Exit(run_demo(folder, cores=cores))

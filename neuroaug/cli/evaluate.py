@@ -64,7 +64,7 @@ def evaluate(
 
         todo = prepare(opened, cells, range(n_runs) if run is None else run)
         if dry_run:
-            from neuroaug.verbs.estimate import say_evaluation
+            from neuroaug.workflow.stages.evaluate_stage import say_evaluation
 
             say_evaluation(opened, todo, n_procs)
             return

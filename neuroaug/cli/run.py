@@ -48,7 +48,7 @@ def run(
 ) -> None:
     """Run the whole protocol as one workflow. Kill it at will: the same command goes on."""
     start("run", verbose, quiet, use_study=False)
-    from neuroaug.verbs.run import run as run_workflow
+    from neuroaug.workflow.run_study import run as run_workflow
 
     raise typer.Exit(
         run_workflow(

@@ -1,13 +1,12 @@
 """What the workflow runs again when a study's configuration changes, and what it leaves alone."""
 
-import importlib.util
 import json
-import sys
 
 import pytest
 
 from neuroaug.config import parse_config, write_config
-from neuroaug.system.packaged_files import shipped
+from neuroaug.workflow.protocol import Protocol
+from neuroaug.workflow.stages.train_stage import generators
 
 BASE = {
     "phantom": {"n_participants": 20},
@@ -22,18 +21,8 @@ BASE = {
 }
 
 
-@pytest.fixture(scope="module")
-def protocol_module():
-    path = shipped("pipelines") / "protocol.py"
-    spec = importlib.util.spec_from_file_location("protocol", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["protocol"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def keys(protocol_module, tmp_path):
+def keys(tmp_path):
     """Keys of all jobs of the base study with some values changed: ``keys(generator={"width":
     4})``.
     """
@@ -47,7 +36,7 @@ def keys(protocol_module, tmp_path):
                 {**content.get(section, {}), **values} if isinstance(values, dict) else values
             )
         write_config(tmp_path / "neuroaug.yaml", parse_config(content))
-        return protocol_module.Protocol.open(str(tmp_path)).keys()
+        return {name: job.key for name, job in Protocol.open(tmp_path).jobs.items()}
 
     return build
 
@@ -108,17 +97,18 @@ def test_another_split_redoes_all_that_follows_it(keys):
     assert redone == {job for job in keys() if not job.startswith(("phantom", "preprocess"))}
 
 
-def test_runs_take_the_generators_in_turn(protocol_module, keys, tmp_path):
+def test_runs_take_the_generators_in_turn(keys, tmp_path):
     keys(generator={"seeds": [0, 7]})
-    protocol = protocol_module.Protocol.open(str(tmp_path))
-    cell = protocol.study.config.cells()[1]
-    assert protocol.generators(cell, "3") == [("train", "CN", 7), ("train", "AD", 7)]
-    assert len(protocol.generators(cell)) == 4
+    config = Protocol.open(tmp_path).study.config
+    real, synthetic, _ = config.cells()
+    assert generators(config, synthetic, [3]) == [("train", "CN", 7), ("train", "AD", 7)]
+    assert len(generators(config, synthetic, range(4))) == 4
+    assert not generators(config, real, range(4))
 
 
-def test_only_records_with_another_key_are_removed(protocol_module, keys, tmp_path):
+def test_only_records_with_another_key_are_removed(keys, tmp_path):
     found = keys()
-    protocol = protocol_module.Protocol.open(str(tmp_path))
+    protocol = Protocol.open(tmp_path)
     for job, key in found.items():
         path = tmp_path / protocol.record(job)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,23 +116,23 @@ def test_only_records_with_another_key_are_removed(protocol_module, keys, tmp_pa
     assert protocol.remove_stale_records() == []
     (tmp_path / protocol.record("report")).write_text("{ half")
     keys(generator={"width": 4})
-    removed = set(protocol_module.Protocol.open(str(tmp_path)).remove_stale_records())
+    removed = set(Protocol.open(tmp_path).remove_stale_records())
     assert "report" in removed
     assert "split" not in removed
     assert (tmp_path / protocol.record("split")).is_file()
 
 
-def test_only_a_cell_of_the_optimised_network_waits_for_a_search(protocol_module, keys, tmp_path):
+def test_only_a_cell_of_the_optimised_network_waits_for_a_search(keys, tmp_path):
     assert not {job for job in keys() if job.startswith("search")}
     cells = {"cells": ["real", "train_optimised_4mm_real", "train_optimised_2mm_real"]}
     found = keys(evaluation=cells, search={"jobs": 2})
     assert {job for job in found if job.startswith("search")} == {
         f"search_{resolution}_{part}" for resolution in ("2mm", "4mm") for part in (1, 2)
     }
-    protocol = protocol_module.Protocol.open(str(tmp_path))
-    waits = protocol.before_cell("train_optimised_4mm_real", "0-2")
-    assert set(waits) == {protocol.record(job) for job in ("split", "search_4mm_1", "search_4mm_2")}
-    assert protocol.before_cell("train_baseline_4mm_real", "0-2") == [protocol.record("split")]
+    protocol = Protocol.open(tmp_path)
+    waits = protocol.jobs["evaluate_train_optimised_4mm_real_runs-0-2"].after
+    assert set(waits) == {"split", "search_4mm_1", "search_4mm_2"}
+    assert protocol.jobs["evaluate_train_baseline_4mm_real_runs-0-2"].after == ("split",)
 
 
 def test_another_search_redoes_the_cells_of_its_network_alone(keys):
@@ -168,9 +158,9 @@ def test_epochs_of_one_network_redo_no_cell_of_the_other(keys):
     }
 
 
-def test_a_merged_table_that_changes_redoes_the_split(protocol_module, tmp_path):
+def test_a_merged_table_that_changes_redoes_the_split(tmp_path):
     (tmp_path / "merged.tsv").write_text("participant_id\tsession_id\n")
     write_config(tmp_path / "neuroaug.yaml", parse_config({"tables": "merged.tsv"}))
-    before = protocol_module.Protocol.open(str(tmp_path)).keys()
+    before = Protocol.open(tmp_path).jobs["split"].key
     (tmp_path / "merged.tsv").write_text("participant_id\tsession_id\nsub-1\tses-M000\n")
-    assert protocol_module.Protocol.open(str(tmp_path)).keys()["split"] != before["split"]
+    assert Protocol.open(tmp_path).jobs["split"].key != before

@@ -6,7 +6,7 @@ from neuroaug.config import StudyConfig, parse_config, read_config
 from neuroaug.config.override import override
 from neuroaug.errors import InputError
 from neuroaug.system.packaged_files import shipped
-from neuroaug.verbs.rehearsal import rehearse
+from neuroaug.workflow.rehearse import rehearse
 
 PAPERS = ("adni-train50", "adni-trainfull", "aibl", "oasis")
 

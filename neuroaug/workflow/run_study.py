@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,13 +16,16 @@ from pathlib import Path
 from neuroaug.config import StudyConfig, read_config, write_config
 from neuroaug.config.override import override
 from neuroaug.errors import InputError, StageError
+from neuroaug.report.results_table import print_results
 from neuroaug.study import CONFIG_NAME, Study
 from neuroaug.system.files import read_tsv
 from neuroaug.system.locks import exclusive
 from neuroaug.system.packaged_files import shipped
 from neuroaug.system.parent_death import die_with_parent
 from neuroaug.system.threads import n_cores
-from neuroaug.verbs.rehearsal import rehearse
+from neuroaug.workflow.estimate import print_estimate
+from neuroaug.workflow.protocol import Protocol
+from neuroaug.workflow.rehearse import rehearse
 
 log = logging.getLogger("neuroaug")
 
@@ -57,7 +58,7 @@ def run(
     overrides : sequence of str
         ``evaluation.runs=5``: values that replace those of `config`.
     rehearsal : bool
-        The same cells on phantoms, cut down to minutes (`neuroaug.verbs.rehearsal`).
+        The same cells on phantoms, cut down to minutes (`neuroaug.workflow.rehearse`).
 
     Returns
     -------
@@ -67,7 +68,7 @@ def run(
     Raises
     ------
     InputError
-        If the configuration is wrong, or another run of this study is alive.
+        If the configuration is wrong, or another run of this study is at work.
     StageError
         If a stage failed; the reasons are printed.
     """
@@ -75,25 +76,30 @@ def run(
     if rehearsal:
         if config.is_dir():
             raise InputError(
-                f"{config}: a study; rehearse its configuration in a folder of its own, from a YAML file"
+                f"{config}: a study; rehearse its configuration in a folder of its own, "
+                "from a YAML file"
             )
         content, notes = rehearse(content)
         for note in notes:
             log.info("%s", note)
     content = override(content, overrides)
+    asked = Study(folder, content)
+    absent = _absent(asked)
     if dry_run:
-        with tempfile.TemporaryDirectory(prefix="neuroaug-") as scratch:
-            return _dry_run(_rooted(content, folder), Path(scratch), cores, profile)
-    if lost := _absent(Study(folder, content)):
-        raise InputError(f"{lost[0]}; give it in the YAML file, or with --set")
-    _require_sets(Study(folder, content))
+        print_estimate(Protocol(asked))
+        for line in absent:
+            log.info("not there yet: %s", line)
+        return 0
+    if absent:
+        raise InputError(f"{absent[0]}; give it in the YAML file, or with --set")
+    _require_sets(asked)
     _prepare(folder, content)
     with _sole_run(folder) as lock:
         code = _snakemake(folder, cores, profile, lock)
     study = Study.open(folder)
     if code != 0:
         _explain_failure(study)
-    _print_results(study)
+    print_results(study)
     failures = study.caps / "failures.tsv"
     n_failed = len(read_tsv(failures)) if failures.is_file() else 0
     if n_failed:
@@ -102,8 +108,19 @@ def run(
 
 
 def demo(folder: Path, *, cores: int | None = None) -> int:
-    """The whole protocol on the embedded cohort; its unreadable scan is expected, so 0 where all
-    else is done.
+    """Run the whole protocol on the embedded cohort.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the study lies.
+    cores : int, optional
+        Cores of this machine (default: all).
+
+    Returns
+    -------
+    int
+        0 if all is done: the cohort's unreadable scan is expected to fail.
     """
     run(shipped("configs") / "demo.yaml", folder, cores=cores)
     log.info("study: %s   report: %s", folder, folder / "report.html")
@@ -123,7 +140,7 @@ def _resolve(config: Path, study_folder: Path | None) -> tuple[StudyConfig, Path
 
 
 def _absent(study: Study) -> list[str]:
-    """What the configuration names and is not there."""
+    """Lines that name the inputs of the configuration that are not there."""
     if study.config.phantom is not None:
         named = []
     else:
@@ -167,13 +184,8 @@ def _sole_run(folder: Path) -> AbstractContextManager[int]:
 
 
 def _command(folder: Path, cores: int | None, profile: str | None) -> list[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        str(shipped("pipelines") / "Snakefile"),
-    ]
+    command = [sys.executable, "-m", "snakemake"]
+    command += ["--snakefile", str(shipped("pipelines") / "Snakefile")]
     command += ["--directory", str(folder), "--config", f"study={folder}"]
     command += ["--rerun-incomplete", "--rerun-triggers", "mtime", "--keep-going"]
     # Our own lock decides (see _sole_run): it cannot outlive the processes that hold it.
@@ -228,51 +240,6 @@ def _snakemake(folder: Path, cores: int | None, profile: str | None, lock: int) 
             raise
 
 
-def _dry_run(content: StudyConfig, scratch: Path, cores: int | None, profile: str | None) -> int:
-    from neuroaug.verbs.estimate import print_estimate
-
-    folder = scratch / "study"
-    _prepare(folder, content)
-    result = subprocess.run(
-        [*_command(folder, cores, None), "--dry-run", "--quiet", "rules"],
-        env=_environment(scratch),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if result.returncode != 0:
-        raise StageError(
-            f"the workflow could not be planned: {(result.stderr or result.stdout).strip()[-400:]}"
-        )
-    total = re.search(r"^total\s+(\d+)", result.stdout, re.MULTILINE)
-    study = Study.open(folder)
-    print_estimate(study, int(total[1]) if total else None)
-    for line in _absent(study):
-        log.info("not there yet: %s", line)
-    return 0
-
-
-def _rooted(content: StudyConfig, folder: Path) -> StudyConfig:
-    """The configuration with its paths made absolute, so that it can be planned from a scratch
-    folder.
-    """
-    study = Study(folder, content)
-    external = {
-        name: e.model_copy(
-            update={"caps": str(study.path(e.caps)), "tables": str(study.path(e.tables))}
-        )
-        for name, e in content.external.items()
-    }
-    return content.model_copy(
-        update={
-            "caps": str(study.caps),
-            "bids": str(study.bids) if study.bids else None,
-            "tables": str(study.tables),
-            "external": external,
-        }
-    )
-
-
 def _explain_failure(study: Study) -> None:
     records = [
         json.loads(p.read_text())
@@ -284,13 +251,8 @@ def _explain_failure(study: Study) -> None:
             f"the workflow stopped ({' '.join(tail)}); see {study.logs / 'workflow.log'}"
         )
     first = records[0]
-    message = f"{first['job']}: {first['message'].removeprefix('neuroaug: ')} (log: {study.root / first['log']})"
+    reason = first["message"].removeprefix("neuroaug: ")
+    message = f"{first['job']}: {reason} (log: {study.root / first['log']})"
     if any(r["exit"] == InputError.exit_code for r in records):
         raise InputError(message)
     raise StageError(message)
-
-
-def _print_results(study: Study) -> None:
-    from neuroaug.report.results_table import print_results
-
-    print_results(study)

@@ -1,0 +1,50 @@
+"""Synthetic sets: one per generator, as large as the largest number that a cell asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from neuroaug.config import StudyConfig
+from neuroaug.study import Study
+from neuroaug.system.files import sha256_json
+from neuroaug.workflow.stage import EstimateLine, Job, Resources, Stage
+from neuroaug.workflow.stages.train_stage import all_generators
+
+
+class AugmentStage(Stage):
+    """Sampling of synthetic images."""
+
+    name = "augment"
+    resources: ClassVar[Resources] = {"gpu": 1, "mem_mb": 8000}
+
+    def jobs(self, study: Study, earlier: Mapping[str, Sequence[Job]]) -> list[Job]:
+        """A job per generator."""
+        config = study.config
+        synthesis = config.synthesis.model_dump(mode="json")
+        jobs = []
+        for (split, label, seed), train in zip(
+            all_generators(config), earlier["train"], strict=True
+        ):
+            # Without n: an extended set does not redo the cells that use its first images.
+            product = sha256_json(["augment", synthesis, train.key])
+            n = max(cell.n_synthetic for cell in config.cells() if cell.split == split)
+            command = ("augment", "--label", label, "--split", split, "--model-seed", str(seed))
+            jobs.append(
+                Job(
+                    f"augment_{split}_{label}_{seed}",
+                    (*command, "--n", str(n)),
+                    sha256_json([product, n]),
+                    (train.name,),
+                    product,
+                )
+            )
+        return jobs
+
+    def threads(self, config: StudyConfig, available: int) -> int:
+        """The generators of one seed share what there is."""
+        return max(1, available // len(config.labels))
+
+    def estimate(self, study: Study, jobs: Sequence[Job]) -> list[EstimateLine]:
+        """Synthetic sets."""
+        return [EstimateLine("synthetic sets to draw", len(jobs))] if jobs else []

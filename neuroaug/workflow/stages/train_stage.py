@@ -1,0 +1,117 @@
+"""Generators: one per training set, label and seed that a cell takes synthetic images from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from neuroaug.config import Cell, StudyConfig
+from neuroaug.study import Study
+from neuroaug.system.files import sha256_json
+from neuroaug.workflow.stage import EstimateLine, Job, Resources, Stage, hours_text
+from neuroaug.workflow.stages.split_stage import n_per_label
+
+
+class TrainStage(Stage):
+    """Training of generators."""
+
+    name = "train"
+    resources: ClassVar[Resources] = {"gpu": 1, "mem_mb": 64000, "runtime": 2880}
+
+    def jobs(self, study: Study, earlier: Mapping[str, Sequence[Job]]) -> list[Job]:
+        """A job per generator."""
+        config, (split_job,) = study.config, earlier["split"]
+        settings = config.generator.fingerprint()
+        jobs = []
+        for split, label, seed in all_generators(config):
+            asked = [settings, config.resolution, split, label, seed]
+            command = ("train", "--label", label, "--split", split, "--seed", str(seed))
+            jobs.append(
+                Job(
+                    f"train_{split}_{label}_{seed}",
+                    (*command, "--omp-nthreads", "{threads}"),
+                    sha256_json(["train", *asked, split_job.key]),
+                    (split_job.name,),
+                )
+            )
+        return jobs
+
+    def threads(self, config: StudyConfig, available: int) -> int:
+        """The generators of one seed share what there is."""
+        return max(1, available // len(config.labels))
+
+    def rehearsal(self, config: StudyConfig) -> dict[str, Any]:
+        """A narrow network and three epochs."""
+        return {
+            "generator": {
+                **config.generator.model_dump(),
+                "width": 4,
+                "batch_size": 4,
+                "max_epochs": 3,
+                "validate_every": 3,
+                "seeds": config.generator.seeds[:2],
+            }
+        }
+
+    def estimate(self, study: Study, jobs: Sequence[Job]) -> list[EstimateLine]:
+        """Generators, and hours of all their epochs."""
+        if not jobs:
+            return []
+        config = study.config.generator
+        step, how = generator_step_seconds(study)
+        steps = sum(
+            math.ceil(n_per_label(study, split) / config.batch_size)
+            for split, *_ in all_generators(study.config)
+        )
+        hours = steps * config.max_epochs * step / 3600
+        note = f"at most {hours_text(hours)} ({how}; early stopping ends sooner)"
+        return [EstimateLine("generators to train", len(jobs), note, hours)]
+
+
+def generators(config: StudyConfig, cell: Cell, runs: Iterable[int]) -> list[tuple[str, str, int]]:
+    """Generators (split, label, seed) that runs of a cell take images from.
+
+    Run k takes those of seed k modulo the number of seeds.
+    """
+    if not cell.n_synthetic:
+        return []
+    seeds = config.generator.seeds
+    taken = dict.fromkeys(seeds[k % len(seeds)] for k in runs)
+    return [(cell.split, label, seed) for seed in taken for label in config.labels]
+
+
+def all_generators(config: StudyConfig) -> list[tuple[str, str, int]]:
+    """Generators (split, label, seed) of the whole study, each once."""
+    runs = range(config.evaluation.runs)
+    found = (one for cell in config.cells() for one in generators(config, cell, runs))
+    return list(dict.fromkeys(found))
+
+
+def generator_step_seconds(study: Study) -> tuple[float, str]:
+    """Seconds of a training step, timed with one image and scaled to a batch; and how, in words."""
+    import time
+
+    import torch
+
+    from neuroaug.imaging.grid import GRIDS
+    from neuroaug.models.registry import FAMILIES
+
+    config = study.config.generator
+    if config.network == "mlp":
+        return float("nan"), "the fully connected network is not measured here"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    shape = GRIDS[study.config.resolution].shape
+    model = FAMILIES.get(config.model)(config, shape, label="CN", grid=study.config.resolution).to(
+        device
+    )
+    x = torch.rand(1, 1, *shape, device=device)
+    times = []
+    for _ in range(2):
+        start = time.perf_counter()
+        model.loss(x).loss.backward()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    seconds = min(times)
+    return seconds * config.batch_size, f"a step of one image took {seconds:.2f} s on {device}"
