@@ -17,7 +17,7 @@ from neuroaug.workflow.stages.split_stage import n_per_label, rehearsed_set, tab
 from neuroaug.workflow.stages.train_stage import generators
 
 if TYPE_CHECKING:
-    from neuroaug.evaluation.clinicadl import Run
+    from neuroaug.evaluation.runs import Run
 
 # What decides which runs there are, but not what one of them is.
 NOT_OF_A_RUN = {"cells", "runs", "runs_per_job", "epochs", "optimised_epochs"}
