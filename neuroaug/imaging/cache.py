@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroaug.errors import InputError, ResourceError
-from neuroaug.imaging.grid import GRIDS, Scaling, rescale
+from neuroaug.imaging.grid import GRIDS
+from neuroaug.imaging.intensity import Scaling, from_stored, rescale, to_stored
 from neuroaug.imaging.nifti import read_volume
 from neuroaug.system.files import (
     TEMPORARY_PREFIX,
@@ -63,18 +64,6 @@ def voxel_sha256(path: str | Path) -> str:
         If the file is not a readable scan.
     """
     return digest(read_volume(path).data)
-
-
-def _stored(image: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
-    return np.rint(image * 255).astype(np.uint8) if dtype == np.uint8 else image.astype(dtype)
-
-
-def as_float(stored: NDArray[Any]) -> NDArray[np.float32]:
-    """Turn stored numbers of any of the cache's dtypes into float32 in [0, 1]."""
-    image = stored.astype(np.float32)
-    if stored.dtype == np.uint8:
-        image /= np.float32(255)
-    return image
 
 
 @dataclass(frozen=True)
@@ -143,7 +132,7 @@ def _fill(task: _CacheTask) -> tuple[str, _SourceImage]:
     _check_grid(task.path, volume.data.shape, volume.affine, task)
     array = np.lib.format.open_memmap(task.array, mode="r+")
     try:
-        array[task.row] = _stored(rescale(volume.data, task.scaling), array.dtype)
+        array[task.row] = to_stored(rescale(volume.data, task.scaling), array.dtype)
     except InputError as error:
         raise InputError(f"{task.path}: {error}") from None
     array.flush()
@@ -214,11 +203,11 @@ class CohortCache:
 
     def read(self, i: int) -> NDArray[np.float32]:
         """Image `i` as float32 in [0, 1], (X, Y, Z)."""
-        return as_float(self.images[i])
+        return from_stored(self.images[i])
 
     def batch(self, rows: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
         """Several images as float32 in [0, 1], (B, X, Y, Z), in the order asked."""
-        return as_float(self.images[np.asarray(rows, dtype=np.intp)])
+        return from_stored(self.images[np.asarray(rows, dtype=np.intp)])
 
     @classmethod
     def open(cls, folder: str | Path, *, verify: bool = True) -> CohortCache:
@@ -286,7 +275,7 @@ class CohortCache:
         dtype : {"float16", "uint8", "float32"}
             How intensities are stored.
         scaling : {"min-max", "percentile"}
-            How each image is mapped to [0, 1] (`grid.rescale`).
+            How each image is mapped to [0, 1] (`intensity.rescale`).
         n_procs : int
             Processes that read images.
 
