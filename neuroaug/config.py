@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from neuroaug.errors import InputError
-from neuroaug.system.files import write_text
+from neuroaug.system.files import reading, write_text
 
 Label = Literal["CN", "AD"]
 Resolution = Literal["1mm", "2mm", "4mm"]
@@ -352,11 +352,8 @@ def read_config(path: str | Path) -> StudyConfig:
 
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: a folder, where a YAML file is expected") from None
+        with reading(path, "a YAML file"):
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
     return parse_config(content, str(path))

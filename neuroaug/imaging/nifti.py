@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import stat
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ import numpy as np
 from isal import igzip, isal_zlib
 from numpy.typing import NDArray
 
-from neuroaug.errors import InputError, NeuroaugError
-from neuroaug.system.files import write_bytes
+from neuroaug.errors import InputError
+from neuroaug.system.files import reading, write_bytes
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -81,7 +82,7 @@ class _Stored:
 @contextmanager
 def _stream(path: Path) -> Iterator[IO[bytes]]:
     """Open the file decompressed; every way of being unreadable becomes one line."""
-    try:
+    with reading(path, "a NIfTI file"):
         if stat.S_ISFIFO(path.stat().st_mode):  # opening it would wait for a writer
             raise InputError(f"{path}: a pipe, where a NIfTI file is expected")
         with open(path, "rb") as raw:
@@ -92,26 +93,10 @@ def _stream(path: Path) -> Iterator[IO[bytes]]:
                     f"{path}: {'empty file' if empty else 'named .gz but not compressed by gzip'}"
                 )
             # ISA-L's reader checks length and checksum as zlib's does, in half the time.
-            yield igzip.GzipFile(fileobj=raw) if packed else raw  # type: ignore[misc]
-    except NeuroaugError:
-        raise
-    except FileNotFoundError:
-        broken = path.is_symlink()
-        raise InputError(
-            f"{path}: {'link to a file that is not there' if broken else 'no such file'}"
-        ) from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: a folder, where a NIfTI file is expected") from None
-    except PermissionError:
-        raise InputError(f"{path}: no permission to read it") from None
-    except EOFError:
-        raise InputError(
-            f"{path}: truncated gzip, the file ends too early; copy it again"
-        ) from None
-    except (gzip.BadGzipFile, isal_zlib.error) as error:  # type: ignore[misc]
-        raise InputError(f"{path}: corrupt gzip ({error}); copy it again") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+            try:
+                yield igzip.GzipFile(fileobj=raw) if packed else raw  # type: ignore[misc]
+            except isal_zlib.error as error:  # type: ignore[misc]
+                raise zlib.error(str(error)) from None
 
 
 def _read_header(path: Path, head: bytes) -> tuple[type[nib.Nifti1Image], nib.Nifti1Header]:

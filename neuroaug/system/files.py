@@ -6,9 +6,11 @@ Every file is written to a temporary name in its own folder, flushed to disk and
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,6 +79,60 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+@contextmanager
+def reading(
+    path: str | os.PathLike[str], expected: str = "a file", advice: str = ""
+) -> Iterator[None]:
+    """Turn every way in which a file cannot be read into one line.
+
+    Parameters
+    ----------
+    path : path-like
+        What the block reads.
+    expected : str
+        What it should be, e.g. ``"a NIfTI file"``.
+    advice : str
+        What to do, said at the end of the line.
+
+    Raises
+    ------
+    InputError
+        If it is absent, a folder, forbidden, or else refused by the system, or if its gzip is
+        truncated or corrupt.
+    """
+    path = Path(path)
+    try:
+        yield
+    except FileNotFoundError:
+        broken = path.is_symlink()
+        why = "link to a file that is not there" if broken else "no such file"
+    except IsADirectoryError:
+        why = f"a folder, where {expected} is expected"
+    except PermissionError:
+        why = "no permission to read it"
+    except EOFError:
+        why, advice = "truncated gzip, the file ends too early", advice or "copy it again"
+    except (gzip.BadGzipFile, zlib.error) as error:
+        why, advice = f"corrupt gzip ({error})", advice or "copy it again"
+    except OSError as error:
+        why = f"cannot be read ({error.strerror or error})"
+    else:
+        return
+    raise InputError(f"{path}: {why}{'; ' if advice else ''}{advice}")
+
+
+def list_folder(folder: str | os.PathLike[str]) -> list[Path]:
+    """List what lies in a folder, sorted.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    with reading(folder, "a folder"):
+        return sorted(Path(folder).iterdir())
+
+
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file.
 
@@ -87,17 +143,18 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: a folder, where a JSON file is expected") from None
-    except PermissionError:
-        raise InputError(f"{path}: no permission to read it") from None
+        with reading(path, "a JSON file"):
+            return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from None
     except RecursionError:
         raise InputError(f"{path}: not readable as JSON (too deeply nested)") from None
+
+
+def cell_text(value: object) -> str:
+    """Make text fit for a cell of a table: no tabs or line ends, UTF-8, ``n/a`` for missing."""
+    text = "n/a" if value is None or value != value else " ".join(str(value).split())
+    return text.encode(errors="surrogateescape").decode(errors="replace") or "n/a"
 
 
 def write_tsv(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
@@ -124,27 +181,18 @@ def read_tsv(path: str | os.PathLike[str], required: Iterable[str] = ()) -> pd.D
 
     path = Path(path)
     try:
-        table = pd.read_csv(path, sep="\t", dtype=str, na_values=["n/a", ""], keep_default_na=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: a folder, where a TSV file is expected") from None
-    except PermissionError:
-        raise InputError(f"{path}: no permission to read it") from None
-    except (
-        pd.errors.ParserError,
-        pd.errors.EmptyDataError,
-        UnicodeDecodeError,
-        ValueError,
-    ) as error:
+        with reading(path, "a TSV file"):
+            table = pd.read_csv(
+                path, sep="\t", dtype=str, na_values=["n/a", ""], keep_default_na=False
+            )
+    except ValueError as error:  # so are the errors of pandas' parser, and of decoding
         raise InputError(
             f"{path}: not readable as a tab-separated table ({str(error).strip()})"
         ) from None
     missing = [name for name in required if name not in table.columns]
     if missing:
-        raise InputError(
-            f"{path}: column(s) {', '.join(missing)} missing; found {', '.join(map(str, table.columns))}"
-        )
+        found = ", ".join(map(str, table.columns))
+        raise InputError(f"{path}: column(s) {', '.join(missing)} missing; found {found}")
     return table
 
 

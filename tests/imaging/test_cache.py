@@ -175,7 +175,7 @@ def test_images_of_two_grids_are_refused_naming_both(tmp_path, cohort):
 def test_missing_and_unreadable_images_are_named(tmp_path, cohort):
     files, index = cohort
     files[2].unlink()
-    with pytest.raises(InputError, match=rf"{files[2].name}: no such image"):
+    with pytest.raises(InputError, match=rf"{files[2].name}: no such file; preprocess"):
         CohortCache.build(tmp_path / "cache", files, index)
     files[2].write_bytes(files[1].read_bytes()[:-40])
     with pytest.raises(InputError, match=rf"{files[2].name}: .*truncated"):
