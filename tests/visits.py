@@ -8,8 +8,8 @@ import sys
 import numpy as np
 
 from neuroaug.config import PreprocessingConfig
-from neuroaug.imaging import caps as layout
-from neuroaug.imaging.caps import Visit
+from neuroaug.imaging import caps as caps_names
+from neuroaug.imaging.bids import Visit
 from neuroaug.imaging.grid import GRIDS, UNCROPPED
 from neuroaug.imaging.nifti import write_volume
 from neuroaug.preprocessing import records
@@ -25,7 +25,7 @@ from pathlib import Path
 from neuroaug.errors import InputError
 from neuroaug.system.files import write_bytes
 from neuroaug.imaging import caps
-from neuroaug.imaging.caps import Visit
+from neuroaug.imaging.bids import Visit
 from neuroaug.preprocessing.steps.quality import calibration
 
 def work(payload):
@@ -40,7 +40,7 @@ def work(payload):
         time.sleep(600)
     paths = [caps.t1_linear_affine(target, visit)]
     paths += [caps.t1_linear_image(target, visit, cropped=False)]
-    paths += [caps.t1_linear_image(target, visit, r) for r in payload["resolutions"]]
+    paths += [caps.t1_linear_image(target, visit, r) for r in payload["config"]["resolutions"]]
     for i, path in enumerate(paths):
         write_bytes(path, content * (i + 1))
         (path.parent / ".tmp-1-torn").write_bytes(b"half")
@@ -132,12 +132,12 @@ def clinica_caps(root, version="0.11.0", n=1, cropped=True):
         visit = Visit(f"sub-C{i}", "ses-M000")
         data = np.exp(-3 * sum(axis**2 for axis in axes)) * (100 + i)
         write_volume(
-            layout.t1_linear_image(root, visit, cropped=cropped),
+            caps_names.t1_linear_image(root, visit, cropped=cropped),
             data.astype(np.float32),
             grid.affine,
             level=1,
         )
-        layout.t1_linear_affine(root, visit).write_bytes(b"affine")
+        caps_names.t1_linear_affine(root, visit).write_bytes(b"affine")
     return root
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from neuroaug.errors import InputError
-from neuroaug.imaging import caps as layout
-from neuroaug.imaging.caps import Visit
-from neuroaug.preprocessing.claims import HIDDEN, hidden, tables_lock
+from neuroaug.imaging import caps as caps_names
+from neuroaug.imaging.bids import Visit
+from neuroaug.preprocessing.claims import tables_lock
 from neuroaug.preprocessing.select import Refusal
 from neuroaug.system.files import (
     read_json,
@@ -35,7 +35,7 @@ DECISION_COLUMNS = ("participant_id", "session_id", "pass")
 _TRUE, _FALSE = ("true", "1", "yes", "pass"), ("false", "0", "no", "fail")
 _PLANNED = ("select", "tables")  # stages of rows that every plan makes anew
 # Without a slash at the end: the BIDS validator matches a folder's name only so.
-_BIDSIGNORE = ("subjects", HIDDEN, FAILURES, QC, DECISIONS, "qc*.html", "logs")
+_BIDSIGNORE = ("subjects", caps_names.HIDDEN, FAILURES, QC, DECISIONS, "qc*.html", "logs")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Record:
 
 
 def _record_path(caps: Path, visit: Visit) -> Path:
-    return hidden(caps) / "visits" / f"{visit.stem}.json"
+    return caps_names.hidden(caps) / "visits" / f"{visit.stem}.json"
 
 
 def read_record(caps: Path, visit: Visit) -> Record | None:
@@ -99,7 +99,7 @@ def sidecar_record(caps: Path, visit: Visit) -> Record | None:
     its hidden folder.
     """
     try:
-        sidecar = read_json(layout.t1_linear_sidecar(caps, visit))
+        sidecar = read_json(caps_names.t1_linear_sidecar(caps, visit))
         parameters = {
             "profile": sidecar["parameters"]["profile"],
             "n4_distance": sidecar["parameters"]["n4"]["spline_distance_mm"],
@@ -118,8 +118,8 @@ def prepare_caps(
     """
     with tables_lock(caps):
         remove_leftovers(caps)  # whoever writes at the root holds the lock
-        if not (caps / layout.DESCRIPTION).exists():
-            layout.write_dataset_description(
+        if not (caps / caps_names.DESCRIPTION).exists():
+            caps_names.write_dataset_description(
                 caps, name=name, source_datasets=tuple(source_datasets)
             )
         if not (caps / ".bidsignore").exists():
@@ -295,7 +295,7 @@ def passed_visits(caps: str | Path) -> list[Visit] | None:
             except InputError as error:
                 raise InputError(f"{where}: {error}") from None
     elif decisions:
-        verdicts = dict.fromkeys(layout.list_visits(caps), True)
+        verdicts = dict.fromkeys(caps_names.list_visits(caps), True)
     else:
         return None
     verdicts.update(decisions)

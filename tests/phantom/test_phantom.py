@@ -16,9 +16,10 @@ from nibabel import orientations
 from scipy import ndimage
 
 from neuroaug.errors import InputError
+from neuroaug.imaging.bids import sidecar_path
 from neuroaug.phantom import anatomy, phantom_cohort, phantom_tables, scanner
-from neuroaug.phantom.phantom_cohort import make_cohort, read_truth, scan_path
-from neuroaug.system.files import write_tsv
+from neuroaug.phantom.phantom_cohort import make_cohort, scan_path
+from neuroaug.system.files import read_json, write_tsv
 
 VOXEL_MM = 6.0  # seconds instead of minutes; the anatomy is the same
 
@@ -249,10 +250,10 @@ def test_ventricles_are_larger_and_hippocampi_smaller_in_ad_with_overlap():
 
 
 def test_the_truth_of_a_scan_follows_the_ratios_drawn(cohort):
-    truth = read_truth(cohort.folder).set_index("participant_id")
     people = phantom_tables.make_people(5, 3)
-    drawn = pd.Series({p.participant_id: p.ratios["ventricles"] for p in people})
-    assert np.corrcoef(truth["ventricles_ml"][drawn.index], drawn)[0, 1] > 0.9
+    sidecars = [sidecar_path(scan_path(cohort.folder, p.participant_id)) for p in people]
+    true_ml = [read_json(path)["PhantomTruth"]["ventricles_ml"] for path in sidecars]
+    assert np.corrcoef(true_ml, [p.ratios["ventricles"] for p in people])[0, 1] > 0.9
 
 
 def test_age_and_sex_overlap_between_diagnoses():

@@ -16,8 +16,8 @@ import pytest
 from visits import FAST, clinica_caps, failures, scan, tree
 
 from neuroaug.config import PreprocessingConfig
-from neuroaug.imaging import caps as layout
-from neuroaug.imaging.caps import Visit
+from neuroaug.imaging import caps as caps_names
+from neuroaug.imaging.bids import Visit
 from neuroaug.imaging.grid import GRIDS, UNCROPPED
 from neuroaug.preprocessing import records
 from neuroaug.preprocessing.preprocess import preprocess
@@ -133,7 +133,7 @@ def test_beside_broken_visits_the_good_one_is_done_by_ants(tmp_path, raw_head):
     assert (summary.n_ok, summary.n_failed) == (1, len(reasons))
     assert [path.name for path in (caps / "subjects").iterdir()] == ["sub-good"]
     visit = Visit("sub-good", "ses-M000")
-    folder = layout.t1_linear_folder(caps, visit)
+    folder = caps_names.t1_linear_folder(caps, visit)
     stem = "sub-good_ses-M000_space-MNI152NLin2009cSym"
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         f"{stem}_{rest}"
@@ -143,9 +143,9 @@ def test_beside_broken_visits_the_good_one_is_done_by_ants(tmp_path, raw_head):
         )
     )  # fmt: skip
     for resolution, grid in GRIDS.items():
-        image = nib.load(layout.t1_linear_image(caps, visit, resolution))
+        image = nib.load(caps_names.t1_linear_image(caps, visit, resolution))
         assert grid.matches(image.shape, image.affine)
-    uncropped = nib.load(layout.t1_linear_image(caps, visit, cropped=False))
+    uncropped = nib.load(caps_names.t1_linear_image(caps, visit, cropped=False))
     assert UNCROPPED.matches(uncropped.shape, uncropped.affine)
     assert (caps / "qc.html").read_text().count("<figure") == 1
     assert records.passed_visits(caps) is not None
@@ -193,7 +193,7 @@ def test_a_visit_is_done_without_a_network(tmp_path, raw_head):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (
-        layout.list_visits(caps, "2mm")
+        caps_names.list_visits(caps, "2mm")
         == records.passed_visits(caps)
         == [Visit("sub-good", "ses-M000")]
     )

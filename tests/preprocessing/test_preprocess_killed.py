@@ -10,7 +10,7 @@ import time
 import pytest
 from visits import command, failures, many, scan, tree
 
-from neuroaug.imaging import caps as layout
+from neuroaug.imaging import caps as caps_names
 from neuroaug.preprocessing import records
 from neuroaug.preprocessing.preprocess import preprocess
 
@@ -66,7 +66,7 @@ def test_an_interrupt_leaves_whole_visits_only(tmp_path, stand_in, monkeypatch, 
     if number == signal.SIGINT:
         assert "finishing" in error
     assert not list(caps.rglob(".tmp-*"))
-    begun = layout.list_visits(caps)
+    begun = caps_names.list_visits(caps)
     assert 0 < len(begun) < 25
     assert all(records.read_record(caps, visit).status == "ok" for visit in begun)
     assert {p.name for p in caps.glob("subjects/*")} == {visit.participant_id for visit in begun}

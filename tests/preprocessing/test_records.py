@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from neuroaug.errors import InputError
-from neuroaug.imaging.caps import Visit
+from neuroaug.imaging.bids import Visit
 from neuroaug.preprocessing import records
 from neuroaug.preprocessing.claims import claim_visit
 from neuroaug.preprocessing.records import Record

@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroaug.errors import InputError
-from neuroaug.imaging import caps as layout
-from neuroaug.imaging.caps import Visit
+from neuroaug.imaging import caps as caps_names
+from neuroaug.imaging.bids import Visit
 from neuroaug.imaging.grid import GRIDS, crop
-from neuroaug.imaging.nifti import read_volume
 from neuroaug.imaging.template import load_regions
-from neuroaug.preprocessing.claims import hidden
 from neuroaug.preprocessing.records import DECISIONS, read_decisions, read_record
+from neuroaug.preprocessing.steps.t1_linear import registered_image
 from neuroaug.system.files import atomic_path, read_json
 
 PAGES = "qc.html"
@@ -38,22 +37,7 @@ code { color: #fff; } .head { color: #fc0; } .brain { color: #0df; }
 
 def picture_path(caps: Path, visit: Visit) -> Path:
     """Where the picture of a visit is kept until the pages are made."""
-    return hidden(caps) / "pictures" / f"{visit.stem}.webp"
-
-
-def registered_image(caps: Path, visit: Visit) -> NDArray[np.float32]:
-    """Read a visit's cropped 1 mm image: (169, 208, 179).
-
-    Raises
-    ------
-    InputError
-        If it has none that can be read.
-    """
-    path = layout.t1_linear_image(caps, visit)
-    if path.is_file():
-        return read_volume(path).data
-    uncropped = read_volume(layout.t1_linear_image(caps, visit, cropped=False)).data
-    return crop(uncropped).astype(np.float32, copy=False)
+    return caps_names.hidden(caps) / "pictures" / f"{visit.stem}.webp"
 
 
 @lru_cache(maxsize=1)
@@ -136,7 +120,7 @@ def write_pages(caps: str | Path, path: str | Path | None = None) -> Path:
     path = Path(path) if path is not None else caps / PAGES
     decisions = read_decisions(caps)
     visits = []
-    for visit in layout.list_visits(caps):
+    for visit in caps_names.list_visits(caps):
         record = read_record(caps, visit)
         if record is not None and record.status == "ok" and record.quality:
             visits.append(
@@ -153,7 +137,7 @@ def write_pages(caps: str | Path, path: str | Path | None = None) -> Path:
 
 def _name(caps: Path) -> str:
     try:
-        return str(read_json(caps / layout.DESCRIPTION).get("Name", ""))
+        return str(read_json(caps / caps_names.DESCRIPTION).get("Name", ""))
     except (InputError, AttributeError):
         return ""
 
@@ -180,7 +164,7 @@ def _figure(
     caps: Path, visit: Visit, probability: float, passed: bool, decision: bool | None
 ) -> str:
     picture = picture_path(caps, visit)
-    content = picture.read_bytes() if picture.is_file() else draw(registered_image(caps, visit))
+    content = picture.read_bytes() if picture.is_file() else draw(registered_image(caps, visit)[1])
     verdict = "pass" if (passed if decision is None else decision) else "FAIL"
     said = (
         "" if decision is None else f", decided in {DECISIONS} (was {'pass' if passed else 'FAIL'})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuroaug.config import PreprocessingConfig
 from neuroaug.errors import InputError, NeuroaugError
 from neuroaug.imaging import caps
-from neuroaug.imaging.caps import Visit
+from neuroaug.imaging.bids import Visit
 from neuroaug.imaging.grid import GRIDS, UNCROPPED, block_mean, crop
 from neuroaug.imaging.nifti import Volume, read_volume, write_volume
 from neuroaug.imaging.template import Template, load_template
@@ -38,7 +39,7 @@ class VisitResult:
     Attributes
     ----------
     visit : Visit
-        Which.
+        Participant and session.
     quality : Quality
         The registration's score and verdict.
     written : tuple of Path
@@ -46,7 +47,7 @@ class VisitResult:
     notes : tuple of str
         What the user should know of the scan.
     seconds : float
-        Time it took.
+        Wall-clock time taken.
     """
 
     visit: Visit
@@ -71,11 +72,8 @@ def process_visit(
     scan: str | Path,
     caps_folder: str | Path,
     visit: Visit,
+    config: PreprocessingConfig | None = None,
     *,
-    profile: Profile = "default",
-    n4_distance: int = 200,
-    template: str | Path | None = None,
-    resolutions: Sequence[str] = ("1mm", "2mm"),
     work_dir: str | Path | None = None,
 ) -> VisitResult:
     """Take one raw scan through t1-linear and write it as Clinica would, with the copies asked for.
@@ -92,15 +90,10 @@ def process_visit(
     caps_folder : path-like
         The CAPS to write to; it must have its ``dataset_description.json`` already.
     visit : Visit
-        Whose scan it is.
-    profile : {"exact", "default", "fast"}
-        Accuracy against time (PREPROCESSING: time and accuracy per scan).
-    n4_distance : {200, 600}
-        Spline distance of N4 in mm.
-    template : path-like, optional
-        Another template than the packaged one.
-    resolutions : sequence of {"1mm", "2mm", "4mm"}
-        Copies wanted beside the 1 mm image.
+        Participant and session of the scan.
+    config : PreprocessingConfig, optional
+        Profile (accuracy against time: docs/preprocessing.md), spline distance of N4, template,
+        resolutions wanted beside the 1 mm image.
     work_dir : path-like, optional
         Where ANTs' transform lies for a moment; the system's temporary folder by default.
 
@@ -112,23 +105,25 @@ def process_visit(
         If ANTs fails.
     """
     started = time.monotonic()
+    config = config or PreprocessingConfig()
     folder = caps.t1_linear_folder(caps_folder, visit)
     if folder.is_dir():
         remove_leftovers(folder)
     with _stage("template"):
-        reference = load_template(template)
+        reference = load_template(config.template)
     with _stage("read"):
         volume = read_volume(scan)
         if volume.data.max() <= 0:  # N4 works on logarithms
             raise InputError(
-                f"{scan}: no positive intensity (at most {volume.data.max():g}); not a magnitude image"
+                f"{scan}: no positive intensity (at most {volume.data.max():g}); "
+                "not a magnitude image"
             )
     with _stage("n4"):
         corrected = bias.correct_bias(
-            volume.data, volume.affine, profile=profile, n4_distance=n4_distance
+            volume.data, volume.affine, profile=config.profile, n4_distance=config.n4_distance
         )
         _require_contrast(corrected, f"{scan}: nothing is left of it after bias correction")
-    landed = _register(corrected, volume, reference, scan, profile, work_dir)
+    landed = _register(corrected, volume, reference, scan, config.profile, work_dir)
     written: list[Path] = []
     try:
         with _stage("write"):
@@ -138,10 +133,10 @@ def process_visit(
             write_bytes(written[-1], landed.alignment.mat)
             written.append(caps.t1_linear_image(caps_folder, visit))
             write_volume(written[-1], landed.cropped, GRIDS["1mm"].affine)
-            written += _write_copies(caps_folder, visit, landed.cropped, resolutions)
+            written += _write_copies(caps_folder, visit, landed.cropped, config.resolutions)
             sidecar = {
                 "pipeline": "t1-linear",
-                "parameters": _parameters(profile, n4_distance, volume, landed.start),
+                "parameters": _parameters(config, volume, landed.start),
                 "template": {"name": reference.name, "sha256": reference.sha256},
                 "input": _describe(scan, volume),
                 "template_to_scan": np.round(landed.alignment.template_to_scan, 9).tolist(),
@@ -181,7 +176,8 @@ class _Landed:
         if self.start is None:
             return ()
         return (
-            "registered from a second start: from the centres of mass it did not pass the quality check",
+            "registered from a second start: "
+            "from the centres of mass it did not pass the quality check",
         )
 
 
@@ -193,9 +189,7 @@ def _register(
     profile: Profile,
     work_dir: str | Path | None,
 ) -> _Landed:
-    """Register as Clinica does; where the result does not pass, once more from a searched start,
-    keeping the better.
-    """
+    """Register as Clinica does; if that does not pass, again from a searched start; keep the better."""
 
     def land(start: NDArray[np.float64] | None) -> _Landed:
         with _stage("registration"):
@@ -233,21 +227,22 @@ def _register(
 def complete_visit(
     caps_folder: str | Path,
     visit: Visit,
+    config: PreprocessingConfig | None = None,
     *,
-    resolutions: Sequence[str] = ("1mm", "2mm"),
     out: str | Path | None = None,
 ) -> VisitResult:
-    """Add what a registered visit lacks: the copies and the sidecar, and judge it. No image that is
-    there is redone.
+    """Add the copies and the sidecar that a registered visit lacks, and judge it.
+
+    No image that is there is redone.
 
     Parameters
     ----------
     caps_folder : path-like
         A CAPS with the visit's 1 mm image, cropped or not, from Clinica or from us.
     visit : Visit
-        Which.
-    resolutions : sequence of {"1mm", "2mm", "4mm"}
-        Copies wanted.
+        Participant and session of the image.
+    config : PreprocessingConfig, optional
+        Of which the resolutions are the copies wanted.
     out : path-like, optional
         Another CAPS to write to, where the first is read-only: it receives what the first lacks.
 
@@ -257,10 +252,11 @@ def complete_visit(
         If there is no 1 mm image, or it is not on Clinica's grid.
     """
     started = time.monotonic()
+    resolutions = (config or PreprocessingConfig()).resolutions
     target = Path(out) if out is not None else Path(caps_folder)
     places = {Path(caps_folder), target}
     with _stage("read"):
-        source, cropped, notes = _registered_image(caps_folder, visit)
+        source, cropped, notes = registered_image(caps_folder, visit)
     with _stage("resample"):
         quality = assess(cropped)
     written: list[Path] = []
@@ -309,28 +305,46 @@ def _known_sidecar(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _registered_image(
+def registered_image(
     caps_folder: str | Path, visit: Visit
 ) -> tuple[Path, NDArray[np.float32], tuple[str, ...]]:
-    """Read a visit's 1 mm image on the cropped grid."""
+    """Read a visit's 1 mm image on the cropped grid.
+
+    Returns
+    -------
+    path : Path
+        The file read: the cropped image, or the uncropped one where there is no other.
+    data : array (169, 208, 179)
+        Intensities.
+    notes : tuple of str
+        What the user should know of the image.
+
+    Raises
+    ------
+    InputError
+        If there is no 1 mm image, or it is not on Clinica's grid.
+    """
     for cropped, grid in ((True, GRIDS["1mm"]), (False, UNCROPPED)):
         path = caps.t1_linear_image(caps_folder, visit, cropped=cropped)
         if path.is_file():
             volume = read_volume(path)
             if not grid.matches(volume.data.shape, volume.affine):
+                origin = tuple(volume.affine[:3, 3].tolist())
                 raise InputError(
-                    f"{path}: shape {volume.data.shape}, origin {tuple(volume.affine[:3, 3].tolist())}; "
+                    f"{path}: shape {volume.data.shape}, origin {origin}; "
                     f"t1-linear has {grid.shape} from {grid.origin}"
                 )
             data = volume.data if cropped else crop(volume.data).astype(np.float32, copy=False)
             return path, data, volume.notes
-    raise InputError(
-        f"{caps.t1_linear_image(caps_folder, visit)}: no such file; preprocess the visit from --bids"
-    )
+    path = caps.t1_linear_image(caps_folder, visit)
+    raise InputError(f"{path}: no such file; preprocess the visit from --bids")
 
 
 def _write_copies(
-    caps_folder: str | Path, visit: Visit, cropped: NDArray[np.float32], resolutions: Sequence[str]
+    caps_folder: str | Path,
+    visit: Visit,
+    cropped: NDArray[np.float32],
+    resolutions: Collection[str],
 ) -> list[Path]:
     written: list[Path] = []
     copy = cropped
@@ -353,17 +367,17 @@ def _require_contrast(data: NDArray[np.float32], message: str) -> None:
 
 
 def _parameters(
-    profile: Profile, n4_distance: int, volume: Volume, start: NDArray[np.float64] | None
+    config: PreprocessingConfig, volume: Volume, start: NDArray[np.float64] | None
 ) -> dict[str, Any]:
-    recipe = registration.recipe_of(profile, volume.voxel_mm)
+    recipe = registration.recipe_of(config.profile, volume.voxel_mm)
     command = registration.arguments(
         recipe, "PREFIX", "TEMPLATE", "SCAN", None if start is None else "START"
     )
     return {
-        "profile": profile,
+        "profile": config.profile,
         "n4": {
-            "spline_distance_mm": n4_distance,
-            "shrink_factor": bias.shrink_factor(profile, volume.voxel_mm),
+            "spline_distance_mm": config.n4_distance,
+            "shrink_factor": bias.shrink_factor(config.profile, volume.voxel_mm),
             "iterations": bias.ITERATIONS,
             "mask": None,
         },
