@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from neuroaug.dataset_check.check_images import Images, check_images
+from neuroaug.dataset_check.check_images import ImageNames, check_images
 from neuroaug.dataset_check.check_tables import check_participants, check_sessions
 from neuroaug.dataset_check.finding import Finding, unreadable
 from neuroaug.errors import InputError
@@ -70,7 +70,7 @@ def check(dataset: str | Path, *, n_procs: int = 1) -> list[Finding]:
     for folder in _datasets(root):
         within = folder.relative_to(root) if folder.is_relative_to(root) else folder
         prefix = "" if folder == root else f"{within}/"
-        images: Images = []
+        images: ImageNames = []
         kind: Literal["bids", "caps"]
         if (folder / "subjects").is_dir() or caps_names.is_caps(folder):
             own = list(_check_caps(folder, images))
@@ -104,7 +104,7 @@ def _datasets(root: Path) -> list[Path]:
 # BIDS
 
 
-def _check_bids(root: Path, images: Images) -> Iterator[Finding]:
+def _check_bids(root: Path, images: ImageNames) -> Iterator[Finding]:
     """Yield what is wrong, and add to `images` those that are to be read."""
     yield from _description(root, ("Name", "BIDSVersion"))
     try:
@@ -140,7 +140,7 @@ def _check_bids(root: Path, images: Images) -> Iterator[Finding]:
 # CAPS
 
 
-def _check_caps(root: Path, images: Images) -> Iterator[Finding]:
+def _check_caps(root: Path, images: ImageNames) -> Iterator[Finding]:
     """Yield what is wrong, and add to `images` those that are to be read."""
     yield from _description(root, _KEYS)
     if (root / PARTICIPANTS).exists():

@@ -23,12 +23,12 @@ _COPY_AGAIN = "copy the scan again or leave the visit out"
 _PREPROCESS_AGAIN = "preprocess the visit again"
 _CHANGED = "not the file that was written (its checksum is not the sidecar's)"
 
-Images = list[tuple[str, list[str]]]
+ImageNames = list[tuple[str, list[str]]]
 """Folders, relative to the data set, and the names of the images in each."""
 
 
 def check_images(
-    folder: Path, kind: Literal["bids", "caps"], images: Images, n_procs: int
+    folder: Path, kind: Literal["bids", "caps"], images: ImageNames, n_procs: int
 ) -> list[Finding]:
     """Read images in processes of their own: one that crashes its reader is a finding like others.
 

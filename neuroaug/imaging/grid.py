@@ -51,9 +51,7 @@ class Grid:
         )
 
     def halved(self) -> Grid:
-        """Return the grid of `block_mean`: voxels twice as wide, the origin half a voxel further
-        in.
-        """
+        """Return the grid of `block_mean`: voxels twice as wide, origin half a voxel inwards."""
         x, y, z = (n // 2 for n in self.shape)
         affine = self.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
         affine[:3, 3] = self.affine[:3, 3] + self.affine[:3, :3] @ np.full(3, 0.5)
@@ -76,8 +74,16 @@ GRIDS: dict[str, Grid] = {
 
 
 def crop(volume: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Cut the cropped grid out of an image on the template's grid: (193, 229, 193) -> (169, 208,
-    179), a copy.
+    """Cut the cropped grid out of an image on the template's grid, as a copy.
+
+    Parameters
+    ----------
+    volume : array (193, 229, 193)
+        On the template's grid.
+
+    Returns
+    -------
+    array (169, 208, 179)
 
     Raises
     ------
@@ -94,7 +100,7 @@ def crop(volume: NDArray[np.generic]) -> NDArray[np.generic]:
 def block_mean(volume: NDArray[np.floating]) -> NDArray[np.float32]:
     """Mean of each 2x2x2 block, odd last voxels left out: (X, Y, Z) -> (X // 2, Y // 2, Z // 2).
 
-    Equals trilinear interpolation by one half without aligned corners, TPAMI's downsampling.
+    Equals trilinear interpolation by one half without aligned corners: METHOD 6.
     """
     x, y, z = (n // 2 for n in volume.shape)
     blocks = volume[: 2 * x, : 2 * y, : 2 * z].reshape(x, 2, y, 2, z, 2)

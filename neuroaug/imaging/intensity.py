@@ -1,6 +1,6 @@
-"""Intensities in [0, 1], and how they are stored: the only place that knows that uint8 counts 255ths.
+"""Intensities in [0, 1], and how they are stored: uint8 counts 255ths, floats are intensities.
 
-Works on arrays and on tensors alike, without importing torch.
+`from_stored` works on arrays and on tensors alike, without importing torch.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def to_stored(image: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
 def rescale(
     volume: NDArray[np.floating] | NDArray[np.integer], method: Scaling = "min-max"
 ) -> NDArray[np.float32]:
-    """Map intensities to [0, 1], per image.
+    """Map intensities to [0, 1], per image (METHOD 6).
 
     Parameters
     ----------

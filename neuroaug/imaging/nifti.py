@@ -62,7 +62,7 @@ class Volume:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a file that passed every check says of its scan: see `Volume`."""
+    """What a file that passed every check says of its scan; shape, and the rest as in `Volume`."""
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
@@ -147,7 +147,7 @@ def _check_shape(path: Path, header: nib.Nifti1Header) -> tuple[int, int, int]:
     dtype = header.get_data_dtype()
     if dtype.kind not in "iuf":
         kind = {"c": "complex numbers", "V": "colours"}.get(dtype.kind, str(dtype))
-        raise InputError(f"{path}: holds {kind}, where one real number a voxel is expected")
+        raise InputError(f"{path}: holds {kind}, where one real number per voxel is expected")
     if x * y * z * dtype.itemsize > MAX_BYTES:
         raise InputError(
             f"{path}: shape {x}x{y}x{z} is beyond {MAX_BYTES // 1024**3} GB; the header is wrong"
@@ -157,6 +157,13 @@ def _check_shape(path: Path, header: nib.Nifti1Header) -> tuple[int, int, int]:
 
 def check_affine(path: Path, affine: NDArray[np.float64]) -> None:
     """Refuse an affine that cannot be that of a head scan.
+
+    Parameters
+    ----------
+    path : Path
+        The scan, for the message.
+    affine : array (4, 4)
+        Voxel indices to world (RAS+, mm).
 
     Raises
     ------
@@ -178,13 +185,15 @@ def check_affine(path: Path, affine: NDArray[np.float64]) -> None:
     volume = abs(np.linalg.det(affine[:3, :3]))
     if volume < 1e-3 * max(float(np.prod(size)), 1e-9):
         raise InputError(
-            f"{path}: the affine is singular (determinant {volume:.2g}); the header's orientation is broken"
+            f"{path}: the affine is singular (determinant {volume:.2g}); "
+            "the header's orientation is broken"
         )
     axes = affine[:3, :3] / size
     shear = float(np.abs(axes.T @ axes - np.eye(3)).max())
     if shear > MAX_SHEAR:
         raise InputError(
-            f"{path}: the affine is sheared (cosine {shear:.2g} between two axes); resample the scan"
+            f"{path}: the affine is sheared (cosine {shear:.2g} between two axes); "
+            "resample the scan"
         )
     # A float32 header stores 0.3 as 0.30000001 or just below: leave room for rounding.
     if size.min() < VOXEL_MM[0] * (1 - 1e-5) or size.max() > VOXEL_MM[1] * (1 + 1e-5):
@@ -198,7 +207,8 @@ def _orientation_notes(header: nib.Nifti1Header, shape: tuple[int, int, int]) ->
     s_code, q_code = int(header["sform_code"]), int(header["qform_code"])
     if not s_code and not q_code:
         return (
-            "no orientation in the header (sform and qform codes are 0): left and right are a guess",
+            "no orientation in the header (sform and qform codes are 0): "
+            "left and right are a guess",
         )
     if s_code and q_code:
         corners = np.array(
@@ -223,7 +233,7 @@ def read_volume(path: str | Path) -> Volume:
     Parameters
     ----------
     path : path-like
-        ``.nii`` or ``.nii.gz``, NIfTI-1 or NIfTI-2.
+        A ``.nii`` or ``.nii.gz``, NIfTI-1 or NIfTI-2.
 
     Raises
     ------
@@ -255,9 +265,8 @@ def _read_checked(path: Path) -> _Stored:
         kind, header = _read_header(path, head)
         shape = _check_shape(path, header)
         if not -1 < float(header["vox_offset"]) < MAX_BYTES:
-            raise InputError(
-                f"{path}: its header says that the voxels begin at byte {float(header['vox_offset']):g}"
-            )
+            begin = f"{float(header['vox_offset']):g}"
+            raise InputError(f"{path}: its header says that the voxels begin at byte {begin}")
         offset = max(int(header["vox_offset"]), kind.header_class.sizeof_hdr)
         needed = offset + int(np.prod(shape)) * header.get_data_dtype().itemsize
         content = bytearray(head)
@@ -300,7 +309,8 @@ def _check_values(path: Path, stored: NDArray[Any], slope: float, intercept: flo
             data = _scale(stored, slope, intercept).astype(np.float32)
             bad = int(data.size - np.count_nonzero(np.isfinite(data)))
             raise InputError(
-                f"{path}: {bad} non-finite voxels (NaN or infinite); repair the file or leave the visit out"
+                f"{path}: {bad} non-finite voxels (NaN or infinite); "
+                "repair the file or leave the visit out"
             )
     if extremes[0] == extremes[1]:
         raise InputError(f"{path}: constant image (every voxel is {extremes[0]:g})")
@@ -320,7 +330,7 @@ def write_volume(
     Parameters
     ----------
     path : path-like
-        ``.nii`` or ``.nii.gz``.
+        A ``.nii`` or ``.nii.gz``.
     data : array (X, Y, Z)
         Finite intensities.
     affine : array (4, 4)

@@ -12,8 +12,9 @@ from neuroaug.errors import InputError
 from neuroaug.imaging import caps as caps_names
 from neuroaug.imaging.bids import Visit
 from neuroaug.preprocessing.records import FAILURES, Record, read_record, sidecar_record
+from neuroaug.preprocessing.refusal import Refusal, refuse
 from neuroaug.preprocessing.request import Request
-from neuroaug.preprocessing.select import Refusal, find_scans, refuse
+from neuroaug.preprocessing.select import find_scans
 from neuroaug.preprocessing.steps.quality import calibration
 from neuroaug.system.files import list_folder, read_json, reading, sha256_file
 from neuroaug.system.memory import available_memory
@@ -103,7 +104,7 @@ class PreprocessingPlan:
         return width
 
     def refused(self, at_most: int = 100) -> list[str]:
-        """Tell of each refused visit or row in one line; of many, of the first, and how many more."""
+        """Tell of refused visits and rows, one line each; of many, only the first."""
         lines = [
             f"{row.participant_id} {row.session_id}: {row.stage}: {row.reason}"
             for row in self.refusals
@@ -119,8 +120,9 @@ class PreprocessingPlan:
         shown = f"{hours:.{1 if hours >= 1 else 2}f}"
         notes = [f" ({job.note})" if job.note else "" for job in self.jobs]
         return [
-            f"{self.request.target}: {new} visits to preprocess, {len(self.jobs) - new} to complete, "
-            f"{len(self.done)} done, {len(self.failed)} failed before (--rerun-failed tries again), "
+            f"{self.request.target}: {new} visits to preprocess, "
+            f"{len(self.jobs) - new} to complete, {len(self.done)} done, "
+            f"{len(self.failed)} failed before (--rerun-failed tries again), "
             f"{len(self.refusals)} refused",
             f"profile {config.profile}, N4 distance {config.n4_distance} mm, "
             f"resolutions {' '.join(config.resolutions)}",
@@ -269,7 +271,7 @@ def missing(request: Request, visit: Visit) -> list[str]:
 
 
 def same_input(path: Path, known: Mapping[str, Any]) -> bool:
-    """Whether a file is the one that a record was made from; it is read only if its time differs."""
+    """Whether a file is the one of a record; it is read only if its time differs."""
     try:
         status = path.stat()
     except OSError:

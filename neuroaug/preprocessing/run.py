@@ -23,8 +23,8 @@ from neuroaug.preprocessing.records import (
     update_tables,
     write_record,
 )
+from neuroaug.preprocessing.refusal import Refusal
 from neuroaug.preprocessing.request import Request, require_one_distance
-from neuroaug.preprocessing.select import Refusal
 from neuroaug.preprocessing.steps.qc_pages import PAGES, write_pages
 from neuroaug.system.files import TEMPORARY_PREFIX, remove_leftovers
 from neuroaug.system.locks import Claim

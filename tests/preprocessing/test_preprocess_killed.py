@@ -79,7 +79,7 @@ def test_two_hundred_visits_are_all_accounted_for_though_workers_crash_at_random
     """A visit whose worker crashes, hangs or is killed is one row, and nothing of it stays; all
     others are done.
     """
-    bids, caps, chance = tmp_path / "bids", tmp_path / "caps", random.Random(7)
+    bids, caps, rng = tmp_path / "bids", tmp_path / "caps", random.Random(7)
     ends = {
         "crash": ("crash", "SIGSEGV"),
         "killed": ("crash", "probably out of memory"),
@@ -87,7 +87,7 @@ def test_two_hundred_visits_are_all_accounted_for_though_workers_crash_at_random
         "stuck": ("timeout", "time limit of 8 s"),
         "broken": ("", "broken"),
     }
-    bad = {f"sub-{i:03d}": chance.choice(list(ends)) for i in range(200) if chance.random() < 0.08}
+    bad = {f"sub-{i:03d}": rng.choice(list(ends)) for i in range(200) if rng.random() < 0.08}
     assert set(bad.values()) == set(ends)
     for i in range(200):
         scan(bids, f"sub-{i:03d}", content=bad.get(f"sub-{i:03d}", f"scan {i}").encode())

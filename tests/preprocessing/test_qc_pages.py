@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from visits import decide
 
 from neuroaug.errors import InputError
 from neuroaug.imaging import caps as caps_names
@@ -94,7 +95,7 @@ def test_one_file_holds_every_visit_the_least_certain_first(caps):
 
 
 def test_a_decision_is_shown_beside_the_verdict_it_overrules(caps):
-    records.decide(caps, [Visit("sub-wrong", "ses-M000")], True)
+    decide(caps, Visit("sub-wrong", "ses-M000"), True)
     page = qc_pages.write_pages(caps).read_text()
     assert (
         "<b>pass</b> sub-wrong ses-M000, probability 0.010, decided in qc-decisions.tsv (was FAIL)"

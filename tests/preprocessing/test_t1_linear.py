@@ -45,7 +45,7 @@ def quick():
 
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory):
-    """A scan of the template's head, moved a little: 5-6 mm voxels, LAS, int16 with a scale factor."""
+    """The template's head, moved a little: 5-6 mm voxels, LAS, int16 with a scale factor."""
     affine = np.diag([-VOXEL[0], VOXEL[1], VOXEL[2], 1.0])
     affine[:3, 3] = (105, -135, -85)
     matrix = np.linalg.inv(UNCROPPED.affine) @ affine

@@ -17,7 +17,7 @@ from neuroaug.config import PreprocessingConfig
 from neuroaug.errors import InputError, NeuroaugError
 from neuroaug.imaging import caps
 from neuroaug.imaging.bids import Visit
-from neuroaug.imaging.grid import GRIDS, UNCROPPED, block_mean, crop
+from neuroaug.imaging.grid import CROP, GRIDS, UNCROPPED, block_mean, crop
 from neuroaug.imaging.nifti import Volume, read_volume, write_volume
 from neuroaug.imaging.template import Template, load_template
 from neuroaug.preprocessing.steps import bias, registration
@@ -68,6 +68,18 @@ def _stage(name: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _all_or_none() -> Iterator[list[Path]]:
+    """Collect the files that the block writes; they are removed if it fails."""
+    written: list[Path] = []
+    try:
+        yield written
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+
+
 def process_visit(
     scan: str | Path,
     caps_folder: str | Path,
@@ -95,7 +107,7 @@ def process_visit(
         Profile (accuracy against time: docs/preprocessing.md), spline distance of N4, template,
         resolutions wanted beside the 1 mm image.
     work_dir : path-like, optional
-        Where ANTs' transform lies for a moment; the system's temporary folder by default.
+        Folder for ANTs' transform, for a moment; the system's temporary folder by default.
 
     Raises
     ------
@@ -124,34 +136,28 @@ def process_visit(
         )
         _require_contrast(corrected, f"{scan}: nothing is left of it after bias correction")
     landed = _register(corrected, volume, reference, scan, config.profile, work_dir)
-    written: list[Path] = []
-    try:
-        with _stage("write"):
-            written.append(caps.t1_linear_image(caps_folder, visit, cropped=False))
-            write_volume(written[-1], landed.uncropped, UNCROPPED.affine)
-            written.append(caps.t1_linear_affine(caps_folder, visit))
-            write_bytes(written[-1], landed.alignment.mat)
-            written.append(caps.t1_linear_image(caps_folder, visit))
-            write_volume(written[-1], landed.cropped, GRIDS["1mm"].affine)
-            written += _write_copies(caps_folder, visit, landed.cropped, config.resolutions)
-            sidecar = {
-                "pipeline": "t1-linear",
-                "parameters": _parameters(config, volume, landed.start),
-                "template": {"name": reference.name, "sha256": reference.sha256},
-                "input": _describe(scan, volume),
-                "template_to_scan": np.round(landed.alignment.template_to_scan, 9).tolist(),
-                "registration_score": landed.quality.score,
-                "quality": asdict(landed.quality),
-                "files": {path.name: sha256_file(path) for path in written},
-                "versions": versions(*PACKAGES),
-                "seconds": round(time.monotonic() - started, 1),
-            }
-            written.append(caps.t1_linear_sidecar(caps_folder, visit))
-            write_json(written[-1], sidecar)
-    except BaseException:
-        for path in written:
-            path.unlink(missing_ok=True)
-        raise
+    with _all_or_none() as written, _stage("write"):
+        written.append(caps.t1_linear_image(caps_folder, visit, cropped=False))
+        write_volume(written[-1], landed.uncropped, UNCROPPED.affine)
+        written.append(caps.t1_linear_affine(caps_folder, visit))
+        write_bytes(written[-1], landed.alignment.mat)
+        written.append(caps.t1_linear_image(caps_folder, visit))
+        write_volume(written[-1], landed.cropped, GRIDS["1mm"].affine)
+        _write_copies(caps_folder, visit, landed.cropped, config.resolutions, written)
+        sidecar = {
+            "pipeline": "t1-linear",
+            "parameters": _parameters(config, volume, landed.start),
+            "template": {"name": reference.name, "sha256": reference.sha256},
+            "input": _describe(scan, volume),
+            "template_to_scan": np.round(landed.alignment.template_to_scan, 9).tolist(),
+            "registration_score": landed.quality.score,
+            "quality": asdict(landed.quality),
+            "files": {path.name: sha256_file(path) for path in written},
+            "versions": versions(*PACKAGES),
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        written.append(caps.t1_linear_sidecar(caps_folder, visit))
+        write_json(written[-1], sidecar)
     return VisitResult(
         visit,
         landed.quality,
@@ -189,7 +195,7 @@ def _register(
     profile: Profile,
     work_dir: str | Path | None,
 ) -> _Landed:
-    """Register as Clinica does; if that does not pass, again from a searched start; keep the better."""
+    """Register as Clinica does; if that fails the check, again from a searched start."""
 
     def land(start: NDArray[np.float64] | None) -> _Landed:
         with _stage("registration"):
@@ -259,38 +265,32 @@ def complete_visit(
         source, cropped, notes = registered_image(caps_folder, visit)
     with _stage("resample"):
         quality = assess(cropped)
-    written: list[Path] = []
-    try:
-        with _stage("write"):
-            absent = [
-                r
-                for r in resolutions
-                if not any(caps.t1_linear_image(f, visit, r).exists() for f in places)
-            ]
-            if "1mm" in absent:
-                written.append(caps.t1_linear_image(target, visit))
-                write_volume(written[-1], cropped, GRIDS["1mm"].affine)
-            written += _write_copies(target, visit, cropped, absent)
-            path = caps.t1_linear_sidecar(target, visit)
-            known = (
-                _known_sidecar(path)
-                or _known_sidecar(caps.t1_linear_sidecar(caps_folder, visit))
-                or {
-                    "pipeline": "t1-linear, not by neuroaug",
-                    "input": {"sha256": sha256_file(source)},
-                    "versions": versions(*PACKAGES),
-                }
-            )
-            files = {**known.get("files", {}), **{path.name: sha256_file(path) for path in written}}
-            judged = {"registration_score": quality.score, "quality": asdict(quality)}
-            if written or not path.exists() or {**known, **judged} != known:
-                seconds = known.get("seconds", _since(started))
-                write_json(path, {**known, **judged, "files": files, "seconds": seconds})
-                written.append(path)
-    except BaseException:
-        for path in written:
-            path.unlink(missing_ok=True)
-        raise
+    with _all_or_none() as written, _stage("write"):
+        absent = [
+            r
+            for r in resolutions
+            if not any(caps.t1_linear_image(f, visit, r).exists() for f in places)
+        ]
+        if "1mm" in absent:
+            written.append(caps.t1_linear_image(target, visit))
+            write_volume(written[-1], cropped, GRIDS["1mm"].affine)
+        _write_copies(target, visit, cropped, absent, written)
+        path = caps.t1_linear_sidecar(target, visit)
+        known = (
+            _known_sidecar(path)
+            or _known_sidecar(caps.t1_linear_sidecar(caps_folder, visit))
+            or {
+                "pipeline": "t1-linear, not by neuroaug",
+                "input": {"sha256": sha256_file(source)},
+                "versions": versions(*PACKAGES),
+            }
+        )
+        files = {**known.get("files", {}), **{path.name: sha256_file(path) for path in written}}
+        judged = {"registration_score": quality.score, "quality": asdict(quality)}
+        if written or not path.exists() or {**known, **judged} != known:
+            seconds = known.get("seconds", _since(started))
+            write_json(path, {**known, **judged, "files": files, "seconds": seconds})
+            written.append(path)
     return VisitResult(visit, quality, tuple(written), notes, time.monotonic() - started)
 
 
@@ -345,20 +345,14 @@ def _write_copies(
     visit: Visit,
     cropped: NDArray[np.float32],
     resolutions: Collection[str],
-) -> list[Path]:
-    written: list[Path] = []
+    written: list[Path],
+) -> None:
     copy = cropped
-    try:
-        for resolution in _COPIES:
-            copy = block_mean(copy)
-            if resolution in resolutions:
-                written.append(caps.t1_linear_image(caps_folder, visit, resolution))
-                write_volume(written[-1], copy, GRIDS[resolution].affine)
-    except BaseException:
-        for path in written:
-            path.unlink(missing_ok=True)
-        raise
-    return written
+    for resolution in _COPIES:
+        copy = block_mean(copy)
+        if resolution in resolutions:
+            written.append(caps.t1_linear_image(caps_folder, visit, resolution))
+            write_volume(written[-1], copy, GRIDS[resolution].affine)
 
 
 def _require_contrast(data: NDArray[np.float32], message: str) -> None:
@@ -389,7 +383,7 @@ def _parameters(
             "start": "centres of mass" if start is None else np.round(start, 6).tolist(),
         },
         "interpolation": "linear",
-        "crop": [[12, 181], [13, 221], [0, 179]],
+        "crop": [[axis.start, axis.stop] for axis in CROP],
     }
 
 
