@@ -51,7 +51,7 @@ def check(dataset: str | Path, *, n_procs: int = 1) -> list[Finding]:
         A BIDS folder, a CAPS (real or synthetic), or a study (then its raw, preprocessed and
         synthetic data).
     n_procs : int
-        Processes.
+        Processes that read images.
 
     Returns
     -------

@@ -37,11 +37,11 @@ def check_images(
     folder : Path
         The data set.
     kind : {"bids", "caps"}
-        What it is.
+        Layout of the data set; images of a CAPS must be on its grids.
     images : list of (str, list of str)
-        Which to read.
+        Images to read: folder, names.
     n_procs : int
-        Processes.
+        Processes that read.
     """
     batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
     found: list[Finding] = []

@@ -265,7 +265,7 @@ class CohortCache:
         index : DataFrame
             At least ``participant_id`` and ``session_id``, one row per image.
         dtype : {"float16", "uint8", "float32"}
-            How intensities are stored.
+            Type that intensities are stored in (`intensity.to_stored`).
         scaling : {"min-max", "percentile"}
             How each image is mapped to [0, 1] (`intensity.rescale`).
         n_procs : int

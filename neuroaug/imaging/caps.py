@@ -63,7 +63,7 @@ def t1_linear_image(
     caps : path-like
         The CAPS.
     visit : Visit
-        Whose image.
+        Participant and session.
     resolution : {"1mm", "2mm", "4mm"}
         Voxel size.
     cropped : bool

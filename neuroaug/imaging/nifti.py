@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import stat
 import zlib
 from collections.abc import Iterator
@@ -62,7 +61,17 @@ class Volume:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a file that passed every check says of its scan; shape, and the rest as in `Volume`."""
+    """What a file that passed every check says of its scan.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Voxels along each stored axis.
+    affine : array (4, 4), float64
+        Voxel indices to world (RAS+, mm).
+    notes : tuple of str
+        What a reader should know, as in `Volume`.
+    """
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
@@ -363,14 +372,9 @@ def write_volume(
     header["magic"] = b"n+1"
     header["vox_offset"] = header.single_vox_offset
     header["scl_slope"], header["scl_inter"] = slope, intercept
-    buffer = io.BytesIO()
-    buffer.write(header.binaryblock)
-    buffer.write(b"\0" * (header.single_vox_offset - buffer.tell()))
-    buffer.write(stored.tobytes(order="F"))
-    content = buffer.getbuffer()
-    write_bytes(
-        path, gzip.compress(content, level, mtime=0) if path.suffix == ".gz" else bytes(content)
-    )
+    head = header.binaryblock.ljust(header.single_vox_offset, b"\0")
+    content = head + stored.tobytes(order="F")
+    write_bytes(path, gzip.compress(content, level, mtime=0) if path.suffix == ".gz" else content)
 
 
 def _to_stored(data: NDArray[Any], dtype: Dtype) -> tuple[NDArray[Any], float, float]:

@@ -59,7 +59,7 @@ class PreprocessingPlan:
     Attributes
     ----------
     request : Request
-        What was asked.
+        Folders, configuration and selection asked for.
     jobs : tuple of VisitJob
         Work to do, sorted by visit.
     done : mapping of Visit to Record
@@ -67,7 +67,7 @@ class PreprocessingPlan:
     failed : mapping of Visit to Record
         Visits that failed before, while neither their scan nor the request has changed.
     refusals : tuple of Refusal
-        What cannot be planned.
+        Visits and rows that cannot be planned.
     notes : tuple of str
         Lines for the user.
     concerns : callable

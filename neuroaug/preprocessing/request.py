@@ -71,8 +71,12 @@ def resolve(
     ----------
     caps, bids, out : path-like
         As typed; `bids` and `out` may be None.
-    config, selection, rerun_failed
-        As the attributes of `Request`.
+    config : PreprocessingConfig
+        Profile, N4 distance, template, resolutions, time limit per visit.
+    selection : Selection
+        Visits and images asked for.
+    rerun_failed : bool
+        Whether to try failed visits again.
 
     Raises
     ------
@@ -146,7 +150,7 @@ def _require_not_inside_a_caps(folder: Path) -> None:
 
 
 def require_one_distance(request: Request, *, sidecars: bool = True) -> None:
-    """Refuse to mix two N4 distances in one CAPS.
+    """Refuse to mix two N4 distances in one CAPS; `sidecars` as of `known_distance`.
 
     Raises
     ------

@@ -248,7 +248,7 @@ def complete_visit(
     visit : Visit
         Participant and session of the image.
     config : PreprocessingConfig, optional
-        Of which the resolutions are the copies wanted.
+        Its resolutions are the copies wanted.
     out : path-like, optional
         Another CAPS to write to, where the first is read-only: it receives what the first lacks.
 
