@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from neuroaug.imaging import caps
-from neuroaug.imaging.grid import rescale
+from neuroaug.imaging.intensity import rescale
 from neuroaug.imaging.nifti import read_volume
 from neuroaug.models import load_model
 

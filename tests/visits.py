@@ -8,8 +8,8 @@ import sys
 import numpy as np
 
 from neuroaug.config import PreprocessingConfig
-from neuroaug.imaging import caps as layout
-from neuroaug.imaging.caps import Visit
+from neuroaug.imaging import caps as caps_names
+from neuroaug.imaging.bids import Visit
 from neuroaug.imaging.grid import GRIDS, UNCROPPED
 from neuroaug.imaging.nifti import write_volume
 from neuroaug.preprocessing import records
@@ -25,7 +25,7 @@ from pathlib import Path
 from neuroaug.errors import InputError
 from neuroaug.system.files import write_bytes
 from neuroaug.imaging import caps
-from neuroaug.imaging.caps import Visit
+from neuroaug.imaging.bids import Visit
 from neuroaug.preprocessing.steps.quality import calibration
 
 def work(payload):
@@ -40,7 +40,7 @@ def work(payload):
         time.sleep(600)
     paths = [caps.t1_linear_affine(target, visit)]
     paths += [caps.t1_linear_image(target, visit, cropped=False)]
-    paths += [caps.t1_linear_image(target, visit, r) for r in payload["resolutions"]]
+    paths += [caps.t1_linear_image(target, visit, r) for r in payload["config"]["resolutions"]]
     for i, path in enumerate(paths):
         write_bytes(path, content * (i + 1))
         (path.parent / ".tmp-1-torn").write_bytes(b"half")
@@ -91,11 +91,21 @@ def failures(caps):
     }
 
 
+def decide(caps, visit, verdict):
+    """Add the user's own verdict to ``qc-decisions.tsv``."""
+    path = caps / records.DECISIONS
+    before = path.read_text() if path.exists() else "participant_id\tsession_id\tpass\n"
+    path.write_text(f"{before}{visit.participant_id}\t{visit.session_id}\t{verdict}\n")
+
+
 def command(caps, bids):
     code = (
-        "from neuroaug.config import PreprocessingConfig as C; from neuroaug.preprocessing.preprocess import preprocess;"
-        f"s = preprocess({str(caps)!r}, bids={str(bids)!r}, config=C(profile='fast', timeout_s=60), n_procs=2,"
-        " target='visit_stand_in:work'); print(s.n_ok, s.n_failed, s.n_skipped)"
+        "from neuroaug.config import PreprocessingConfig as C;"
+        "from neuroaug.preprocessing.preprocess import preprocess;"
+        "config = C(profile='fast', timeout_s=60);"
+        f"s = preprocess({str(caps)!r}, bids={str(bids)!r}, config=config, n_procs=2,"
+        " target='visit_stand_in:work');"
+        "print(s.n_ok, s.n_failed, s.n_skipped)"
     )
     return [sys.executable, "-c", code]
 
@@ -107,43 +117,41 @@ def many(root, n):
 
 
 def clinica_caps(root, version="0.11.0", n=1, cropped=True):
-    """A CAPS laid out as Clinica writes it, smooth blobs for heads; with `cropped` or uncropped
-    images.
-    """
+    """A CAPS laid out as Clinica writes it, smooth blobs for heads, cropped or uncropped."""
     (root / "subjects").mkdir(parents=True)
-    processing = [
-        {
-            "Name": "t1-linear",
-            "ClinicaVersion": version,
-            "Author": "a",
-            "Machine": "m",
-            "InputPath": "/i",
-        }
-    ]
-    (root / "dataset_description.json").write_text(
-        json.dumps(
-            {"Name": "x", "BIDSVersion": "1.7.0", "CAPSVersion": "1.0.0", "DatasetType": "derivative",
-             "Processing": processing}
-        )
-    )  # fmt: skip
+    description = {
+        "Name": "x",
+        "BIDSVersion": "1.7.0",
+        "CAPSVersion": "1.0.0",
+        "DatasetType": "derivative",
+        "Processing": [
+            {
+                "Name": "t1-linear",
+                "ClinicaVersion": version,
+                "Author": "a",
+                "Machine": "m",
+                "InputPath": "/i",
+            }
+        ],
+    }
+    (root / "dataset_description.json").write_text(json.dumps(description))
     grid = GRIDS["1mm"] if cropped else UNCROPPED
     axes = np.meshgrid(*(np.linspace(-1, 1, length) for length in grid.shape), indexing="ij")
     for i in range(n):
         visit = Visit(f"sub-C{i}", "ses-M000")
         data = np.exp(-3 * sum(axis**2 for axis in axes)) * (100 + i)
         write_volume(
-            layout.t1_linear_image(root, visit, cropped=cropped),
+            caps_names.t1_linear_image(root, visit, cropped=cropped),
             data.astype(np.float32),
             grid.affine,
             level=1,
         )
-        layout.t1_linear_affine(root, visit).write_bytes(b"affine")
+        caps_names.t1_linear_affine(root, visit).write_bytes(b"affine")
     return root
 
 
 def obey_modes():
     """Give up root's right to read and write what its mode forbids, where the tests run as root."""
     for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-        ctypes.CDLL(None).prctl(
-            24, capability, 0, 0, 0
-        )  # PR_CAPBSET_DROP, for what is executed next
+        # 24 is PR_CAPBSET_DROP, for what is executed next.
+        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)

@@ -193,13 +193,15 @@ def _bare(train: Any, settings: Any) -> float:
     import torch
 
     from neuroaug.evaluation.clinicadl import classifier_training
-    from neuroaug.imaging.cache import as_float
+    from neuroaug.imaging.intensity import from_stored
 
     clock, device = _clock(), settings.device
     model = classifier_training.build_model(settings, train.shape, 4.0).network.to(device)
     model = model.to(memory_format=torch.channels_last_3d)
     optimizer = torch.optim.Adam(model.parameters(), settings.learning_rate)
-    images = torch.from_numpy(as_float(train.stored(np.arange(len(train))))).unsqueeze(1).to(device)
+    images = (
+        torch.from_numpy(from_stored(train.stored(np.arange(len(train))))).unsqueeze(1).to(device)
+    )
     images = images.contiguous(memory_format=torch.channels_last_3d)
     labels = torch.from_numpy(train.labels).long().to(device)
     means = []

@@ -119,14 +119,16 @@ def make_scan(path: Path, voxel_mm: float) -> None:
 
 def main(profile: str, scan: str, caps: str) -> None:
     """Take one scan through t1-linear and print what it took, as JSON."""
-    from neuroaug.imaging.caps import Visit, t1_linear_affine, write_dataset_description
+    from neuroaug.config import PreprocessingConfig
+    from neuroaug.imaging.bids import Visit
+    from neuroaug.imaging.caps import t1_linear_affine, write_dataset_description
     from neuroaug.preprocessing.steps.itk import read_affine
     from neuroaug.preprocessing.steps.t1_linear import process_visit
 
     start, cpu = time.perf_counter(), time.process_time()
     visit = Visit("sub-01", "ses-M000")
     write_dataset_description(caps, name="benchmark")
-    process_visit(scan, caps, visit, profile=profile)  # type: ignore[arg-type]
+    process_visit(scan, caps, visit, PreprocessingConfig(profile=profile))  # type: ignore[arg-type]
     took = {
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - cpu,

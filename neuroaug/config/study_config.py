@@ -21,7 +21,7 @@ from neuroaug.config.stage_settings import (
     SynthesisConfig,
 )
 from neuroaug.errors import InputError
-from neuroaug.system.files import write_text
+from neuroaug.system.files import reading, write_text
 
 
 class ExternalConfig(ConfigSection):
@@ -151,15 +151,8 @@ def read_config(path: str | Path) -> StudyConfig:
     """Read ``neuroaug.yaml`` (or any YAML with its keys)."""
     import yaml
 
-    path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: a folder, where a YAML file is expected") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
+    with reading(path, "YAML", malformed=(yaml.YAMLError, UnicodeDecodeError)):
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     return parse_config(content, str(path))
 
 

@@ -1,4 +1,4 @@
-"""A raw scan becomes a volume that a network can read.
+"""Images on disk: NIfTI files, grids, intensities, the names of BIDS and CAPS, a cached cohort.
 
 Importing this package loads neither torch nor ANTs.
 """

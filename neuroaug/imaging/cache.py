@@ -1,6 +1,6 @@
 """A cohort as one memory-mapped array with a checksum: what training reads.
 
-A cache folder holds ``images.npy`` (N, X, Y, Z), ``index.tsv`` (one row an image) and
+A cache folder holds ``images.npy`` (N, X, Y, Z), ``index.tsv`` (one row per image) and
 ``cache.json``, written last. It can be deleted at any time; it is remade when an image, their
 order, the scaling or the dtype changes.
 """
@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroaug.errors import InputError, ResourceError
-from neuroaug.imaging.grid import GRIDS, Scaling, rescale
-from neuroaug.imaging.nifti import read_volume
+from neuroaug.imaging.grid import GRIDS, Grid
+from neuroaug.imaging.intensity import Scaling, from_stored, rescale, to_stored
+from neuroaug.imaging.nifti import Volume, read_volume
 from neuroaug.system.files import (
     TEMPORARY_PREFIX,
     free_bytes,
@@ -31,10 +32,12 @@ from neuroaug.system.files import (
     human_bytes,
     read_json,
     read_tsv,
+    reading,
     sha256_file,
     write_json,
     write_tsv,
 )
+from neuroaug.system.locks import exclusive
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +45,6 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 ARRAY, INDEX, RECORD = "images.npy", "index.tsv", "cache.json"
 INDEX_COLUMNS = ("participant_id", "session_id", "image_sha256")
-_AFFINE_TOLERANCE_MM = 1e-3
 
 CacheDtype = Literal["float16", "uint8", "float32"]
 
@@ -65,25 +67,11 @@ def voxel_sha256(path: str | Path) -> str:
     return digest(read_volume(path).data)
 
 
-def _stored(image: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
-    return np.rint(image * 255).astype(np.uint8) if dtype == np.uint8 else image.astype(dtype)
-
-
-def as_float(stored: NDArray[Any]) -> NDArray[np.float32]:
-    """Turn stored numbers of any of the cache's dtypes into float32 in [0, 1]."""
-    image = stored.astype(np.float32)
-    if stored.dtype == np.uint8:
-        image /= np.float32(255)
-    return image
-
-
 @dataclass(frozen=True)
 class _SourceImage:
-    """An image file as it was when the cache was made. The name only: caches hold no machine's
-    paths.
-    """
+    """An image file as it was when the cache was made."""
 
-    name: str
+    name: str  # without its folder: caches hold no machine's paths
     bytes: int
     mtime_ns: int
     sha256: str
@@ -102,12 +90,8 @@ class _SourceImage:
 
 
 def _status(path: Path) -> os.stat_result:
-    try:
+    with reading(path, "an image", "preprocess this visit or leave it out of the table"):
         return path.stat()
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such image; preprocess this visit or leave it out of the table"
-        ) from None
 
 
 @dataclass(frozen=True)
@@ -119,31 +103,29 @@ class _CacheTask:
     array: Path
     scaling: Scaling
     first: Path
-    shape: tuple[int, ...]
-    affine: NDArray[np.float64]
+    grid: Grid  # of the first image
 
 
-def _check_grid(
-    path: Path, shape: tuple[int, ...], affine: NDArray[np.float64], task: _CacheTask
-) -> None:
-    if shape == task.shape and np.allclose(affine, task.affine, rtol=0, atol=_AFFINE_TOLERANCE_MM):
+def _check_grid(task: _CacheTask, volume: Volume) -> None:
+    shape = volume.data.shape
+    if task.grid.matches(shape, volume.affine):
         return
-    if shape != task.shape:
-        found = f"{'x'.join(map(str, shape))} voxels, the other {'x'.join(map(str, task.shape))}"
-    else:
-        found = "its affine differs"
+    found = "its affine differs"
+    if shape != task.grid.shape:
+        sizes = ("x".join(map(str, size)) for size in (shape, task.grid.shape))
+        found = " voxels, the other ".join(sizes)
     raise InputError(
-        f"{path}: not on the same grid as {task.first} ({found}); give images of one grid"
+        f"{task.path}: not on the same grid as {task.first} ({found}); give images of one grid"
     )
 
 
 def _fill(task: _CacheTask) -> tuple[str, _SourceImage]:
     """Read, check and scale one image into its row; its voxel checksum and source record."""
     volume = read_volume(task.path)
-    _check_grid(task.path, volume.data.shape, volume.affine, task)
+    _check_grid(task, volume)
     array = np.lib.format.open_memmap(task.array, mode="r+")
     try:
-        array[task.row] = _stored(rescale(volume.data, task.scaling), array.dtype)
+        array[task.row] = to_stored(rescale(volume.data, task.scaling), array.dtype)
     except InputError as error:
         raise InputError(f"{task.path}: {error}") from None
     array.flush()
@@ -161,7 +143,8 @@ def _run(tasks: list[_CacheTask], n_procs: int) -> Iterator[tuple[str, _SourceIm
             yield from pool.map(_fill, tasks)
         except BrokenProcessPool:
             raise ResourceError(
-                "a process that was reading images died, most likely for lack of memory; try a smaller --n-procs"
+                "a process that was reading images died, most likely for lack of memory; "
+                "try a smaller --n-procs"
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -173,11 +156,11 @@ class CohortCache:
     Attributes
     ----------
     folder : Path
-        Where the cache lies.
+        The cache's folder.
     images : memmap (N, X, Y, Z), float16, uint8 or float32
         Intensities in [0, 1]; uint8 holds round(255 x).
     index : DataFrame
-        One row an image: ``participant_id session_id image_sha256`` and whatever else the caller
+        One row per image: ``participant_id session_id image_sha256`` and whatever else the caller
         gave.
     grid : {"1mm", "2mm", "4mm", None}
         Name of the images' grid; None for any other.
@@ -214,11 +197,11 @@ class CohortCache:
 
     def read(self, i: int) -> NDArray[np.float32]:
         """Image `i` as float32 in [0, 1], (X, Y, Z)."""
-        return as_float(self.images[i])
+        return from_stored(self.images[i])
 
     def batch(self, rows: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
         """Several images as float32 in [0, 1], (B, X, Y, Z), in the order asked."""
-        return as_float(self.images[np.asarray(rows, dtype=np.intp)])
+        return from_stored(self.images[np.asarray(rows, dtype=np.intp)])
 
     @classmethod
     def open(cls, folder: str | Path, *, verify: bool = True) -> CohortCache:
@@ -237,26 +220,24 @@ class CohortCache:
             If the folder is not a cache, is of another version, or a file in it was changed.
         """
         folder = Path(folder)
+        again = f"remove {folder} and it will be made again"
         record = read_json(folder / RECORD)
         if not isinstance(record, dict) or record.get("format_version") != FORMAT_VERSION:
             found = record.get("format_version") if isinstance(record, dict) else None
             raise InputError(
-                f"{folder / RECORD}: cache of version {found}, not {FORMAT_VERSION}; remove {folder}"
+                f"{folder / RECORD}: cache of version {found}, not {FORMAT_VERSION}; {again}"
             )
         array, index = folder / ARRAY, folder / INDEX
         for path, key in ((array, "sha256"), (index, "index_sha256")):
             if not path.is_file():
-                raise InputError(f"{path}: missing; remove {folder} and it will be made again")
+                raise InputError(f"{path}: missing; {again}")
             if (verify or path == index) and sha256_file(path) != record[key]:
-                raise InputError(
-                    f"{path}: changed since it was written (checksum); remove {folder} to have it remade"
-                )
-        try:
-            images = np.load(array, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError):
-            raise InputError(
-                f"{array}: not readable; remove {folder} and it will be made again"
-            ) from None
+                raise InputError(f"{path}: changed since it was written (checksum); {again}")
+        with reading(array, "an array", again):
+            try:
+                images = np.load(array, mmap_mode="r", allow_pickle=False)
+            except (ValueError, EOFError):
+                raise InputError(f"{array}: not readable as an array; {again}") from None
         return cls(folder, images, read_tsv(index, INDEX_COLUMNS), record)
 
     @classmethod
@@ -278,15 +259,15 @@ class CohortCache:
         Parameters
         ----------
         folder : path-like
-            Where to keep it.
+            The cache's folder.
         files : sequence of path-like
-            One image a row of `index`, all on one grid.
+            One image per row of `index`, all on one grid.
         index : DataFrame
-            At least ``participant_id`` and ``session_id``, one row an image.
+            At least ``participant_id`` and ``session_id``, one row per image.
         dtype : {"float16", "uint8", "float32"}
-            How intensities are stored.
+            Type that intensities are stored in (`intensity.to_stored`).
         scaling : {"min-max", "percentile"}
-            How each image is mapped to [0, 1] (`grid.rescale`).
+            How each image is mapped to [0, 1] (`intensity.rescale`).
         n_procs : int
             Processes that read images.
 
@@ -298,16 +279,13 @@ class CohortCache:
         ResourceError
             Too little disk, or a reading process died.
         """
-        from filelock import FileLock
-
         folder, paths = Path(folder).absolute(), [Path(file) for file in files]
         if dtype not in get_args(CacheDtype):
             raise InputError(
                 f"cache dtype '{dtype}': unknown; choose {', '.join(get_args(CacheDtype))}"
             )
         _check_index(paths, index)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f".{folder.name}.lock"):
+        with exclusive(folder.parent / f".{folder.name}.lock"):
             if (found := cls._reusable(folder, paths, index, dtype, scaling)) is not None:
                 return found
             for leftover in folder.parent.glob(f"{TEMPORARY_PREFIX}*-{folder.name}"):
@@ -333,10 +311,8 @@ class CohortCache:
             cache = cls.open(folder)
         except InputError:
             return None
-        record, sources = (
-            cache._record,
-            [_SourceImage(**source) for source in cache._record["sources"]],
-        )
+        record = cache._record
+        sources = [_SourceImage(**source) for source in record["sources"]]
         if (record["dtype"], record["scaling"], len(sources)) != (dtype, scaling, len(paths)):
             return None
         wanted = _as_text(index)
@@ -351,9 +327,7 @@ class CohortCache:
 
 
 def _as_text(index: pd.DataFrame) -> pd.DataFrame:
-    """Give the index as it reads back from its TSV: strings, None where missing, no checksum
-    column.
-    """
+    """Give the index as it reads back from its TSV: strings, None where missing, no checksum."""
     import io
 
     import pandas as pd
@@ -372,13 +346,12 @@ def _check_index(paths: list[Path], index: pd.DataFrame) -> None:
         raise InputError("no images to read: the table of participants is empty")
     if len(paths) != len(index):
         raise InputError(
-            f"{len(paths)} images for {len(index)} rows of the table; give one image a row"
+            f"{len(paths)} images for {len(index)} rows of the table; give one image per row"
         )
     missing = [name for name in INDEX_COLUMNS[:2] if name not in index.columns]
     if missing:
-        raise InputError(
-            f"table of images: column(s) {', '.join(missing)} missing; found {', '.join(index.columns)}"
-        )
+        found = ", ".join(index.columns)
+        raise InputError(f"table of images: column(s) {', '.join(missing)} missing; found {found}")
     for path in paths:
         _status(path)
 
@@ -393,7 +366,8 @@ def _write(
 ) -> None:
     """Fill `folder` with array, index and, last, the record."""
     first = read_volume(paths[0])
-    shape = (len(paths), *first.data.shape)
+    x, y, z = first.data.shape
+    shape, grid = (len(paths), x, y, z), Grid((x, y, z), first.affine)
     needed = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if (free := free_bytes(folder.parent)) < needed:
         raise ResourceError(
@@ -404,18 +378,14 @@ def _write(
     array = folder / ARRAY
     np.lib.format.open_memmap(array, mode="w+", dtype=dtype, shape=shape).flush()
     tasks = [
-        _CacheTask(row, path, array, scaling, paths[0], first.data.shape, first.affine)
-        for row, path in enumerate(paths)
+        _CacheTask(row, path, array, scaling, paths[0], grid) for row, path in enumerate(paths)
     ]
     digests, sources = zip(*_run(tasks, n_procs), strict=True)
     with open(array, "rb") as file:
         os.fsync(file.fileno())
     table = index.drop(columns="image_sha256", errors="ignore").assign(image_sha256=list(digests))
     write_tsv(folder / INDEX, table)
-    grid = next(
-        (name for name, known in GRIDS.items() if known.matches(first.data.shape, first.affine)),
-        None,
-    )
+    names = [name for name, known in GRIDS.items() if known.matches(grid.shape, grid.affine)]
     record = {
         "format_version": FORMAT_VERSION,
         "sha256": sha256_file(array),
@@ -423,8 +393,8 @@ def _write(
         "shape": list(shape),
         "dtype": dtype.name,
         "scaling": scaling,
-        "grid": grid,
-        "affine": first.affine.tolist(),
+        "grid": names[0] if names else None,
+        "affine": grid.affine.tolist(),
         "sources": [vars(source) for source in sources],
     }
     write_json(folder / RECORD, record)

@@ -1,19 +1,24 @@
 """Names and paths of a CAPS folder: the only place that spells them.
 
 A CAPS is laid out as Clinica 0.12 writes it; ours adds ``res-2x2x2`` and ``res-4x4x4`` copies
-beside the 1 mm image, and one JSON sidecar a visit.
+beside the 1 mm image, one JSON sidecar per visit, and a hidden folder for our own records.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuroaug.errors import InputError
+from neuroaug.imaging.bids import (
+    BIDS_VERSION,
+    DESCRIPTION,
+    Visit,
+    is_participant,
+    is_session,
+)
 from neuroaug.system.files import read_json, write_json
 from neuroaug.system.provenance import generated_by
 
@@ -22,75 +27,13 @@ if TYPE_CHECKING:
 
 SPACE = "MNI152NLin2009cSym"
 CAPS_VERSION = "1.0.0"
-BIDS_VERSION = "1.7.0"  # the one Clinica 0.12 writes beside CAPS 1.0.0
-DESCRIPTION = "dataset_description.json"
 RESOLUTION_ENTITY = {"1mm": "1x1x1", "2mm": "2x2x2", "4mm": "4x4x4"}
-
-_PARTICIPANT = re.compile(r"sub-[A-Za-z0-9]+")
-_SESSION = re.compile(r"ses-[A-Za-z0-9]+")
+HIDDEN = ".neuroaug"
 
 
-def _require(pattern: re.Pattern[str], value: str, what: str, form: str) -> str:
-    if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise InputError(f"{value!r}: not a {what}; expected {form} with letters and digits only")
-    return value
-
-
-@dataclass(frozen=True, order=True)
-class Visit:
-    """One participant at one session.
-
-    Both names are checked in full, so that neither can lead out of its folder.
-
-    Raises
-    ------
-    InputError
-        If a name is not ``sub-[A-Za-z0-9]+`` or ``ses-[A-Za-z0-9]+``.
-    """
-
-    participant_id: str
-    session_id: str
-
-    def __post_init__(self) -> None:
-        _require(_PARTICIPANT, self.participant_id, "participant", "sub-<label>")
-        _require(_SESSION, self.session_id, "session", "ses-<label>")
-
-    def __str__(self) -> str:
-        return f"{self.participant_id} {self.session_id}"
-
-    @property
-    def stem(self) -> str:
-        """``sub-X_ses-Y``, what every file name of the visit starts with."""
-        return f"{self.participant_id}_{self.session_id}"
-
-
-def normalize_participant(label: str) -> str:
-    """``"01"`` or ``"sub-01"`` -> ``"sub-01"``.
-
-    Raises
-    ------
-    InputError
-        If the label holds anything but letters and digits.
-    """
-    return _require(
-        _PARTICIPANT,
-        label if label.startswith("sub-") else f"sub-{label}",
-        "participant",
-        "sub-<label>",
-    )
-
-
-def normalize_session(label: str) -> str:
-    """``"M000"`` or ``"ses-M000"`` -> ``"ses-M000"``.
-
-    Raises
-    ------
-    InputError
-        If the label holds anything but letters and digits.
-    """
-    return _require(
-        _SESSION, label if label.startswith("ses-") else f"ses-{label}", "session", "ses-<label>"
-    )
+def hidden(caps: str | Path) -> Path:
+    """Return the folder of a CAPS that is ours, which BIDS and CAPS readers pass over."""
+    return Path(caps) / HIDDEN
 
 
 def visit_folder(caps: str | Path, visit: Visit) -> Path:
@@ -123,12 +66,17 @@ def t1_linear_image(
     caps : path-like
         The CAPS.
     visit : Visit
-        Whose image.
+        Participant and session.
     resolution : {"1mm", "2mm", "4mm"}
         Voxel size.
     cropped : bool
         The cropped image (the one networks read) or the whole template grid, which exists at 1 mm
         only.
+
+    Raises
+    ------
+    InputError
+        If there is no such resolution.
     """
     return (
         t1_linear_folder(caps, visit) / f"{visit.stem}_{_entities(resolution, cropped)}_T1w.nii.gz"
@@ -141,10 +89,19 @@ def t1_linear_affine(caps: str | Path, visit: Visit) -> Path:
 
 
 def t1_linear_sidecar(caps: str | Path, visit: Visit) -> Path:
-    """Path of the JSON beside the cropped 1 mm image, written last: the record that the visit is
-    complete.
-    """
+    """Path of the JSON beside the cropped 1 mm image, written last: a visit with it is complete."""
     return t1_linear_folder(caps, visit) / f"{visit.stem}_{_entities('1mm', True)}_T1w.json"
+
+
+def first_t1_linear_image(caps: str | Path, visit: Visit) -> Path:
+    """Path of a visit's 1 mm image: the cropped one where it is there, else the uncropped one."""
+    cropped = t1_linear_image(caps, visit)
+    return cropped if cropped.is_file() else t1_linear_image(caps, visit, cropped=False)
+
+
+def participant_folders(caps: str | Path) -> list[Path]:
+    """List the folders ``subjects/*``, whatever their names, sorted."""
+    return sorted(path for path in Path(caps).glob("subjects/*") if path.is_dir())
 
 
 def is_caps(folder: str | Path) -> bool:
@@ -170,7 +127,8 @@ def require_caps(folder: str | Path) -> Path:
     if not (folder / DESCRIPTION).is_file():
         hint = ""
         if (folder / "subjects").is_dir():
-            hint = f'; if Clinica wrote it, add one with "DatasetType": "derivative", "CAPSVersion": "{CAPS_VERSION}"'
+            keys = f'"DatasetType": "derivative", "CAPSVersion": "{CAPS_VERSION}"'
+            hint = f"; if Clinica wrote it, add one with {keys}"
         raise InputError(f"{folder}: not a CAPS (no {DESCRIPTION} in it){hint}")
     description = read_json(folder / DESCRIPTION)
     if not isinstance(description, dict) or "CAPSVersion" not in description:
@@ -196,7 +154,7 @@ def list_visits(caps: str | Path, resolution: str | None = None) -> list[Visit]:
     found = []
     for folder in sorted(Path(caps).glob("subjects/sub-*/ses-*/t1_linear")):
         participant, session = folder.parts[-3:-1]
-        if not (_PARTICIPANT.fullmatch(participant) and _SESSION.fullmatch(session)):
+        if not (is_participant(participant) and is_session(session)):
             continue
         visit = Visit(participant, session)
         with suppress(PermissionError):
@@ -243,8 +201,9 @@ def write_dataset_description(
     source_datasets: Sequence[Mapping[str, Any]] = (),
     extra: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write ``dataset_description.json``, which makes a folder a CAPS. No user, host or input path
-    goes into it.
+    """Write ``dataset_description.json``, which makes a folder a CAPS.
+
+    No user, host or input path goes into it.
 
     Parameters
     ----------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +10,6 @@ from numpy.typing import NDArray
 from neuroaug.errors import InputError
 
 CROP = (slice(12, 181), slice(13, 221), slice(0, 179))
-Scaling = Literal["min-max", "percentile"]
-PERCENTILES = (0.5, 99.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +51,7 @@ class Grid:
         )
 
     def halved(self) -> Grid:
-        """Return the grid of `block_mean`: voxels twice as wide, the origin half a voxel further
-        in.
-        """
+        """Return the grid of `block_mean`: voxels twice as wide, origin half a voxel inwards."""
         x, y, z = (n // 2 for n in self.shape)
         affine = self.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
         affine[:3, 3] = self.affine[:3, 3] + self.affine[:3, :3] @ np.full(3, 0.5)
@@ -79,8 +74,16 @@ GRIDS: dict[str, Grid] = {
 
 
 def crop(volume: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Cut the cropped grid out of an image on the template's grid: (193, 229, 193) -> (169, 208,
-    179), a copy.
+    """Cut the cropped grid out of an image on the template's grid, as a copy.
+
+    Parameters
+    ----------
+    volume : array (193, 229, 193)
+        On the template's grid.
+
+    Returns
+    -------
+    array (169, 208, 179)
 
     Raises
     ------
@@ -97,40 +100,8 @@ def crop(volume: NDArray[np.generic]) -> NDArray[np.generic]:
 def block_mean(volume: NDArray[np.floating]) -> NDArray[np.float32]:
     """Mean of each 2x2x2 block, odd last voxels left out: (X, Y, Z) -> (X // 2, Y // 2, Z // 2).
 
-    Equals trilinear interpolation by one half without aligned corners, TPAMI's downsampling.
+    Equals trilinear interpolation by one half without aligned corners: METHOD 6.
     """
     x, y, z = (n // 2 for n in volume.shape)
     blocks = volume[: 2 * x, : 2 * y, : 2 * z].reshape(x, 2, y, 2, z, 2)
     return blocks.mean(axis=(1, 3, 5), dtype=np.float64).astype(np.float32)
-
-
-def rescale(
-    volume: NDArray[np.floating] | NDArray[np.integer], method: Scaling = "min-max"
-) -> NDArray[np.float32]:
-    """Map intensities to [0, 1], per image.
-
-    Parameters
-    ----------
-    volume : array (X, Y, Z)
-        Finite intensities.
-    method : {"min-max", "percentile"}
-        By the extremes (the papers' way), or by the 0.5th and 99.5th percentiles, beyond which
-        values are clipped.
-
-    Raises
-    ------
-    InputError
-        If the image is constant (or, by percentiles, nearly so) or the method unknown.
-    """
-    if method == "min-max":
-        low, high = float(volume.min()), float(volume.max())
-    elif method == "percentile":
-        low, high = (float(p) for p in np.percentile(volume, PERCENTILES))
-    else:
-        raise InputError(f"scaling '{method}': unknown; choose min-max or percentile")
-    if not high > low:
-        raise InputError(
-            f"image with intensities from {low:g} to {high:g}: constant, cannot be scaled to [0, 1]"
-        )
-    scaled = (volume.astype(np.float32) - np.float32(low)) / np.float32(high - low)
-    return np.clip(scaled, 0.0, 1.0, out=scaled)

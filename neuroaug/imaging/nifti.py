@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import io
 import stat
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ import numpy as np
 from isal import igzip, isal_zlib
 from numpy.typing import NDArray
 
-from neuroaug.errors import InputError, NeuroaugError
-from neuroaug.system.files import write_bytes
+from neuroaug.errors import InputError
+from neuroaug.system.files import reading, write_bytes
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -61,7 +61,17 @@ class Volume:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a file that passed every check says of its scan: see `Volume`."""
+    """What a file that passed every check says of its scan.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Voxels along each stored axis.
+    affine : array (4, 4), float64
+        Voxel indices to world (RAS+, mm).
+    notes : tuple of str
+        What a reader should know, as in `Volume`.
+    """
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
@@ -81,7 +91,7 @@ class _Stored:
 @contextmanager
 def _stream(path: Path) -> Iterator[IO[bytes]]:
     """Open the file decompressed; every way of being unreadable becomes one line."""
-    try:
+    with reading(path, "a NIfTI file"):
         if stat.S_ISFIFO(path.stat().st_mode):  # opening it would wait for a writer
             raise InputError(f"{path}: a pipe, where a NIfTI file is expected")
         with open(path, "rb") as raw:
@@ -92,26 +102,10 @@ def _stream(path: Path) -> Iterator[IO[bytes]]:
                     f"{path}: {'empty file' if empty else 'named .gz but not compressed by gzip'}"
                 )
             # ISA-L's reader checks length and checksum as zlib's does, in half the time.
-            yield igzip.GzipFile(fileobj=raw) if packed else raw  # type: ignore[misc]
-    except NeuroaugError:
-        raise
-    except FileNotFoundError:
-        broken = path.is_symlink()
-        raise InputError(
-            f"{path}: {'link to a file that is not there' if broken else 'no such file'}"
-        ) from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: a folder, where a NIfTI file is expected") from None
-    except PermissionError:
-        raise InputError(f"{path}: no permission to read it") from None
-    except EOFError:
-        raise InputError(
-            f"{path}: truncated gzip, the file ends too early; copy it again"
-        ) from None
-    except (gzip.BadGzipFile, isal_zlib.error) as error:  # type: ignore[misc]
-        raise InputError(f"{path}: corrupt gzip ({error}); copy it again") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+            try:
+                yield igzip.GzipFile(fileobj=raw) if packed else raw  # type: ignore[misc]
+            except isal_zlib.error as error:  # type: ignore[misc]
+                raise zlib.error(str(error)) from None
 
 
 def _read_header(path: Path, head: bytes) -> tuple[type[nib.Nifti1Image], nib.Nifti1Header]:
@@ -162,7 +156,7 @@ def _check_shape(path: Path, header: nib.Nifti1Header) -> tuple[int, int, int]:
     dtype = header.get_data_dtype()
     if dtype.kind not in "iuf":
         kind = {"c": "complex numbers", "V": "colours"}.get(dtype.kind, str(dtype))
-        raise InputError(f"{path}: holds {kind}, where one real number a voxel is expected")
+        raise InputError(f"{path}: holds {kind}, where one real number per voxel is expected")
     if x * y * z * dtype.itemsize > MAX_BYTES:
         raise InputError(
             f"{path}: shape {x}x{y}x{z} is beyond {MAX_BYTES // 1024**3} GB; the header is wrong"
@@ -172,6 +166,13 @@ def _check_shape(path: Path, header: nib.Nifti1Header) -> tuple[int, int, int]:
 
 def check_affine(path: Path, affine: NDArray[np.float64]) -> None:
     """Refuse an affine that cannot be that of a head scan.
+
+    Parameters
+    ----------
+    path : Path
+        The scan, for the message.
+    affine : array (4, 4)
+        Voxel indices to world (RAS+, mm).
 
     Raises
     ------
@@ -193,13 +194,15 @@ def check_affine(path: Path, affine: NDArray[np.float64]) -> None:
     volume = abs(np.linalg.det(affine[:3, :3]))
     if volume < 1e-3 * max(float(np.prod(size)), 1e-9):
         raise InputError(
-            f"{path}: the affine is singular (determinant {volume:.2g}); the header's orientation is broken"
+            f"{path}: the affine is singular (determinant {volume:.2g}); "
+            "the header's orientation is broken"
         )
     axes = affine[:3, :3] / size
     shear = float(np.abs(axes.T @ axes - np.eye(3)).max())
     if shear > MAX_SHEAR:
         raise InputError(
-            f"{path}: the affine is sheared (cosine {shear:.2g} between two axes); resample the scan"
+            f"{path}: the affine is sheared (cosine {shear:.2g} between two axes); "
+            "resample the scan"
         )
     # A float32 header stores 0.3 as 0.30000001 or just below: leave room for rounding.
     if size.min() < VOXEL_MM[0] * (1 - 1e-5) or size.max() > VOXEL_MM[1] * (1 + 1e-5):
@@ -213,7 +216,8 @@ def _orientation_notes(header: nib.Nifti1Header, shape: tuple[int, int, int]) ->
     s_code, q_code = int(header["sform_code"]), int(header["qform_code"])
     if not s_code and not q_code:
         return (
-            "no orientation in the header (sform and qform codes are 0): left and right are a guess",
+            "no orientation in the header (sform and qform codes are 0): "
+            "left and right are a guess",
         )
     if s_code and q_code:
         corners = np.array(
@@ -238,7 +242,7 @@ def read_volume(path: str | Path) -> Volume:
     Parameters
     ----------
     path : path-like
-        ``.nii`` or ``.nii.gz``, NIfTI-1 or NIfTI-2.
+        A ``.nii`` or ``.nii.gz``, NIfTI-1 or NIfTI-2.
 
     Raises
     ------
@@ -270,9 +274,8 @@ def _read_checked(path: Path) -> _Stored:
         kind, header = _read_header(path, head)
         shape = _check_shape(path, header)
         if not -1 < float(header["vox_offset"]) < MAX_BYTES:
-            raise InputError(
-                f"{path}: its header says that the voxels begin at byte {float(header['vox_offset']):g}"
-            )
+            begin = f"{float(header['vox_offset']):g}"
+            raise InputError(f"{path}: its header says that the voxels begin at byte {begin}")
         offset = max(int(header["vox_offset"]), kind.header_class.sizeof_hdr)
         needed = offset + int(np.prod(shape)) * header.get_data_dtype().itemsize
         content = bytearray(head)
@@ -315,7 +318,8 @@ def _check_values(path: Path, stored: NDArray[Any], slope: float, intercept: flo
             data = _scale(stored, slope, intercept).astype(np.float32)
             bad = int(data.size - np.count_nonzero(np.isfinite(data)))
             raise InputError(
-                f"{path}: {bad} non-finite voxels (NaN or infinite); repair the file or leave the visit out"
+                f"{path}: {bad} non-finite voxels (NaN or infinite); "
+                "repair the file or leave the visit out"
             )
     if extremes[0] == extremes[1]:
         raise InputError(f"{path}: constant image (every voxel is {extremes[0]:g})")
@@ -335,7 +339,7 @@ def write_volume(
     Parameters
     ----------
     path : path-like
-        ``.nii`` or ``.nii.gz``.
+        A ``.nii`` or ``.nii.gz``.
     data : array (X, Y, Z)
         Finite intensities.
     affine : array (4, 4)
@@ -368,14 +372,9 @@ def write_volume(
     header["magic"] = b"n+1"
     header["vox_offset"] = header.single_vox_offset
     header["scl_slope"], header["scl_inter"] = slope, intercept
-    buffer = io.BytesIO()
-    buffer.write(header.binaryblock)
-    buffer.write(b"\0" * (header.single_vox_offset - buffer.tell()))
-    buffer.write(stored.tobytes(order="F"))
-    content = buffer.getbuffer()
-    write_bytes(
-        path, gzip.compress(content, level, mtime=0) if path.suffix == ".gz" else bytes(content)
-    )
+    head = header.binaryblock.ljust(header.single_vox_offset, b"\0")
+    content = head + stored.tobytes(order="F")
+    write_bytes(path, gzip.compress(content, level, mtime=0) if path.suffix == ".gz" else content)
 
 
 def _to_stored(data: NDArray[Any], dtype: Dtype) -> tuple[NDArray[Any], float, float]:

@@ -1,4 +1,4 @@
-"""The template that scans are aligned to: a full head on Clinica's grid, packaged or given by path."""
+"""The template that scans are aligned to: a full head on Clinica's grid, packaged or given."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroaug.errors import InputError
-from neuroaug.imaging.grid import GRIDS, UNCROPPED
+from neuroaug.imaging.grid import GRIDS, UNCROPPED, crop
 from neuroaug.imaging.nifti import read_volume
 from neuroaug.system.files import sha256_file
 from neuroaug.system.packaged_files import packaged
@@ -24,12 +24,15 @@ _REGIONS = (
     "imaging/data/template_regions.nii.gz",
     "134274c9e3401cd02ee530f6b475a6a2dd1e874c9d926126da3350f5a71d615f",
 )
-KNOWN = {
-    "93359ab97c1c027376397612a9b6c30e95406c15bf8695bd4a8efcb2064eaa34": "Clinica's mni_icbm152_t1_tal_nlin_sym_09c",
-    "67e1e7861805a8fd35f7fcf2bdf9d2a39d7bcb2fd5a201016c4d2acdd715f5b3": "Clinica's ref_cropped_template",
+_CLINICAS = {
+    "mni_icbm152_t1_tal_nlin_sym_09c": (
+        "93359ab97c1c027376397612a9b6c30e95406c15bf8695bd4a8efcb2064eaa34"
+    ),
+    "ref_cropped_template": "67e1e7861805a8fd35f7fcf2bdf9d2a39d7bcb2fd5a201016c4d2acdd715f5b3",
 }
-# Share of the head outside the brain that a template must show: 2.64 mm of error without
-# (PREPROCESSING.md).
+KNOWN = {sha256: f"Clinica's {name}" for name, sha256 in _CLINICAS.items()}
+# Share of the head outside the brain that a template must show: with a skull-stripped one, scans
+# land 2.64 mm away.
 _MIN_SCALP = 0.3
 
 
@@ -40,7 +43,7 @@ class Template:
     Attributes
     ----------
     name : str
-        Which template.
+        Name of a known template, or ``custom``.
     data : array (X, Y, Z), float32
         Intensities, on the template's grid or on the cropped one.
     affine : array (4, 4)
@@ -86,20 +89,16 @@ def load_template(path: str | Path | None = None) -> Template:
         return Template(PACKAGED, _unfold(*_T1W), UNCROPPED.affine, _T1W[1])
     path = Path(path)
     volume = read_volume(path)
-    grids = {"template": UNCROPPED, "cropped": GRIDS["1mm"]}
-    for grid in grids.values():
-        if grid.matches(volume.data.shape, volume.affine):
-            break
-    else:
+    grids = (UNCROPPED, GRIDS["1mm"])
+    if not any(grid.matches(volume.data.shape, volume.affine) for grid in grids):
         raise InputError(
-            f"{path}: not a template in MNI152NLin2009cSym space (shape {volume.data.shape}, origin "
-            f"{tuple(volume.affine[:3, 3])}); expected {UNCROPPED.shape} voxels of 1 mm from {UNCROPPED.origin}"
+            f"{path}: not a template in MNI152NLin2009cSym space "
+            f"(shape {volume.data.shape}, origin {tuple(volume.affine[:3, 3])}); "
+            f"expected {UNCROPPED.shape} voxels of 1 mm from {UNCROPPED.origin}"
         )
     head, brain = load_regions()
     scalp = head & ~brain
     if volume.data.shape != UNCROPPED.shape:
-        from neuroaug.imaging.grid import crop
-
         scalp = crop(scalp).astype(bool)
     bright = volume.data > 0.1 * np.percentile(volume.data, 99)
     if bright[scalp].mean() < _MIN_SCALP:

@@ -17,15 +17,15 @@ from scipy.sparse import linalg
 from threadpoolctl import threadpool_limits
 
 from neuroaug.imaging.nifti import read_volume
+from neuroaug.imaging.template import load_template
 
 Array = NDArray[np.float32]
 
 COARSE_MM = 3  # the flows are smooth: 3 mm still resolves a ventricle's horn
 N_SQUARINGS = 5
 STRUCTURES = ("ventricles", "hippocampus", "cortex")
-# What a flow run with some strength does to its structure's volume: strength, ratio; interpolated
-# between. Measured once with `measure_growth` (four seconds that each process would otherwise pay);
-# a test holds it.
+# What a flow run with some strength does to its structure's volume: strengths, ratios; interpolated
+# between. A table, since measuring it would cost each process four seconds; a test measures it.
 GROWTH = {
     "ventricles": ((-0.4, 0.0, 0.5, 1.5, 3.0, 5.0), (0.80, 1.0, 1.34, 2.00, 3.11, 4.65)),
     "hippocampus": ((-0.8, -0.4, 0.0, 0.2), (0.61, 0.79, 1.0, 1.14)),
@@ -35,8 +35,7 @@ GROWTH = {
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Maps of the average head on one 1 mm grid, and flows on a 3 mm grid over the same field of
-    view.
+    """Maps of the average head on a 1 mm grid, and flows on a 3 mm grid of the same extent.
 
     Attributes
     ----------
@@ -72,8 +71,8 @@ class Anatomy:
         Parameters
         ----------
         ratios : dict of str to float
-            Volume of each structure over its volume in the average head, e.g. ``{"ventricles":
-            1.8}``.
+            Volume of each structure over its volume in the average head, such as
+            ``{"ventricles": 1.8}``.
         """
         velocity = np.zeros_like(self.flows["cortex"])
         for name, ratio in ratios.items():
@@ -82,39 +81,24 @@ class Anatomy:
         return exponential(-velocity, COARSE_MM)  # pull-back: the inverse of the flow
 
     def volume(self, name: str, displacement: Array) -> float:
-        """Millilitres of a structure after `displacement` (3, x, y, z), mm, was used to read the
-        head.
-        """
+        """Millilitres of a structure in the head read through `displacement` (3, x, y, z), mm."""
         return _volume(self.structures[name], displacement)
 
     def intracranial_volume(self, displacement: Array) -> float:
-        """Millilitres inside the skull, likewise."""
+        """Millilitres inside the skull of the head read through `displacement` (3, x, y, z), mm."""
         return _volume(self.intracranial, displacement)
 
 
 def _volume(structure: Array, displacement: Array) -> float:
     points = np.indices(structure.shape, dtype=np.float32) + displacement / np.float32(COARSE_MM)
-    return (
-        float(ndimage.map_coordinates(structure, points, order=1).sum(dtype=np.float64))
-        * COARSE_MM**3
-        / 1000
-    )
-
-
-def measure_growth(anatomy: Anatomy, name: str, strength: float) -> float:
-    """Measure on the average head what a flow of some strength does to its structure's volume (a
-    ratio).
-    """
-    flow = anatomy.flows[name]
-    after = anatomy.volume(name, exponential(-strength * flow, COARSE_MM))
-    return after / anatomy.volume(name, np.zeros_like(flow))
+    cells = float(ndimage.map_coordinates(structure, points, order=1).sum(dtype=np.float64))
+    return cells * COARSE_MM**3 / 1000
 
 
 def balanced_flow(
     source: NDArray, sink: NDArray, domain: NDArray, spacing: float
 ) -> NDArray[np.float32]:
-    r"""Irrotational flow with unit divergence in `source`, made up for in `sink`, still at the
-    wall.
+    r"""Irrotational flow of divergence 1 in `source`, made up for in `sink`, still at the wall.
 
     Solves :math:`\nabla \cdot v = s - k\,t`, :math:`v = \nabla\varphi`, :math:`v \cdot n = 0` on
     the edge of the domain, with `s` the source, `t` the sink and `k` such that the total is zero
@@ -194,8 +178,19 @@ def exponential(velocity: NDArray, spacing: float) -> NDArray[np.float32]:
 
 
 def compose(first: Array, second: Array, spacing: float) -> Array:
-    """Displacement of "`first`, then `second`": ``first(x) + second(x + first(x))``, all (3, x, y,
-    z) in mm.
+    """Displacement of "`first`, then `second`": ``first(x) + second(x + first(x))``.
+
+    Parameters
+    ----------
+    first, second : ndarray (3, x, y, z)
+        Displacements in mm.
+    spacing : float
+        Size of a cell in mm.
+
+    Returns
+    -------
+    ndarray (3, x, y, z), float32
+        In mm.
     """
     points = np.indices(first.shape[1:], dtype=np.float32) + first / np.float32(spacing)
     return first + np.stack(
@@ -252,8 +247,6 @@ def average_anatomy() -> Anatomy:
     place. The hippocampus is the grey matter within 7 mm of a segment along its known course;
     good enough for a phantom, not a segmentation.
     """
-    from neuroaug.imaging.template import load_template
-
     template = load_template()
     head = np.clip(template.data / np.percentile(template.data, 99.8), 0, 1).astype(np.float32)
     affine = np.asarray(template.affine, np.float64)
@@ -283,9 +276,8 @@ def average_anatomy() -> Anatomy:
         & (points[..., 2] < 32)
     )
     fluid = np.clip((0.62 - coarse_head) / 0.22, 0, 1)  # 1 where as dark as the ventricles' core
-    cistern = (points[..., 1] < -25) & (
-        np.abs(points[..., 0]) < 8
-    )  # dark and deep, but outside the ventricles
+    # Dark and deep, but outside the ventricles.
+    cistern = (points[..., 1] < -25) & (np.abs(points[..., 0]) < 8)
     ventricles = np.where(place & (depth > 14) & ~cistern, fluid * (1 - coarse_white), 0).astype(
         np.float32
     )

@@ -20,6 +20,15 @@ from typing import Any
 
 from neuroaug import __version__
 from neuroaug.errors import InputError
+from neuroaug.imaging.bids import (
+    BIDS_VERSION,
+    DESCRIPTION,
+    PARTICIPANTS,
+    Visit,
+    sessions_path,
+    sidecar_path,
+    t1w_path,
+)
 from neuroaug.phantom import phantom_tables as tables
 from neuroaug.phantom.phantom_tables import Person
 from neuroaug.system.files import (
@@ -32,7 +41,6 @@ from neuroaug.system.files import (
 )
 from neuroaug.system.progress import progress
 
-DESCRIPTION = "dataset_description.json"
 SESSION = "ses-M000"
 # Changes whenever the images would: an older folder is then not continued.
 RECIPE = 1
@@ -59,8 +67,8 @@ class PhantomSummary:
 
 
 def scan_path(folder: Path, participant_id: str) -> Path:
-    """Where a participant's raw scan lies."""
-    return folder / participant_id / SESSION / "anat" / f"{participant_id}_{SESSION}_T1w.nii.gz"
+    """Path of a participant's raw scan."""
+    return t1w_path(folder, Visit(participant_id, SESSION))
 
 
 def make_cohort(
@@ -79,16 +87,16 @@ def make_cohort(
     folder : path-like
         The BIDS folder; new, empty, or begun by an earlier call with the same arguments.
     n_participants : int
-        At least 1; one raw scan each.
+        At least 1; one raw scan per participant.
     seed : int
-        Same seed (and other arguments), same bytes.
+        Seed of people and scans: same seed (and other arguments), same bytes.
     voxel_mm : float, optional
         Isotropic voxel size of every scan, 1 to 6 mm. By default three sites use their own, 2 to 3
         mm.
     n_procs : int
-        Processes; does not change a byte.
+        Processes that make scans; their number does not change a byte.
     cohort : {"adni", "aibl", "oasis1"}
-        Whose tables to imitate.
+        Cohort whose tables are imitated.
 
     Raises
     ------
@@ -98,8 +106,12 @@ def make_cohort(
     folder = Path(folder)
     _check(n_participants, voxel_mm, n_procs, cohort)
     settings = {
-        "recipe": RECIPE, "n_participants": n_participants, "seed": seed, "voxel_mm": voxel_mm, "cohort": cohort,
-    }  # fmt: skip
+        "recipe": RECIPE,
+        "n_participants": n_participants,
+        "seed": seed,
+        "voxel_mm": voxel_mm,
+        "cohort": cohort,
+    }
     people = tables.make_people(n_participants, seed)
     _begin(folder, settings)
     _write_tables(folder, people, cohort)
@@ -113,21 +125,6 @@ def make_cohort(
             tracker.advance(last=participant_id)
     broken = tuple(person.participant_id for person in people if person.unreadable)
     return PhantomSummary(folder, len(absent), len(people) - len(absent), broken)
-
-
-def read_truth(folder: str | os.PathLike[str]) -> Any:
-    """Read what is true of each phantom (volumes in ml) from the sidecars: a DataFrame, one row a
-    participant.
-
-    For tests and for judging methods; nothing in the pipeline reads it.
-    """
-    import pandas as pd
-
-    rows = []
-    for path in sorted(Path(folder).glob(f"sub-*/{SESSION}/anat/*_T1w.json")):
-        truth = read_json(path)["PhantomTruth"]
-        rows.append({"participant_id": path.name.split("_")[0], **truth})
-    return pd.DataFrame(rows)
 
 
 def _check(n_participants: int, voxel_mm: float | None, n_procs: int, cohort: str) -> None:
@@ -146,9 +143,7 @@ def _check(n_participants: int, voxel_mm: float | None, n_procs: int, cohort: st
 
 
 def _begin(folder: Path, settings: dict[str, Any]) -> None:
-    """Write the description first: it says what the folder is, and with which settings it was
-    begun.
-    """
+    """Write the description, which says what the folder is and with which settings it was begun."""
     description = folder / DESCRIPTION
     if description.is_file():
         generated = read_json(description).get("GeneratedBy", [{}])
@@ -162,7 +157,8 @@ def _begin(folder: Path, settings: dict[str, Any]) -> None:
         if found != settings:
             different = [key for key in settings if found.get(key) != settings[key]]
             raise InputError(
-                f"{folder}: a phantom cohort made with another {', '.join(different)}; choose a new folder or delete it"
+                f"{folder}: a phantom cohort made with another {', '.join(different)}; "
+                "choose a new folder or delete it"
             )
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -171,13 +167,15 @@ def _begin(folder: Path, settings: dict[str, Any]) -> None:
         folder / "README",
         "Phantom cohort made by neuroaug. No image or table in this folder comes from a person:\n"
         "the heads are computed from average maps and a seed, the tables are drawn.\n"
-        "One scan is truncated on purpose. Each sidecar (PhantomTruth) says what is true of its scan.\n",
+        "One scan is truncated on purpose. "
+        "Each sidecar (PhantomTruth) says what is true of its scan.\n",
     )
     write_json(
         description,
         {
-            "Name": f"phantom cohort (not patients), {settings['cohort']} layout, seed {settings['seed']}",
-            "BIDSVersion": "1.7.0",
+            "Name": f"phantom cohort (not patients), {settings['cohort']} layout, "
+            f"seed {settings['seed']}",
+            "BIDSVersion": BIDS_VERSION,
             "DatasetType": "raw",
             "License": "CC0",
             "GeneratedBy": [
@@ -188,9 +186,9 @@ def _begin(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def _write_tables(folder: Path, people: list[Person], cohort: str) -> None:
-    participants = folder / "participants.tsv"
+    participants = folder / PARTICIPANTS
     for person in people:
-        path = folder / person.participant_id / f"{person.participant_id}_sessions.tsv"
+        path = sessions_path(folder / person.participant_id)
         if not path.is_file():
             write_tsv(path, tables.sessions_table(person, cohort))
     if not participants.is_file():
@@ -198,7 +196,7 @@ def _write_tables(folder: Path, people: list[Person], cohort: str) -> None:
 
 
 def _write_scan(folder: Path, seed: int, voxel_mm: float | None, person: Person) -> str:
-    """One participant's sidecar, then the scan: the scan's presence says that both are complete."""
+    """Write a participant's sidecar, then the scan, whose presence says that both are complete."""
     from threadpoolctl import threadpool_limits
 
     from neuroaug.phantom import scanner
@@ -212,7 +210,7 @@ def _write_scan(folder: Path, seed: int, voxel_mm: float | None, person: Person)
     if person.unreadable:
         content = content[: len(content) // 2]
     write_json(
-        path.with_name(path.name.removesuffix(".nii.gz") + ".json"),
+        sidecar_path(path),
         {
             "Modality": "MR",
             "Manufacturer": "phantom",

@@ -26,12 +26,28 @@ class Person:
 
     Attributes
     ----------
+    participant_id : str
+        BIDS name.
+    number : int
+        Place in the cohort, from 1; with the seed, it fixes the scan.
     course : str
         Key of `SEVERITY`: the diagnosis, or its change.
-    diagnoses : dict of int to (str or None)
-        Months after baseline -> CN, MCI, AD, or None where it is missing.
+    sex : {"M", "F"}
+        Women's heads are a little smaller.
+    age : float
+        Years at baseline.
+    site : str
+        One of `SITES`.
+    unreadable : bool
+        Whether the scan's file is truncated on purpose.
     ratios : dict of str to float
         Volume of each structure over the average head's.
+    diagnoses : dict of int to (str or None)
+        Months after baseline -> CN, MCI, AD, or None where it is missing.
+    mmse : dict of int to int
+        Months after baseline -> score of the mini-mental state examination.
+    apoe4 : int
+        Number of epsilon-4 alleles, 0 to 2.
     """
 
     participant_id: str
@@ -54,8 +70,7 @@ class Person:
 
 
 def courses(n: int, rng: np.random.Generator) -> list[str]:
-    """Give each of `n` participants a course, shuffled: about as many stable CN as stable AD, and a
-    few others.
+    """Give each of `n` participants a course, shuffled: half stable CN, half stable AD, few others.
 
     From 24 participants on, each started 48 bring one SMC, one stable MCI, two CN -> MCI and two
     MCI -> AD; from 10 on, one CN -> MCI; fewer are all stable.
@@ -193,7 +208,7 @@ def participants_table(people: list[Person], cohort: str) -> pd.DataFrame:
 
 
 def sessions_table(person: Person, cohort: str) -> pd.DataFrame:
-    """``sub-X_sessions.tsv`` as Clinica writes it for the cohort; one row a visit."""
+    """``sub-X_sessions.tsv`` as Clinica writes it for the cohort; one row per visit."""
     rows = []
     months = [0] if cohort == "oasis1" else list(person.diagnoses)
     for month in months:

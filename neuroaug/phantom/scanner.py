@@ -57,8 +57,18 @@ SITES = {
 
 @dataclass(frozen=True)
 class PhantomScan:
-    """A raw scan: stored integers (X, Y, Z), their slope, voxel-to-world affine (mm), and what is
-    true of it.
+    """A raw scan.
+
+    Attributes
+    ----------
+    stored : array (X, Y, Z), int16
+        Stored integers.
+    slope : float
+        Stored integers times `slope` are intensities.
+    affine : array (4, 4)
+        Voxel indices to world (RAS+, mm).
+    truth : dict of str to float
+        Volumes of structures in ml.
     """
 
     stored: NDArray[np.int16]
@@ -90,7 +100,7 @@ def random_velocity(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
 
 @lru_cache(maxsize=len(SITES))
 def _contrast(site_name: str) -> Array:
-    """Give the average head a site's contrast, blurred a little towards its voxel size (1 mm grid)."""
+    """The average head with a site's contrast, blurred a little towards its voxel size, at 1 mm."""
     anatomy, site = average_anatomy(), SITES[site_name]
     seen = anatomy.head**site.gamma * (1 + site.grey * anatomy.grey + site.white * anatomy.white)
     blur = [0.3 * size for size in site.voxel_mm]
@@ -103,9 +113,16 @@ def reorient(volume: NDArray, affine: NDArray, codes: str) -> tuple[NDArray, NDA
     Parameters
     ----------
     volume : ndarray (X, Y, Z)
+        Voxels.
     affine : ndarray (4, 4)
+        Voxel indices to world (RAS+, mm).
     codes : str
         Where each array axis points, e.g. ``"PSR"``.
+
+    Returns
+    -------
+    volume, affine
+        The same scan, axes along `codes`.
     """
     change = orientations.ornt_transform(
         orientations.io_orientation(affine), orientations.axcodes2ornt(tuple(codes))
@@ -129,9 +146,9 @@ def scan(person: Person, seed: int, voxel_mm: float | None = None) -> PhantomSca
     Parameters
     ----------
     person : Person
-        Gives the site and the volume ratios.
+        Gives the site, the sex and the volume ratios.
     seed : int
-        Of the cohort.
+        Seed of the cohort.
     voxel_mm : float, optional
         Isotropic voxel size; by default the site's own.
     """
@@ -202,9 +219,7 @@ def _apply(affine: NDArray, shape: tuple[int, ...]) -> Array:
 
 
 def nifti_bytes(scan: PhantomScan) -> bytes:
-    """Encode as an uncompressed NIfTI-1 file: int16 with a slope, scanner coordinates in both
-    forms.
-    """
+    """Encode as an uncompressed NIfTI-1 file: int16 with a slope, scanner sform and qform."""
     image = nib.Nifti1Image(scan.stored, scan.affine)
     image.header.set_slope_inter(scan.slope, 0)
     image.header.set_xyzt_units("mm", "sec")

@@ -1,4 +1,4 @@
-"""Which of several T1w images of a visit is meant: the BIDS filter file, spelled as fMRIPrep's."""
+"""Which of several T1w images per visit is meant: the BIDS filter file, spelled as fMRIPrep's."""
 
 from __future__ import annotations
 
@@ -8,27 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from neuroaug.errors import InputError
+from neuroaug.imaging.bids import ENTITIES
 from neuroaug.system.files import read_json
 
-ENTITIES = {
-    "subject": "sub",
-    "session": "ses",
-    "acquisition": "acq",
-    "ceagent": "ce",
-    "reconstruction": "rec",
-    "run": "run",
-    "echo": "echo",
-    "part": "part",
-    "direction": "dir",
-    "chunk": "chunk",
-    "space": "space",
-}
 _IGNORED = ("datatype", "suffix", "extension")  # what a T1w query says of every T1w
 
 
 def read_filter(path: str | Path) -> dict[str, Any]:
-    """Read the ``t1w`` query of a BIDS filter file as fMRIPrep's: ``{"t1w": {"acquisition":
-    "mprage", "run": 1}}``.
+    """Read the ``t1w`` query of a BIDS filter file.
+
+    It looks like ``{"t1w": {"acquisition": "mprage", "run": 1}}``.
 
     Returns
     -------
@@ -42,9 +31,8 @@ def read_filter(path: str | Path) -> dict[str, Any]:
         If the file is not such JSON, or names an entity that a T1w image does not have.
     """
     if not Path(path).is_file():
-        raise InputError(
-            f"{path}: {'not a file' if Path(path).exists() else 'no such file'}; check --bids-filter-file"
-        )
+        why = "not a file" if Path(path).exists() else "no such file"
+        raise InputError(f"{path}: {why}; check --bids-filter-file")
     content = read_json(path)
     if not isinstance(content, Mapping) or not isinstance(content.get("t1w"), Mapping):
         raise InputError(f'{path}: expected a query such as {{"t1w": {{"acquisition": "mprage"}}}}')
@@ -74,9 +62,7 @@ def _bare(value: str | int) -> str:
 
 
 def passes(entities: Mapping[str, str], query: Mapping[str, Any]) -> bool:
-    """Whether an image with these entities (short names) is one that a query of `read_filter` asks
-    for.
-    """
+    """Whether a query of `read_filter` asks for an image with these entities (short names)."""
     for name, allowed in query.items():
         value = entities.get(name)
         if allowed is None or value is None:

@@ -1,6 +1,6 @@
-"""Who works on what in a CAPS: one claim a visit and one lock for the root tables.
+"""Who works on what in a CAPS: one claim per visit and one lock for the root tables.
 
-They live in the hidden folder `HIDDEN` of the CAPS, which BIDS and CAPS readers pass over.
+They are files in the hidden folder of the CAPS.
 """
 
 from __future__ import annotations
@@ -8,15 +8,9 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from neuroaug.imaging.caps import Visit
+from neuroaug.imaging.bids import Visit
+from neuroaug.imaging.caps import hidden
 from neuroaug.system.locks import Claim, exclusive
-
-HIDDEN = ".neuroaug"
-
-
-def hidden(caps: Path) -> Path:
-    """Return the folder of a CAPS where `neuroaug` keeps its own books."""
-    return Path(caps) / HIDDEN
 
 
 def claim_visit(caps: Path, visit: Visit) -> Claim | None:

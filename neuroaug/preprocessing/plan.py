@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from neuroaug.errors import InputError
-from neuroaug.imaging import caps as layout
-from neuroaug.imaging.caps import Visit
-from neuroaug.preprocessing import select as raw
-from neuroaug.preprocessing.records import Record, read_record, sidecar_record
+from neuroaug.imaging import caps as caps_names
+from neuroaug.imaging.bids import Visit
+from neuroaug.preprocessing.records import FAILURES, Record, read_record, sidecar_record
+from neuroaug.preprocessing.refusal import Refusal, refuse
 from neuroaug.preprocessing.request import Request
-from neuroaug.preprocessing.select import Refusal, Selection
+from neuroaug.preprocessing.select import find_scans
 from neuroaug.preprocessing.steps.quality import calibration
-from neuroaug.system.files import read_json, sha256_file
+from neuroaug.system.files import list_folder, read_json, reading, sha256_file
 from neuroaug.system.memory import available_memory
 from neuroaug.system.threads import n_cores
 
 log = logging.getLogger("neuroaug")
 
-# CPU seconds of a visit of .9 to 1.2 mm, all included: between the runs in docs/preprocessing.md.
+# CPU seconds per visit of .9 to 1.2 mm, all included: between the runs in docs/preprocessing.md.
 SECONDS = {"exact": 140.0, "default": 100.0, "fast": 70.0}
 COMPLETE_SECONDS = 2.0
-MEMORY_MB = {
-    "exact": 2500.0,
-    "default": 2200.0,
-    "fast": 2000.0,
-}  # peak of a worker; 1.9 GB at 0.9 mm was the most
+# Peak of a worker in MB; 1.9 GB at 0.9 mm was the most measured.
+MEMORY_MB = {"exact": 2500.0, "default": 2200.0, "fast": 2000.0}
 CLINICAS = {"made_by": "clinica"}  # the parameters of a visit that was only completed
 
 
@@ -40,7 +37,7 @@ class VisitJob:
     Attributes
     ----------
     visit : Visit
-        Which.
+        Participant and session.
     kind : {"process", "complete"}
         From the raw scan; or the copies that an image in a CAPS lacks.
     source : Path
@@ -61,20 +58,23 @@ class PreprocessingPlan:
 
     Attributes
     ----------
+    request : Request
+        Folders, configuration and selection asked for.
     jobs : tuple of VisitJob
-        Sorted by visit.
+        Work to do, sorted by visit.
     done : mapping of Visit to Record
-        Finished before.
+        Visits finished before.
     failed : mapping of Visit to Record
-        Failed before, and neither their scan nor the request has changed.
+        Visits that failed before, while neither their scan nor the request has changed.
     refusals : tuple of Refusal
-        What cannot be planned.
+        Visits and rows that cannot be planned.
     notes : tuple of str
         Lines for the user.
     concerns : callable
         Whether a row of ``failures.tsv`` is about what this plan covers.
     """
 
+    request: Request
     jobs: tuple[VisitJob, ...]
     done: Mapping[Visit, Record]
     failed: Mapping[Visit, Record]
@@ -82,18 +82,16 @@ class PreprocessingPlan:
     notes: tuple[str, ...]
     concerns: Callable[[Refusal], bool]
 
-    def hours(self, profile: str, n_workers: int) -> float:
-        """Estimate the time that the jobs take on this machine: more visits at a time than cores
-        gain nothing.
-        """
-        seconds = sum(
-            SECONDS[profile] if job.kind == "process" else COMPLETE_SECONDS for job in self.jobs
-        )
+    def hours(self, n_workers: int) -> float:
+        """Estimate the time that the jobs take, `n_workers` at a time, on this machine's cores."""
+        process = SECONDS[self.request.config.profile]
+        seconds = sum(process if job.kind == "process" else COMPLETE_SECONDS for job in self.jobs)
+        # More visits at a time than cores gain nothing.
         return seconds / max(1, min(n_workers, n_cores())) / 3600
 
-    def width(self, profile: str, n_procs: int, room: float) -> int:
+    def width(self, n_procs: int, room: float) -> int:
         """How many visits to do at a time within the memory (MB)."""
-        need = MEMORY_MB[profile]
+        need = MEMORY_MB[self.request.config.profile]
         width = max(1, min(n_procs, int(room // need), len(self.jobs)))
         if width < min(n_procs, len(self.jobs)):
             log.info(
@@ -106,33 +104,32 @@ class PreprocessingPlan:
         return width
 
     def refused(self, at_most: int = 100) -> list[str]:
-        """Tell of each refused visit or row in one line; of many, the first, and where the others
-        stand.
-        """
+        """Tell of refused visits and rows, one line each; of many, only the first."""
         lines = [
             f"{row.participant_id} {row.session_id}: {row.stage}: {row.reason}"
             for row in self.refusals
         ]
         more = len(lines) - at_most
-        return [
-            *lines[:at_most],
-            *([f"and {more} more refused: see failures.tsv"] if more > 0 else []),
-        ]
+        told = [f"and {more} more refused: see {FAILURES}"] if more > 0 else []
+        return lines[:at_most] + told
 
-    def lines(self, request: Request, n_workers: int) -> list[str]:
+    def lines(self, n_workers: int) -> list[str]:
         """Tell what would be done, for a dry run."""
-        config, new = request.config, sum(job.kind == "process" for job in self.jobs)
-        hours = self.hours(config.profile, n_workers)
+        config, new = self.request.config, sum(job.kind == "process" for job in self.jobs)
+        hours = self.hours(n_workers)
         shown = f"{hours:.{1 if hours >= 1 else 2}f}"
+        notes = [f" ({job.note})" if job.note else "" for job in self.jobs]
         return [
-            f"{request.target}: {new} visits to preprocess, {len(self.jobs) - new} to complete, {len(self.done)} done, "
-            f"{len(self.failed)} failed before (--rerun-failed tries again), {len(self.refusals)} refused",
+            f"{self.request.target}: {new} visits to preprocess, "
+            f"{len(self.jobs) - new} to complete, {len(self.done)} done, "
+            f"{len(self.failed)} failed before (--rerun-failed tries again), "
+            f"{len(self.refusals)} refused",
             f"profile {config.profile}, N4 distance {config.n4_distance} mm, "
             f"resolutions {' '.join(config.resolutions)}",
             f"about {shown} hours for scans of 1 mm, {n_workers} at a time on {n_cores()} cores",
             *(
-                f"  {job.visit}: {job.kind}" + (f" ({job.note})" if job.note else "")
-                for job in self.jobs
+                f"  {job.visit}: {job.kind}{note}"
+                for job, note in zip(self.jobs, notes, strict=True)
             ),
             *(f"  {line}" for line in self.refused(len(self.refusals))),
             "dry run: nothing was written",
@@ -140,52 +137,36 @@ class PreprocessingPlan:
 
 
 def memory_room(profile: str, mem_mb: float | None) -> float:
-    """Memory for all visits together, in MB: what was typed, or what the machine has, but enough to
-    try one.
+    """Memory (MB) for all visits together: what was typed, or most of what is free here.
+
+    Without a number typed, it is enough to try one visit in any case.
     """
     return max(0.9 * available_memory() / 1e6, MEMORY_MB[profile]) if mem_mb is None else mem_mb
 
 
-def make_plan(
-    request: Request,
-    selection: Selection,
-    query: Mapping[str, Any],
-    part: tuple[int, int] = (1, 1),
-    refused: Collection[Refusal] = (),
-) -> PreprocessingPlan:
+def make_plan(request: Request) -> PreprocessingPlan:
     """Find the visits of a request and what each needs. Writes nothing.
-
-    Parameters
-    ----------
-    request : Request
-        From `resolve`.
-    selection : Selection
-        Which visits.
-    query : mapping
-        BIDS filter.
-    part : (i, n)
-        Of n parts that the participants are dealt into, the i-th.
-    refused : collection of Refusal
-        Rows that were refused before.
 
     Raises
     ------
     InputError
         If the folders hold nothing to work on, or lack what was typed.
     """
+    selection = request.selection
     if request.bids is not None:
-        scans, refusals = raw.find_scans(request.bids, selection, query)
+        scans, refusals = find_scans(request.bids, selection)
         wanted = [VisitJob(scan.visit, "process", scan.path, scan.note) for scan in scans]
     else:
-        wanted, refusals = _images(request, selection)
-    refusals = sorted({*refusals, *refused})
+        wanted, refusals = _registered(request)
+    refusals = sorted({*refusals, *selection.refusals})
     names = sorted(
         {job.visit.participant_id for job in wanted} | {row.participant_id for row in refusals}
     )
-    mine = {name for position, name in enumerate(names) if position % part[1] == part[0] - 1}
+    part, n_parts = selection.part
+    mine = {name for position, name in enumerate(names) if position % n_parts == part - 1}
 
     def concerns(row: Refusal) -> bool:
-        own = row.participant_id in mine if row.participant_id in names else part[0] == 1
+        own = row.participant_id in mine if row.participant_id in names else part == 1
         return own and selection.concerns(row)
 
     jobs: list[VisitJob] = []
@@ -202,7 +183,7 @@ def make_plan(
                 done[job.visit] = state
     notes = tuple(f"{job.visit}: {job.note}" for job in jobs if job.note)
     kept = tuple(row for row in refusals if row.participant_id in mine)
-    return PreprocessingPlan(tuple(jobs), done, failed, kept, notes, concerns)
+    return PreprocessingPlan(request, tuple(jobs), done, failed, kept, notes, concerns)
 
 
 def judge(request: Request, job: VisitJob) -> VisitJob | Record:
@@ -211,9 +192,9 @@ def judge(request: Request, job: VisitJob) -> VisitJob | Record:
     Returns
     -------
     VisitJob or Record
-        What is to be done; or the record of a visit that is done or failed and stays so. Where the
-        registration stands but its verdict was reached under another calibration, the visit is only
-        judged again.
+        What is to be done, or the record of a visit that is done or failed and stays so. Where a
+        registration stands but its verdict was reached under another calibration, only the verdict
+        is to be reached again.
     """
     state = _state(request, job)
     if (
@@ -221,7 +202,9 @@ def judge(request: Request, job: VisitJob) -> VisitJob | Record:
         and state.status == "ok"
         and state.quality.get("calibration") != calibration()
     ):
-        return replace(job, kind="complete", source=_image_of(request.caps, job.visit))
+        return replace(
+            job, kind="complete", source=caps_names.first_t1_linear_image(request.caps, job.visit)
+        )
     return state
 
 
@@ -235,11 +218,17 @@ def _state(request: Request, job: VisitJob) -> VisitJob | Record:
     if record is None and job.kind == "process":
         record = _from_sidecar(request, job)
         if record is not None:
-            return replace(job, kind="complete", source=_image_of(request.caps, job.visit))
+            return replace(
+                job,
+                kind="complete",
+                source=caps_names.first_t1_linear_image(request.caps, job.visit),
+            )
         if not _from_clinica(request.caps, job.visit):
             return job
     if record is None or record.parameters == CLINICAS:
-        complete = VisitJob(job.visit, "complete", _image_of(request.caps, job.visit))
+        complete = VisitJob(
+            job.visit, "complete", caps_names.first_t1_linear_image(request.caps, job.visit)
+        )
         return record if record is not None and not missing(request, job.visit) else complete
     if (
         record.status != "ok"
@@ -247,12 +236,14 @@ def _state(request: Request, job: VisitJob) -> VisitJob | Record:
         or not same_input(job.source, record.input)
     ):
         return job
-    folder = layout.t1_linear_folder(request.target, job.visit)
+    folder = caps_names.t1_linear_folder(request.target, job.visit)
     for name, size in record.files.items():
         if not (folder / name).is_file() or (folder / name).stat().st_size != size:
             return job
     if missing(request, job.visit):
-        return replace(job, kind="complete", source=layout.t1_linear_image(request.caps, job.visit))
+        return replace(
+            job, kind="complete", source=caps_names.t1_linear_image(request.caps, job.visit)
+        )
     return record
 
 
@@ -264,13 +255,7 @@ def _from_sidecar(request: Request, job: VisitJob) -> Record | None:
         or not same_input(job.source, record.input)
     ):
         return None
-    return record if _image_of(request.caps, job.visit).is_file() else None
-
-
-def _image_of(caps: Path, visit: Visit) -> Path:
-    """Find a visit's 1 mm image, the cropped one first."""
-    cropped = layout.t1_linear_image(caps, visit)
-    return cropped if cropped.is_file() else layout.t1_linear_image(caps, visit, cropped=False)
+    return record if caps_names.first_t1_linear_image(request.caps, job.visit).is_file() else None
 
 
 def missing(request: Request, visit: Visit) -> list[str]:
@@ -279,14 +264,14 @@ def missing(request: Request, visit: Visit) -> list[str]:
     return [
         resolution
         for resolution in request.config.resolutions
-        if not any(layout.t1_linear_image(place, visit, resolution).is_file() for place in places)
+        if not any(
+            caps_names.t1_linear_image(place, visit, resolution).is_file() for place in places
+        )
     ]
 
 
 def same_input(path: Path, known: Mapping[str, Any]) -> bool:
-    """Whether a file is the one that a record was made from; it is read only if its size or time
-    differ.
-    """
+    """Whether a file is the one of a record; it is read only if its time differs."""
     try:
         status = path.stat()
     except OSError:
@@ -296,7 +281,7 @@ def same_input(path: Path, known: Mapping[str, Any]) -> bool:
     return status.st_mtime_ns == known.get("mtime_ns") or sha256_file(path) == known.get("sha256")
 
 
-def fingerprint(path: Path) -> dict[str, Any]:
+def file_identity(path: Path) -> dict[str, Any]:
     """Describe a file for `same_input`; empty where it cannot be read."""
     try:
         status = path.stat()
@@ -307,15 +292,15 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 def _from_clinica(caps: Path, visit: Visit) -> bool:
     """Whether a visit without a record is finished as Clinica judges it: image and affine exist."""
-    if not layout.t1_linear_affine(caps, visit).is_file() or written_by_neuroaug(caps):
+    if not caps_names.t1_linear_affine(caps, visit).is_file() or written_by_neuroaug(caps):
         return False
-    return _image_of(caps, visit).is_file()
+    return caps_names.first_t1_linear_image(caps, visit).is_file()
 
 
 def written_by_neuroaug(caps: Path) -> bool:
-    """Whether `neuroaug` made this CAPS, so that a visit without a record is one that was cut off."""
+    """Whether `neuroaug` made this CAPS: a visit without a record is then one that was cut off."""
     try:
-        made_by = read_json(caps / layout.DESCRIPTION).get("GeneratedBy", [])
+        made_by = read_json(caps / caps_names.DESCRIPTION).get("GeneratedBy", [])
     except (InputError, AttributeError):
         return False
     return any(
@@ -323,61 +308,61 @@ def written_by_neuroaug(caps: Path) -> bool:
     )
 
 
-def visit_folders(caps: Path) -> tuple[list[Path], list[Refusal]]:
-    """List ``subjects/*/*``, and the participants whose folder cannot be read."""
-    folders: list[Path] = []
-    refusals: list[Refusal] = []
-    for participant in sorted(path for path in caps.glob("subjects/*") if path.is_dir()):
-        try:
-            folders += sorted(path for path in participant.iterdir() if path.is_dir())
-        except OSError as error:
-            reason = f"{participant.name}: cannot be read ({error.strerror})"
-            refusals.append(Refusal(raw.plain(participant.name), "n/a", "select", reason))
-    return folders, refusals
-
-
-def _images(request: Request, selection: Selection) -> tuple[list[VisitJob], list[Refusal]]:
+def _registered(request: Request) -> tuple[list[VisitJob], list[Refusal]]:
     """Find the visits of a CAPS that have an image."""
-    jobs, known = [], set()
-    folders, refusals = visit_folders(request.caps)
-    for folder in folders:
-        participant, session = folder.parts[-2:]
+    selection = request.selection
+    jobs: list[VisitJob] = []
+    refusals: list[Refusal] = []
+    known: set[Visit] = set()
+    for participant in caps_names.participant_folders(request.caps):
         try:
-            if not (folder / "t1_linear").is_dir():
-                continue
-            visit = Visit(participant, session)
-            if not (folder / "t1_linear").resolve().is_relative_to(request.caps.resolve()):
-                raise InputError(f"{participant}/{session}: a link that leads out of the CAPS")
-            known.add(visit)
-            if visit not in selection:
-                continue
-            record = read_record(request.target, visit)
-            if (
-                record is not None
-                and record.status == "started"
-                and written_by_neuroaug(request.caps)
-            ):
-                raise InputError(
-                    "left unfinished by a run that was cut off; give --bids to do it again"
-                )
-            image = _image_of(request.caps, visit)
-            if not image.is_file():
-                raise InputError("no t1-linear image of 1 mm in its folder")
-            jobs.append(VisitJob(visit, "complete", image))
+            sessions = [path for path in list_folder(participant) if path.is_dir()]
         except InputError as error:
-            refusals.append(
-                Refusal(raw.plain(participant), raw.plain(session), "select", str(error))
-            )
-        except OSError as error:
-            reason = f"{participant}/{session}: cannot be read ({error.strerror})"
-            refusals.append(Refusal(raw.plain(participant), raw.plain(session), "select", reason))
+            refusals.append(refuse(error, participant.name))
+            continue
+        for session in sessions:
+            try:
+                with reading(session, "a folder"):
+                    if (visit := _registered_visit(request.caps, session)) is None:
+                        continue
+                    known.add(visit)
+                    if visit in selection:
+                        jobs.append(_completion(request, visit))
+            except InputError as error:
+                refusals.append(refuse(error, participant.name, session.name))
     selection.require_known(known, (), request.caps)
-    for visit in sorted((selection.visits or frozenset()) - known):
-        refusals.append(
-            Refusal(visit.participant_id, visit.session_id, "select", "no such visit in the CAPS")
-        )
+    refusals += selection.absent(known, "CAPS")
     if not known:
         raise InputError(
             f"{request.caps}: no preprocessed visit in it; give --bids to preprocess raw scans"
         )
-    return jobs, [row for row in refusals if selection.concerns(row)]
+    # The rows go into the CAPS, which names no folder of this machine.
+    kept = (
+        replace(row, reason=row.reason.replace(f"{request.caps}/", ""))
+        for row in refusals
+        if selection.concerns(row)
+    )
+    return jobs, list(kept)
+
+
+def _registered_visit(caps: Path, session: Path) -> Visit | None:
+    """Name the visit of a folder; None where it holds nothing of t1-linear."""
+    folder = session / "t1_linear"
+    if not folder.is_dir():
+        return None
+    visit = Visit(session.parent.name, session.name)
+    if not folder.resolve().is_relative_to(caps.resolve()):
+        place = f"{visit.participant_id}/{visit.session_id}"
+        raise InputError(f"{place}: a link that leads out of the CAPS")
+    return visit
+
+
+def _completion(request: Request, visit: Visit) -> VisitJob:
+    """Plan to complete a registered visit."""
+    record = read_record(request.target, visit)
+    if record is not None and record.status == "started" and written_by_neuroaug(request.caps):
+        raise InputError("left unfinished by a run that was cut off; give --bids to do it again")
+    image = caps_names.first_t1_linear_image(request.caps, visit)
+    if not image.is_file():
+        raise InputError("no t1-linear image of 1 mm in its folder")
+    return VisitJob(visit, "complete", image)

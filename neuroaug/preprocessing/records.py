@@ -1,4 +1,4 @@
-"""What became of each visit of a CAPS: one record a visit, and the root tables made from them.
+"""What became of each visit of a CAPS: one record per visit, and the root tables made from them.
 
 Records are small JSON files in the hidden folder of the CAPS. The root tables are what people and
 later stages read: ``failures.tsv`` (what could not be done), ``qc.tsv`` (which registrations
@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from neuroaug.errors import InputError
-from neuroaug.imaging import caps as layout
-from neuroaug.imaging.caps import Visit
-from neuroaug.preprocessing.claims import HIDDEN, hidden, tables_lock
-from neuroaug.preprocessing.select import Refusal
+from neuroaug.imaging import caps as caps_names
+from neuroaug.imaging.bids import Visit
+from neuroaug.preprocessing.claims import tables_lock
+from neuroaug.preprocessing.refusal import Refusal
 from neuroaug.system.files import (
     read_json,
     read_tsv,
@@ -38,7 +38,7 @@ DECISION_COLUMNS = ("participant_id", "session_id", "pass")
 _TRUE, _FALSE = ("true", "1", "yes", "pass"), ("false", "0", "no", "fail")
 _PLANNED = ("select", "tables")  # stages of rows that every plan makes anew
 # Without a slash at the end: the BIDS validator matches a folder's name only so.
-_BIDSIGNORE = ("subjects", HIDDEN, FAILURES, QC, DECISIONS, "qc*.html", "logs")
+_BIDSIGNORE = ("subjects", caps_names.HIDDEN, FAILURES, QC, DECISIONS, "qc*.html", "logs")
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,15 @@ class Record:
     status : {"started", "ok", "failed"}
         ``started`` marks files that may be half of a visit's: they are written again.
     input : dict
-        sha256, size and modification time of what the visit was made from.
+        sha256, size (bytes) and modification time (ns) of what the visit was made from.
     parameters : dict
         What was asked; another request makes the visit anew.
     files : dict
-        Name to size of every file of the visit.
+        Name to size (bytes) of every file of the visit.
     quality : dict
         ``score``, ``pass_probability``, ``pass`` of the registration.
     stage, reason : str
-        Where and why a failed visit failed.
+        Stage in which a failed visit failed, and why.
     note : str
         What the user should know, e.g. which runs were not taken.
     """
@@ -74,7 +74,7 @@ class Record:
 
 
 def _record_path(caps: Path, visit: Visit) -> Path:
-    return hidden(caps) / "visits" / f"{visit.stem}.json"
+    return caps_names.hidden(caps) / "visits" / f"{visit.stem}.json"
 
 
 def read_record(caps: Path, visit: Visit) -> Record | None:
@@ -98,11 +98,9 @@ def remove_record(caps: Path, visit: Visit) -> None:
 
 
 def sidecar_record(caps: Path, visit: Visit) -> Record | None:
-    """Read what a visit was made from and how out of our sidecar, where a CAPS was copied without
-    its hidden folder.
-    """
+    """Make a record of our sidecar, where a CAPS was copied without its hidden folder."""
     try:
-        sidecar = read_json(layout.t1_linear_sidecar(caps, visit))
+        sidecar = read_json(caps_names.t1_linear_sidecar(caps, visit))
         parameters = {
             "profile": sidecar["parameters"]["profile"],
             "n4_distance": sidecar["parameters"]["n4"]["spline_distance_mm"],
@@ -116,13 +114,14 @@ def sidecar_record(caps: Path, visit: Visit) -> Record | None:
 def prepare_caps(
     caps: Path, *, name: str, source_datasets: Iterable[Mapping[str, Any]] = ()
 ) -> None:
-    """Make `caps` a CAPS if it is none yet, and tell BIDS readers what to pass over. Another's
-    files are kept.
+    """Make `caps` a CAPS if it is none yet, and tell BIDS readers what to pass over.
+
+    Another's files are kept.
     """
     with tables_lock(caps):
         remove_leftovers(caps)  # whoever writes at the root holds the lock
-        if not (caps / layout.DESCRIPTION).exists():
-            layout.write_dataset_description(
+        if not (caps / caps_names.DESCRIPTION).exists():
+            caps_names.write_dataset_description(
                 caps, name=name, source_datasets=tuple(source_datasets)
             )
         if not (caps / ".bidsignore").exists():
@@ -221,36 +220,36 @@ def read_decisions(caps: Path) -> dict[Visit, bool]:
     path = Path(caps) / DECISIONS
     if not path.exists():
         return {}
-    table = read_tsv(path, required=DECISION_COLUMNS)
     decisions: dict[Visit, bool] = {}
-    for line, (participant, session, verdict) in enumerate(
-        table[list(DECISION_COLUMNS)].itertuples(index=False), 2
-    ):
-        where = f"{path}: line {line}"
+    for where, visit, verdict in _verdicts(path):
+        if decisions.setdefault(visit, verdict) != verdict:
+            raise InputError(f"{where}: {visit} stands there with both verdicts; keep one")
+    return decisions
+
+
+def _verdicts(path: Path) -> Iterator[tuple[str, Visit, bool]]:
+    """Read a table of verdicts: for each row, its place, the visit, and whether it passed."""
+    table = read_tsv(path, required=DECISION_COLUMNS)[list(DECISION_COLUMNS)]
+    for line, (participant, session, verdict) in enumerate(table.itertuples(index=False), 2):
+        where, text = f"{path}: line {line}", str(verdict).strip().lower()
         try:
             visit = Visit(participant, session)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
-        text = str(verdict).strip().lower()
         if text not in _TRUE + _FALSE:
             raise InputError(f"{where}: pass is '{verdict}'; write True or False")
-        if decisions.setdefault(visit, text in _TRUE) != (text in _TRUE):
-            raise InputError(f"{where}: {visit} stands there with both verdicts; keep one")
-    return decisions
+        yield where, visit, text in _TRUE
 
 
 def _update_qc(caps: Path, records: Mapping[Visit, Record]) -> None:
     path = caps / QC
     decisions = read_decisions(caps)
-    rows: dict[tuple[str, str], tuple[str, str]] = {}
     before: dict[tuple[str, str], tuple[str, str]] = {}
     if path.exists():
-        table = read_tsv(path, required=QC_COLUMNS).fillna("n/a")
-        for participant, session, probability, verdict in table[list(QC_COLUMNS)].itertuples(
-            index=False
-        ):
+        table = read_tsv(path, required=QC_COLUMNS).fillna("n/a")[list(QC_COLUMNS)]
+        for participant, session, probability, verdict in table.itertuples(index=False):
             before[participant, session] = (probability, verdict)
-    rows.update(before)
+    rows = dict(before)
     for visit, record in records.items():
         key = (visit.participant_id, visit.session_id)
         rows.pop(key, None)
@@ -284,33 +283,11 @@ def passed_visits(caps: str | Path) -> list[Visit] | None:
     decisions = read_decisions(caps)
     path = caps / QC
     if path.exists():
-        columns = ["participant_id", "session_id", "pass"]
-        table = read_tsv(path, required=columns)[columns]
-        verdicts: dict[Visit, bool] = {}
-        for line, (participant, session, verdict) in enumerate(
-            table.itertuples(index=False, name=None), 2
-        ):
-            where, text = f"{path}: line {line}", str(verdict).lower()
-            if text not in _TRUE + _FALSE:
-                raise InputError(f"{where}: pass is '{verdict}'; expected True or False")
-            try:
-                verdicts[Visit(participant, session)] = text in _TRUE
-            except InputError as error:
-                raise InputError(f"{where}: {error}") from None
+        verdicts = {visit: verdict for _, visit, verdict in _verdicts(path)}
     elif decisions:
-        verdicts = dict.fromkeys(layout.list_visits(caps), True)
+        verdicts = dict.fromkeys(caps_names.list_visits(caps), True)
     else:
         log.info("%s: no %s; every preprocessed visit counts as passed", caps, QC)
         return None
     verdicts.update(decisions)
     return sorted(visit for visit, verdict in verdicts.items() if verdict)
-
-
-def decide(caps: str | Path, visits: Iterable[Visit], verdict: bool) -> None:
-    """Write the user's verdict on visits into ``qc-decisions.tsv`` and bring ``qc.tsv`` up to date."""
-    caps = Path(caps)
-    with tables_lock(caps):
-        decisions = read_decisions(caps) | dict.fromkeys(visits, verdict)
-        rows = [(v.participant_id, v.session_id, str(decisions[v])) for v in sorted(decisions)]
-        _write_rows(caps / DECISIONS, DECISION_COLUMNS, rows)
-        _update_qc(caps, {})

@@ -1,21 +1,19 @@
-"""What is asked of `neuroaug.preprocessing.preprocess`: folders checked against each other, and one
-N4 distance a cohort.
-"""
+"""What is asked of `preprocess`: folders checked against each other, one N4 distance per cohort."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from neuroaug.config import PreprocessingConfig
 from neuroaug.errors import InputError
-from neuroaug.imaging import caps as layout
+from neuroaug.imaging import caps as caps_names
 from neuroaug.imaging.template import load_template
-from neuroaug.preprocessing.claims import hidden
 from neuroaug.preprocessing.records import sidecar_record
+from neuroaug.preprocessing.select import Selection
 from neuroaug.system.files import read_json
 
 _FIRST_CLINICA_AT_200 = (0, 12)
@@ -28,13 +26,15 @@ class Request:
     Attributes
     ----------
     caps : Path
-        Where images are, or will be.
+        CAPS that holds the images, or will.
     target : Path
-        Where files are written: `caps`, or the folder of ``--out``.
+        CAPS that files are written to: `caps`, or the folder of ``--out``.
     bids : Path or None
-        Raw scans.
+        Folder of raw scans.
     config : PreprocessingConfig
-        How.
+        Profile, N4 distance, template, resolutions, time limit per visit.
+    selection : Selection
+        Visits and images asked for.
     rerun_failed : bool
         Whether to try failed visits again.
     """
@@ -43,6 +43,7 @@ class Request:
     target: Path
     bids: Path | None
     config: PreprocessingConfig
+    selection: Selection = field(default_factory=Selection)
     rerun_failed: bool = False
 
     @property
@@ -61,9 +62,21 @@ def resolve(
     bids: str | Path | None,
     out: str | Path | None,
     config: PreprocessingConfig,
+    selection: Selection,
     rerun_failed: bool = False,
 ) -> Request:
     """Check the folders of a request against each other. Writes nothing.
+
+    Parameters
+    ----------
+    caps, bids, out : path-like
+        As typed; `bids` and `out` may be None.
+    config : PreprocessingConfig
+        Profile, N4 distance, template, resolutions, time limit per visit.
+    selection : Selection
+        Visits and images asked for.
+    rerun_failed : bool
+        Whether to try failed visits again.
 
     Raises
     ------
@@ -74,7 +87,7 @@ def resolve(
     source = None if bids is None else Path(bids).expanduser().absolute()
     target = root if out is None else Path(out).expanduser().absolute()
     if source is None:
-        layout.require_caps(root)
+        caps_names.require_caps(root)
     else:
         if not source.is_dir():
             raise InputError(
@@ -98,7 +111,7 @@ def resolve(
         config = config.model_copy(
             update={"template": str(Path(config.template).expanduser().absolute())}
         )
-    request = Request(root, target, source, config, rerun_failed)
+    request = Request(root, target, source, config, selection, rerun_failed)
     if source is not None:
         load_template(config.template)  # refuse it now rather than for every visit
     require_one_distance(request)
@@ -111,7 +124,7 @@ def _require_usable(folder: Path) -> None:
     # Another process may be making this very CAPS: its hidden folder and temporary names come
     # before the description.
     if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
-        layout.require_caps(folder)
+        caps_names.require_caps(folder)
 
 
 def _require_apart(caps: Path, bids: Path) -> None:
@@ -130,14 +143,14 @@ def _require_apart(caps: Path, bids: Path) -> None:
 
 def _require_not_inside_a_caps(folder: Path) -> None:
     for parent in folder.resolve().parents:
-        if (parent / layout.DESCRIPTION).is_file() and layout.is_caps(parent):
+        if (parent / caps_names.DESCRIPTION).is_file() and caps_names.is_caps(parent):
             raise InputError(
                 f"{folder}: lies inside another CAPS, {parent}; give it a folder apart"
             )
 
 
 def require_one_distance(request: Request, *, sidecars: bool = True) -> None:
-    """Refuse to mix two N4 distances in one CAPS.
+    """Refuse to mix two N4 distances in one CAPS; `sidecars` as of `known_distance`.
 
     Raises
     ------
@@ -149,7 +162,8 @@ def require_one_distance(request: Request, *, sidecars: bool = True) -> None:
         if request.bids is not None and distance not in (None, request.config.n4_distance):
             raise InputError(
                 f"{folder}: its visits had N4 with a distance of {distance} mm, asked for is "
-                f"{request.config.n4_distance} mm; a cohort has one: pass --n4-distance {distance}, or another CAPS"
+                f"{request.config.n4_distance} mm; a cohort has one: "
+                f"pass --n4-distance {distance}, or another CAPS"
             )
 
 
@@ -159,18 +173,18 @@ def known_distance(caps: Path, *, sidecars: bool = True) -> int | None:
     Clinica used 600 mm up to 0.11.3 and 200 mm from 0.12.0; which version wrote a CAPS is in its
     ``dataset_description.json``. Without `sidecars`, a quicker look at our own records only.
     """
-    for path in hidden(caps).glob("visits/*.json"):
+    for path in caps_names.hidden(caps).glob("visits/*.json"):
         try:
             record = read_json(path)
         except InputError:
             continue
         if record.get("status") == "ok" and "n4_distance" in record.get("parameters", {}):
             return int(record["parameters"]["n4_distance"])
-    for visit in layout.list_visits(caps) if sidecars else ():
+    for visit in caps_names.list_visits(caps) if sidecars else ():
         if (record := sidecar_record(caps, visit)) is not None:
             return int(record.parameters["n4_distance"])
     try:
-        processing = read_json(caps / layout.DESCRIPTION).get("Processing", [])
+        processing = read_json(caps / caps_names.DESCRIPTION).get("Processing", [])
     except (InputError, AttributeError):
         return None
     for step in processing if isinstance(processing, list) else []:

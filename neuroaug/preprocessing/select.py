@@ -1,27 +1,25 @@
-"""Which T1w image stands for each visit of a BIDS folder, and which visits have none that can be
-used.
-"""
+"""Which T1w image stands for each visit asked for, and which visits have none that can be used."""
 
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from neuroaug.errors import InputError
-from neuroaug.imaging.caps import Visit, normalize_participant, normalize_session
-from neuroaug.preprocessing.bids_filter import passes
-from neuroaug.system.files import read_json, read_tsv
+from neuroaug.imaging import bids as bids_names
+from neuroaug.imaging.bids import Visit, is_participant, is_session
+from neuroaug.preprocessing.bids_filter import passes, read_filter
+from neuroaug.preprocessing.refusal import Refusal, refuse
+from neuroaug.system.files import cell_text, read_json, read_tsv, reading
 
 MAX_STEM = 170  # a file name has 255 characters
-_IMAGE = re.compile(r"(?P<entities>.+)_T1w\.nii(?:\.gz)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -43,23 +41,30 @@ class RawScan:
     note: str = ""
 
 
-@dataclass(frozen=True, order=True)
-class Refusal:
-    """A row of ``failures.tsv``: a visit, or a row of a table, that cannot be used."""
-
-    participant_id: str
-    session_id: str
-    stage: str
-    reason: str
-
-
 @dataclass(frozen=True)
 class Selection:
-    """What was asked for, out of all visits; None stands for all."""
+    """What was asked for, out of all visits and images; None stands for all.
+
+    Attributes
+    ----------
+    participants, sessions : frozenset of str, optional
+        Names with their prefix.
+    visits : frozenset of Visit, optional
+        Rows of a table of visits.
+    query : mapping
+        What chooses among several T1w images per visit (`bids_filter.read_filter`).
+    part : (i, n)
+        Of n parts that the participants are dealt into, the i-th.
+    refusals : tuple of Refusal
+        Rows of the table that name no possible visit.
+    """
 
     participants: frozenset[str] | None = None
     sessions: frozenset[str] | None = None
     visits: frozenset[Visit] | None = None
+    query: Mapping[str, Any] = field(default_factory=dict)
+    part: tuple[int, int] = (1, 1)
+    refusals: tuple[Refusal, ...] = ()
 
     def __contains__(self, visit: Visit) -> bool:
         return (
@@ -72,7 +77,7 @@ class Selection:
         """Whether a refusal is about something in the selection."""
         if not self.has_participant(refusal.participant_id):
             return False
-        if _is_session(refusal.session_id) and _is_participant(refusal.participant_id):
+        if is_session(refusal.session_id) and is_participant(refusal.participant_id):
             return Visit(refusal.participant_id, refusal.session_id) in self
         return True
 
@@ -85,6 +90,13 @@ class Selection:
     @cached_property
     def _participants_of_visits(self) -> frozenset[str]:
         return frozenset(visit.participant_id for visit in self.visits or ())
+
+    def absent(self, known: Collection[Visit], what: str) -> list[Refusal]:
+        """Refuse the rows of the table of visits that are not among those of a folder."""
+        lost = sorted((self.visits or frozenset()) - set(known))
+        return [
+            refuse(f"no such visit in the {what}", v.participant_id, v.session_id) for v in lost
+        ]
 
     def require_known(
         self, visits: Collection[Visit], participants: Collection[str], where: Path
@@ -109,18 +121,26 @@ def select(
     participants: Iterable[str] | None = None,
     sessions: Iterable[str] | None = None,
     visits_tsv: str | Path | None = None,
-) -> tuple[Selection, list[Refusal]]:
-    """Read what was asked for: labels with or without their prefix, and a table of visits.
+    bids_filter: str | Path | None = None,
+    part: tuple[int, int] = (1, 1),
+) -> Selection:
+    """Read what was asked for.
 
-    Returns
-    -------
-    selection, refusals
-        The refusals are rows of the table that name no possible visit.
+    Parameters
+    ----------
+    participants, sessions : iterable of str, optional
+        Labels, with or without their prefix.
+    visits_tsv : path-like, optional
+        Table of visits (participant_id, session_id).
+    bids_filter : path-like, optional
+        JSON that chooses among several T1w images per visit.
+    part : (i, n)
+        Of n parts that the participants are dealt into, the i-th.
 
     Raises
     ------
     InputError
-        For a label that cannot be one, or a table that cannot be read or lacks a column.
+        For a label that cannot be one, or a file that cannot be read or lacks a column.
     """
     visits, refusals = None, []
     if visits_tsv is not None:
@@ -130,32 +150,30 @@ def select(
             try:
                 found.append(Visit(participant, session))
             except InputError as error:
-                refusals.append(
-                    Refusal(plain(participant), plain(session), "tables", f"visits table: {error}")
-                )
+                refusals.append(refuse(f"visits table: {error}", participant, session, "tables"))
         for visit, times in Counter(found).items():
             if times > 1:
-                reason = (
-                    f"visits table: {times} rows for this visit; it was taken once, keep one row"
-                )
-                refusals.append(Refusal(visit.participant_id, visit.session_id, "tables", reason))
+                reason = f"visits table: {times} rows for this visit; it was taken once, keep one"
+                refusals.append(refuse(reason, visit.participant_id, visit.session_id, "tables"))
         visits = frozenset(found)
-    return (
-        Selection(
-            None if participants is None else frozenset(map(normalize_participant, participants)),
-            None if sessions is None else frozenset(map(normalize_session, sessions)),
-            visits,
-        ),
-        refusals,
+    return Selection(
+        None
+        if participants is None
+        else frozenset(map(bids_names.normalize_participant, participants)),
+        None if sessions is None else frozenset(map(bids_names.normalize_session, sessions)),
+        visits,
+        read_filter(bids_filter) if bids_filter else {},
+        part,
+        tuple(refusals),
     )
 
 
 def find_scans(
-    bids: str | Path, selection: Selection | None = None, query: Mapping[str, Any] | None = None
+    bids: str | Path, selection: Selection | None = None
 ) -> tuple[list[RawScan], list[Refusal]]:
     """Find the T1w image of each visit of a BIDS folder.
 
-    Of several runs or acquisitions of a visit the first is taken (run-2 before run-10), and the
+    Of several runs or acquisitions per visit the first is taken (run-2 before run-10), and the
     scan's note says so.
 
     Parameters
@@ -164,8 +182,6 @@ def find_scans(
         The BIDS folder.
     selection : Selection, optional
         Visits wanted; all by default.
-    query : mapping, optional
-        From `read_filter`.
 
     Returns
     -------
@@ -180,69 +196,30 @@ def find_scans(
         that was typed.
     """
     bids, selection = Path(bids), selection or Selection()
-    folders = _participant_folders(bids)
+    folders = bids_names.participant_folders(bids)
     listed, refusals = _listed_participants(bids)
     refusals += _description(bids)
     scans: list[RawScan] = []
     seen: set[Visit] = set()
-    root = bids.resolve()
     for folder in folders:
-        if not selection.has_participant(folder.name):
-            continue
-        try:
-            normalize_participant(folder.name)
-            _inside(folder, root)
-            own: list[RawScan | Refusal] = [
-                *_visits_of(folder, root, query or {}),
-                *_session_table(folder),
-            ]
-        except InputError as error:
-            refusals.append(Refusal(plain(folder.name), "n/a", "select", str(error)))
-            continue
-        except OSError as error:
-            refusals.append(
-                Refusal(
-                    folder.name,
-                    "n/a",
-                    "select",
-                    f"{folder.name}: cannot be read ({error.strerror})",
-                )
-            )
-            continue
-        seen |= {visit for s in own if (visit := _visit_seen(s)) is not None}
-        if not own:
-            own = [
-                Refusal(
-                    folder.name,
-                    "n/a",
-                    "select",
-                    "no session folder in the BIDS folder, so no T1w image",
-                )
-            ]
-        scans += [s for s in own if isinstance(s, RawScan) and s.visit in selection]
-        refusals += [s for s in own if isinstance(s, Refusal) and selection.concerns(s)]
-    names = {folder.name for folder in folders}
-    for participant in sorted(listed - names):
-        refusals.append(
-            Refusal(
-                participant,
-                "n/a",
-                "select",
-                "listed in participants.tsv, but has no folder, so no T1w",
-            )
-        )
-    selection.require_known(seen, names | listed, bids)
-    for visit in sorted((selection.visits or frozenset()) - seen):
-        refusals.append(
-            Refusal(
-                visit.participant_id, visit.session_id, "select", "no such visit in the BIDS folder"
-            )
-        )
+        if selection.has_participant(folder.name):
+            for found in _participant(folder, bids.resolve(), selection.query):
+                if isinstance(found, Refusal):
+                    refusals.append(found)
+                elif found.visit in selection:
+                    scans.append(found)
+                if (visit := _visit_seen(found)) is not None:
+                    seen.add(visit)
+    there = {folder.name for folder in folders}
+    reason = f"listed in {bids_names.PARTICIPANTS}, but has no folder, so no T1w"
+    refusals += [refuse(reason, participant) for participant in listed - there]
+    selection.require_known(seen, there | listed, bids)
+    refusals += selection.absent(seen, "BIDS folder")
     # The rows go into the CAPS, which names no folder of this machine.
     kept = {
-        replace(r, reason=r.reason.replace(f"{bids}/", ""))
-        for r in refusals
-        if selection.concerns(r)
+        replace(row, reason=row.reason.replace(f"{bids}/", ""))
+        for row in refusals
+        if selection.concerns(row)
     }
     return sorted(scans, key=lambda scan: scan.visit), sorted(kept)
 
@@ -251,150 +228,106 @@ def _visit_seen(found: RawScan | Refusal) -> Visit | None:
     """Name the visit whose folder was looked into, whatever was found there."""
     if isinstance(found, RawScan):
         return found.visit
-    if found.stage == "select" and _is_session(found.session_id):
+    if found.stage == "select" and is_session(found.session_id):
         return Visit(found.participant_id, found.session_id)
     return None
 
 
-def _is_session(session_id: str) -> bool:
-    try:
-        return normalize_session(session_id) == session_id
-    except InputError:
-        return False
-
-
-def _is_participant(participant_id: str) -> bool:
-    try:
-        return normalize_participant(participant_id) == participant_id
-    except InputError:
-        return False
-
-
-def _participant_folders(bids: Path) -> list[Path]:
-    if not bids.is_dir():
-        raise InputError(
-            f"{bids}: {'not a folder' if bids.exists() else 'no such folder'}; check --bids"
-        )
-    if (bids / "subjects").is_dir():
-        raise InputError(
-            f"{bids}: looks like a CAPS (it has a folder 'subjects'), where a BIDS folder is expected"
-        )
-    try:
-        folders = sorted(
-            path for path in bids.iterdir() if path.name.startswith("sub-") and path.is_dir()
-        )
-    except OSError as error:
-        raise InputError(f"{bids}: cannot be read ({error.strerror}); check --bids") from None
-    if not folders:
-        raise InputError(f"{bids}: not a BIDS folder (no sub-<label> folder in it); check --bids")
-    return folders
-
-
 def _listed_participants(bids: Path) -> tuple[set[str], list[Refusal]]:
     """Participants of ``participants.tsv``, and its rows that cannot be used."""
-    path = bids / "participants.tsv"
+    path = bids / bids_names.PARTICIPANTS
     if not path.exists():
         return set(), []
     try:
         rows = read_tsv(path, required=("participant_id",))["participant_id"]
     except InputError as error:
-        return set(), [Refusal("n/a", "n/a", "tables", str(error))]
-    except OSError as error:
-        return set(), [
-            Refusal("n/a", "n/a", "tables", f"{path}: cannot be read ({error.strerror})")
-        ]
+        return set(), [refuse(error, stage="tables")]
     listed, refusals = set(), []
-    for participant, times in Counter(map(plain, rows)).items():
-        try:
-            if not participant.startswith("sub-"):
-                raise InputError(
-                    f"{participant!r}: not a participant; expected sub-<label> with letters and digits only"
-                )
-            listed.add(normalize_participant(participant))
-        except InputError as error:
-            refusals.append(Refusal(participant, "n/a", "tables", f"participants.tsv: {error}"))
+    for participant, times in Counter(map(cell_text, rows)).items():
+        if is_participant(participant):
+            listed.add(participant)
+        else:
+            reason = (
+                f"{path.name}: {participant!r}: not a participant; "
+                "expected sub-<label> with letters and digits only"
+            )
+            refusals.append(refuse(reason, participant, stage="tables"))
         if times > 1:
-            reason = f"participants.tsv: {times} rows for this participant; keep one"
-            refusals.append(Refusal(participant, "n/a", "tables", reason))
+            reason = f"{path.name}: {times} rows for this participant; keep one"
+            refusals.append(refuse(reason, participant, stage="tables"))
     return listed, refusals
 
 
 def _description(bids: Path) -> list[Refusal]:
     """Tell of a ``dataset_description.json`` that cannot be read."""
-    path = bids / "dataset_description.json"
-    if not path.exists():
-        return []
+    path = bids / bids_names.DESCRIPTION
     try:
-        read_json(path)
+        if path.exists():
+            read_json(path)
     except InputError as error:
-        return [Refusal("n/a", "n/a", "tables", str(error))]
+        return [refuse(error, stage="tables")]
     return []
+
+
+def _participant(folder: Path, root: Path, query: Mapping[str, Any]) -> list[RawScan | Refusal]:
+    """What there is of one participant; never nothing."""
+    try:
+        with reading(folder, "a folder"):
+            bids_names.normalize_participant(folder.name)
+            _inside(folder, root)
+            found = [*_visits_of(folder, root, query), *_session_table(folder)]
+    except InputError as error:
+        return [refuse(error, folder.name)]
+    return found or [refuse("no session folder in the BIDS folder, so no T1w image", folder.name)]
 
 
 def _session_table(folder: Path) -> list[RawScan | Refusal]:
     """Rows of ``sub-X_sessions.tsv`` that cannot be used."""
-    path = folder / f"{folder.name}_sessions.tsv"
+    path = bids_names.sessions_path(folder)
     if not path.exists():
         return []
     try:
         rows = read_tsv(path, required=("session_id",))["session_id"]
     except InputError as error:
-        return [Refusal(folder.name, "n/a", "tables", str(error))]
-    except OSError as error:
-        return [Refusal(folder.name, "n/a", "tables", f"{path}: cannot be read ({error.strerror})")]
+        return [refuse(error, folder.name, stage="tables")]
     refusals: list[RawScan | Refusal] = []
-    for session, times in Counter(map(plain, rows)).items():
-        if not _is_session(session):
-            reason = f"{path.name}: {session!r} is not a session; expected ses-<label> with letters and digits only"
-            refusals.append(Refusal(folder.name, session, "tables", reason))
+    for session, times in Counter(map(cell_text, rows)).items():
+        if not is_session(session):
+            reason = (
+                f"{path.name}: {session!r} is not a session; "
+                "expected ses-<label> with letters and digits only"
+            )
+            refusals.append(refuse(reason, folder.name, session, "tables"))
         if times > 1:
             reason = f"{path.name}: {times} rows for this session; keep one"
-            refusals.append(Refusal(folder.name, session, "tables", reason))
+            refusals.append(refuse(reason, folder.name, session, "tables"))
     return refusals
 
 
 def _visits_of(folder: Path, root: Path, query: Mapping[str, Any]) -> Iterator[RawScan | Refusal]:
-    sessions = sorted(
-        path for path in folder.iterdir() if path.name.startswith("ses-") and path.is_dir()
-    )
-    if any(_images(folder / "anat")):
-        reason = "T1w image outside a session folder; move it into ses-<label>/anat (for one visit: ses-M000)"
-        yield Refusal(folder.name, "n/a", "select", reason)
+    sessions = bids_names.session_folders(folder)
+    if bids_names.t1w_images(folder / "anat"):
+        reason = (
+            "T1w image outside a session folder; "
+            "move it into ses-<label>/anat (for one visit: ses-M000)"
+        )
+        yield refuse(reason, folder.name)
     for session in sessions:
         try:
-            visit = Visit(folder.name, session.name)
-            _inside(session, root)
-            yield _choose(visit, session, root, query)
+            with reading(session, "a folder"):
+                visit = Visit(folder.name, session.name)
+                _inside(session, root)
+                chosen = _choose(visit, session, root, query)
         except InputError as error:
-            yield Refusal(folder.name, plain(session.name), "select", str(error))
-        except OSError as error:
-            reason = f"{error.filename or session}: cannot be read ({error.strerror})"
-            yield Refusal(folder.name, plain(session.name), "select", reason)
-
-
-def is_image(path: Path) -> bool:
-    """Whether a file is named as a T1w image."""
-    return _IMAGE.fullmatch(path.name) is not None
-
-
-def _images(anat: Path) -> list[Path]:
-    if not anat.is_dir():
-        return []
-    return sorted(filter(is_image, anat.iterdir()), key=_natural)
-
-
-def _natural(path: Path) -> tuple[Any, ...]:
-    """Sort key with run-2 before run-10, and an image without further entities before those with."""
-    stem = path.name.split(".")[0]
-    parts = re.split(r"(\d+)", stem)
-    numbered = [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
-    return ("_run-" in stem or "_acq-" in stem, numbered, path.name)
+            yield refuse(error, folder.name, session.name)
+        else:
+            yield chosen
 
 
 def _choose(visit: Visit, session: Path, root: Path, query: Mapping[str, Any]) -> RawScan:
     if len(visit.stem) > MAX_STEM:
         raise InputError(f"{visit.stem[:40]}...: too long for the names of files; shorten the ids")
-    images = _images(session / "anat")
+    images = bids_names.t1w_images(session / "anat")
     if not images:
         raise InputError(f"no T1w image in {visit.participant_id}/{visit.session_id}/anat")
     for image in images:
@@ -402,36 +335,31 @@ def _choose(visit: Visit, session: Path, root: Path, query: Mapping[str, Any]) -
             raise InputError(
                 f"{image.name}: the name does not belong to its folder; expected {visit.stem}_..."
             )
-    chosen = [image for image in images if passes(_entities(image), query)]
+    chosen = [image for image in images if passes(bids_names.entities_of(image), query)]
     if not chosen:
         raise InputError(
-            f"none of {len(images)} T1w image(s) passes the BIDS filter: {_some(i.name for i in images)}"
+            f"none of {len(images)} T1w image(s) passes the BIDS filter: "
+            f"{_some(image.name for image in images)}"
         )
     image = chosen[0]
     _inside(image, root)
     place = Path(os.path.realpath(image)).relative_to(root).parts
     if place[0].startswith("sub-") and place[:2] != (visit.participant_id, visit.session_id):
         raise InputError(
-            f"{image.name}: a link to the scan of another visit, {'/'.join(place[:2])}; put its own there"
+            f"{image.name}: a link to the scan of another visit, {'/'.join(place[:2])}; "
+            "put its own there"
         )
     _regular(image)
-    sidecar = image.with_name(image.name.split(".")[0] + ".json")
+    sidecar = bids_names.sidecar_path(image)
     # Its content is not used, but where it is torn, who says that the image is whole? An empty one
     # says nothing.
     if sidecar.exists() and sidecar.stat().st_size:
         read_json(sidecar)
-    others = [path.name for path in chosen[1:]]
-    note = (
-        f"{len(chosen)} T1w images; took the first, {image.name}, and not {_some(others)}"
-        if others
-        else ""
-    )
-    return RawScan(visit, image, plain(note) if note else "")
-
-
-def _entities(image: Path) -> dict[str, str]:
-    stem = image.name.split(".")[0]
-    return dict(part.split("-", 1) for part in stem.split("_") if "-" in part)  # type: ignore[misc]
+    if len(chosen) == 1:
+        return RawScan(visit, image)
+    others = _some(path.name for path in chosen[1:])
+    note = f"{len(chosen)} T1w images; took the first, {image.name}, and not {others}"
+    return RawScan(visit, image, cell_text(note))
 
 
 def _inside(path: Path, root: Path) -> None:
@@ -444,19 +372,11 @@ def _inside(path: Path, root: Path) -> None:
 
 
 def _regular(path: Path) -> None:
-    """Refuse a pipe, a socket or a device: reading one may never end. What else is wrong is told by
-    its reader.
-    """
-    with suppress(OSError):
+    """Refuse a pipe, a socket or a device, of which reading may never end."""
+    with suppress(OSError):  # what else is wrong is told by its reader
         mode = path.stat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise InputError(f"{path.name}: a pipe, socket or device, where a file is expected")
-
-
-def plain(value: object) -> str:
-    """Make a table's cell fit for another table: no tabs or line ends, UTF-8, ``n/a`` for missing."""
-    text = "n/a" if value is None or value != value else " ".join(str(value).split())
-    return text.encode(errors="surrogateescape").decode(errors="replace") or "n/a"
 
 
 def _some(names: Iterable[str], at_most: int = 5) -> str:

@@ -6,18 +6,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from neuroaug.imaging.caps import Visit
+from neuroaug.config import PreprocessingConfig
+from neuroaug.imaging.bids import Visit
 from neuroaug.preprocessing.steps import qc_pages, t1_linear
 from neuroaug.system.files import write_bytes
 
 
 def work(payload: dict[str, Any]) -> dict[str, Any]:
-    """Do one job of `neuroaug.preprocessing.preprocess`.
+    """Do one job of a `PreprocessingPlan`.
 
     Parameters
     ----------
     payload : dict
-        From `neuroaug.preprocessing.preprocess.payload`.
+        From `neuroaug.preprocessing.run.payload`.
 
     Returns
     -------
@@ -27,21 +28,13 @@ def work(payload: dict[str, Any]) -> dict[str, Any]:
     """
     visit = Visit(payload["participant_id"], payload["session_id"])
     caps, target = Path(payload["caps"]), Path(payload["target"])
+    config = PreprocessingConfig(**payload["config"])
     if payload["kind"] == "process":
-        result = t1_linear.process_visit(
-            payload["source"],
-            target,
-            visit,
-            profile=payload["profile"],
-            n4_distance=payload["n4_distance"],
-            template=payload["template"],
-            resolutions=payload["resolutions"],
-        )
+        result = t1_linear.process_visit(payload["source"], target, visit, config)
+        _, image, _ = t1_linear.registered_image(target, visit)
     else:
-        result = t1_linear.complete_visit(
-            caps, visit, resolutions=payload["resolutions"], out=target if target != caps else None
-        )
-    image = qc_pages.registered_image(caps if payload["kind"] == "complete" else target, visit)
+        result = t1_linear.complete_visit(caps, visit, config, out=target)
+        _, image, _ = t1_linear.registered_image(caps, visit)
     write_bytes(qc_pages.picture_path(target, visit), qc_pages.draw(image))
     quality = asdict(result.quality)
     quality["pass"] = quality.pop("passed")

@@ -6,9 +6,11 @@ Every file is written to a temporary name in its own folder, flushed to disk and
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,35 +80,64 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 
 
 @contextmanager
-def reading(path: str | os.PathLike[str], kind: str, *malformed: type[Exception]) -> Iterator[None]:
-    """Say in one line why a file cannot be read in the block.
+def reading(
+    path: str | os.PathLike[str],
+    expected: str = "a file",
+    advice: str = "",
+    malformed: tuple[type[Exception], ...] = (),
+) -> Iterator[None]:
+    """Turn every way in which a file cannot be read into one line.
 
     Parameters
     ----------
     path : path-like
-        File that is read.
-    kind : str
-        What the file should hold, e.g. ``"JSON"``.
-    *malformed : type of Exception
-        Errors of the reader that mean that it holds something else.
+        What the block reads.
+    expected : str
+        What it should be, e.g. ``"a NIfTI file"``.
+    advice : str
+        What to do, said at the end of the line.
+    malformed : tuple of type
+        Errors of the reader that mean that the file holds something else.
 
     Raises
     ------
     InputError
-        If the file is absent, a folder, not permitted, unreadable or malformed.
+        If it is absent, a folder, forbidden, or else refused by the system, malformed, or if its
+        gzip is truncated or corrupt.
     """
+    path = Path(path)
     try:
         yield
     except malformed as error:
-        raise InputError(f"{path}: not readable as {kind} ({str(error).strip()})") from None
+        why = f"not readable as {expected} ({' '.join(str(error).split())})"
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        broken = path.is_symlink()
+        why = "link to a file that is not there" if broken else "no such file"
     except IsADirectoryError:
-        raise InputError(f"{path}: a folder, where {kind} is expected") from None
+        why = f"a folder, where {expected} is expected"
     except PermissionError:
-        raise InputError(f"{path}: no permission to read it") from None
+        why = "no permission to read it"
+    except EOFError:
+        why, advice = "truncated gzip, the file ends too early", advice or "copy it again"
+    except (gzip.BadGzipFile, zlib.error) as error:
+        why, advice = f"corrupt gzip ({error})", advice or "copy it again"
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+        why = f"cannot be read ({error.strerror or error})"
+    else:
+        return
+    raise InputError(f"{path}: {why}{'; ' if advice else ''}{advice}")
+
+
+def list_folder(folder: str | os.PathLike[str]) -> list[Path]:
+    """List what lies in a folder, sorted.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    with reading(folder, "a folder"):
+        return sorted(Path(folder).iterdir())
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -117,8 +148,15 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     InputError
         If the file is absent, not JSON, or not to be read.
     """
-    with reading(path, "JSON", json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+    malformed = (json.JSONDecodeError, UnicodeDecodeError, RecursionError)
+    with reading(path, "JSON", malformed=malformed):
         return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def cell_text(value: object) -> str:
+    """Make text fit for a cell of a table: no tabs or line ends, UTF-8, ``n/a`` for missing."""
+    text = "n/a" if value is None or value != value else " ".join(str(value).split())
+    return text.encode(errors="surrogateescape").decode(errors="replace") or "n/a"
 
 
 def write_tsv(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
@@ -143,14 +181,13 @@ def read_tsv(path: str | os.PathLike[str], required: Iterable[str] = ()) -> pd.D
     """
     import pandas as pd
 
-    with reading(path, "a tab-separated table", ValueError):  # pandas' own errors are ValueErrors
+    # The errors of pandas' parser, and of decoding, are ValueErrors.
+    with reading(path, "a tab-separated table", malformed=(ValueError,)):
         table = pd.read_csv(path, sep="\t", dtype=str, na_values=["n/a", ""], keep_default_na=False)
     missing = [name for name in required if name not in table.columns]
     if missing:
-        raise InputError(
-            f"{path}: column(s) {', '.join(missing)} missing; "
-            f"found {', '.join(map(str, table.columns))}"
-        )
+        found = ", ".join(map(str, table.columns))
+        raise InputError(f"{path}: column(s) {', '.join(missing)} missing; found {found}")
     return table
 
 

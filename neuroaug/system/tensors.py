@@ -9,8 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from neuroaug.errors import InputError
-from neuroaug.system.files import atomic_path, sha256_file
+from neuroaug.system.files import atomic_path, reading, sha256_file
 
 
 def save_tensors(
@@ -58,9 +57,5 @@ def load_tensors(path: Path, advice: str) -> dict[str, Tensor]:
     InputError
         If the file is absent, truncated or not safetensors.
     """
-    try:
+    with reading(path, "safetensors", advice, (SafetensorError,)):
         return load_file(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; {advice}") from None
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not readable as safetensors ({error}); {advice}") from None

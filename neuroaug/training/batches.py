@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neuroaug.errors import InputError
+from neuroaug.imaging.intensity import from_stored
 from neuroaug.training.random_order import Rows
 
 RESIDENT_SHARE = 0.25
@@ -118,7 +119,4 @@ class BatchReader:
         return stored.pin_memory() if self.device.type == "cuda" else stored
 
     def _finish(self, stored: Tensor) -> Tensor:
-        images = stored.float()[:, None]
-        if stored.dtype == torch.uint8:
-            images = images / 255
-        return images.contiguous(memory_format=self.layout)
+        return from_stored(stored)[:, None].contiguous(memory_format=self.layout)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from neuroaug.cohort.lineage import LINEAGE_COLUMNS
 from neuroaug.config import FamilySettings, GeneratorConfig
 from neuroaug.errors import InputError
+from neuroaug.imaging.intensity import from_stored
 from neuroaug.models.autoencoder import TrainingStart
 from neuroaug.models.generative_model import GenerativeModel, load_model
 from neuroaug.models.storage import CONFIG, read_model_config
@@ -270,9 +271,8 @@ def mean_and_deviation(stored: NDArray[Any], rows: Rows) -> tuple[NDArray[np.flo
     """Mean (X, Y, Z) of stored images and standard deviation around it; read one at a time."""
     total = np.zeros(stored.shape[1:], dtype=np.float64)
     squares = np.zeros_like(total)
-    scale = 255.0 if stored.dtype == np.uint8 else 1.0
     for row in rows:
-        image = stored[row].astype(np.float64) / scale
+        image = from_stored(stored[row], "float64")
         total += image
         squares += image**2
     mean = total / len(rows)

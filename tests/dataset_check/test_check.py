@@ -10,8 +10,8 @@ import pytest
 
 from neuroaug.dataset_check.check_files import check
 from neuroaug.errors import InputError
-from neuroaug.imaging import caps as layout
-from neuroaug.imaging.caps import Visit
+from neuroaug.imaging import caps as caps_names
+from neuroaug.imaging.bids import Visit
 from neuroaug.imaging.grid import GRIDS, UNCROPPED
 from neuroaug.imaging.nifti import write_volume
 from neuroaug.preprocessing import records
@@ -51,15 +51,15 @@ def bids(tmp_path):
 def caps(tmp_path):
     """A CAPS of two visits, at 4 mm to be quick, with records and a quality table."""
     root = tmp_path / "caps"
-    layout.write_dataset_description(root, name="x")
+    caps_names.write_dataset_description(root, name="x")
     known = {}
     for participant in ("sub-1", "sub-2"):
         visit = Visit(participant, "ses-M000")
         path = image(
-            layout.t1_linear_image(root, visit, "4mm"), GRIDS["4mm"].shape, GRIDS["4mm"].affine
+            caps_names.t1_linear_image(root, visit, "4mm"), GRIDS["4mm"].shape, GRIDS["4mm"].affine
         )
-        layout.t1_linear_affine(root, visit).write_bytes(b"affine")
-        layout.t1_linear_sidecar(root, visit).write_text("{}")
+        caps_names.t1_linear_affine(root, visit).write_bytes(b"affine")
+        caps_names.t1_linear_sidecar(root, visit).write_text("{}")
         record = Record(
             "ok",
             parameters={"n4_distance": 200},
@@ -164,18 +164,18 @@ def test_a_torn_json_file_is_one_finding_at_its_place(bids):
 
 def test_every_planted_fault_of_a_caps_is_found_at_once(caps):
     one, two, three = (Visit(f"sub-{i}", "ses-M000") for i in (1, 2, 3))
-    first = layout.t1_linear_image(caps, one, "4mm")
+    first = caps_names.t1_linear_image(caps, one, "4mm")
     first.write_bytes(first.read_bytes()[:-100])
     shifted = GRIDS["4mm"].affine.copy()
     shifted[0, 3] += 0.5
-    image(layout.t1_linear_image(caps, two, "4mm"), GRIDS["4mm"].shape, shifted)
-    layout.t1_linear_sidecar(caps, two).write_text("[]")
-    image(layout.t1_linear_image(caps, three, "4mm"), (9, 9, 9))
+    image(caps_names.t1_linear_image(caps, two, "4mm"), GRIDS["4mm"].shape, shifted)
+    caps_names.t1_linear_sidecar(caps, two).write_text("[]")
+    image(caps_names.t1_linear_image(caps, three, "4mm"), (9, 9, 9))
     records.write_record(caps, three, Record("started", parameters={"n4_distance": 600}))
-    folder = layout.t1_linear_folder(caps, two)
+    folder = caps_names.t1_linear_folder(caps, two)
     image(folder / "sub-1_ses-M000_T1w.nii.gz")
     (folder / ".tmp-1-x").write_bytes(b"")
-    uncropped = layout.t1_linear_image(caps, one, cropped=False)
+    uncropped = caps_names.t1_linear_image(caps, one, cropped=False)
     uncropped.write_bytes(gzip.compress(bytes(1000)))
     (caps / "qc-decisions.tsv").write_text(
         "participant_id\tsession_id\tpass\nsub-1\tses-M000\tperhaps\n"
@@ -210,11 +210,11 @@ def test_every_planted_fault_of_a_caps_is_found_at_once(caps):
 def uncropped_beside_cropped(caps, checksums=None):
     """A visit with both 1 mm images as `t1-linear` leaves them; the path of the uncropped one."""
     visit = Visit("sub-1", "ses-M000")
-    image(layout.t1_linear_image(caps, visit), GRIDS["1mm"].shape, GRIDS["1mm"].affine)
-    path = layout.t1_linear_image(caps, visit, cropped=False)
+    image(caps_names.t1_linear_image(caps, visit), GRIDS["1mm"].shape, GRIDS["1mm"].affine)
+    path = caps_names.t1_linear_image(caps, visit, cropped=False)
     image(path, UNCROPPED.shape, UNCROPPED.affine)
     if checksums:
-        layout.t1_linear_sidecar(caps, visit).write_text(
+        caps_names.t1_linear_sidecar(caps, visit).write_text(
             json.dumps({"files": {path.name: sha256_file(path)}})
         )
     return path
@@ -242,7 +242,7 @@ def test_of_clinicas_uncropped_image_beside_a_cropped_one_the_end_is_looked_at(c
 
 def test_an_uncropped_image_without_a_cropped_one_is_read_whole(caps):
     path = uncropped_beside_cropped(caps)
-    layout.t1_linear_image(caps, Visit("sub-1", "ses-M000")).unlink()
+    caps_names.t1_linear_image(caps, Visit("sub-1", "ses-M000")).unlink()
     flip_a_bit_in_the_middle(path)
     (finding,) = check(caps)
     assert "corrupt gzip" in finding.message
@@ -250,8 +250,10 @@ def test_an_uncropped_image_without_a_cropped_one_is_read_whole(caps):
 
 def test_a_valid_image_that_is_not_the_one_written_is_a_warning(caps):
     visit = Visit("sub-1", "ses-M000")
-    path = layout.t1_linear_image(caps, visit, "4mm")
-    layout.t1_linear_sidecar(caps, visit).write_text(json.dumps({"files": {path.name: "0" * 64}}))
+    path = caps_names.t1_linear_image(caps, visit, "4mm")
+    caps_names.t1_linear_sidecar(caps, visit).write_text(
+        json.dumps({"files": {path.name: "0" * 64}})
+    )
     (finding,) = check(caps)
     assert finding.severity == "warning"
     assert "checksum" in finding.message
@@ -259,10 +261,12 @@ def test_a_valid_image_that_is_not_the_one_written_is_a_warning(caps):
 
 def test_a_synthetic_caps_is_understood(tmp_path):
     root = tmp_path / "synthetic"
-    layout.write_dataset_description(root, name="x")
+    caps_names.write_dataset_description(root, name="x")
     for i in (1, 2):
         visit = Visit(f"sub-synAD0000{i}", "ses-M000")
-        image(layout.t1_linear_image(root, visit, "4mm"), GRIDS["4mm"].shape, GRIDS["4mm"].affine)
+        image(
+            caps_names.t1_linear_image(root, visit, "4mm"), GRIDS["4mm"].shape, GRIDS["4mm"].affine
+        )
     (root / "participants.tsv").write_text(
         "participant_id\tdiagnosis\nsub-synAD00001\tAD\nsub-synAD00003\tAD\n"
     )

@@ -19,7 +19,7 @@ from neuroaug.evaluation.clinicadl.datasets import Item, VolumeBatch, VolumeData
 from neuroaug.evaluation.image_store import ImageStore, bids_dataset, read_labelled
 from neuroaug.evaluation.runs import ClassifierSettings, RunState
 from neuroaug.imaging import caps
-from neuroaug.imaging.cache import as_float
+from neuroaug.imaging.intensity import from_stored
 from neuroaug.imaging.nifti import write_volume
 
 
@@ -307,7 +307,7 @@ def test_labels_are_floats_and_the_index_starts_at_zero():
 
 def test_clinicadl_s_reader_and_ours_see_the_same_voxels(cohort, train):
     dataset = bids_dataset(cohort.caps, cohort.train, "4mm")
-    ours = as_float(train.stored(np.arange(len(train))))
+    ours = from_stored(train.stored(np.arange(len(train))))
     for i in (0, 5):
         theirs = dataset[i].image.tensor.numpy()[0]
         theirs = (theirs - theirs.min()) / (theirs.max() - theirs.min())

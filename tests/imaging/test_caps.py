@@ -1,4 +1,4 @@
-"""CAPS names are Clinica's, and no identifier can lead out of its folder."""
+"""CAPS names are Clinica's."""
 
 import json
 
@@ -6,10 +6,11 @@ import pytest
 
 from neuroaug.errors import InputError
 from neuroaug.imaging import caps as c
+from neuroaug.imaging.bids import Visit
 
 
 def test_names_are_those_clinica_writes(tmp_path):
-    visit = c.Visit("sub-01", "ses-M000")
+    visit = Visit("sub-01", "ses-M000")
     folder = tmp_path / "subjects" / "sub-01" / "ses-M000" / "t1_linear"
     stem = "sub-01_ses-M000_space-MNI152NLin2009cSym"
     assert c.t1_linear_image(tmp_path, visit) == folder / f"{stem}_desc-Crop_res-1x1x1_T1w.nii.gz"
@@ -30,28 +31,7 @@ def test_names_are_those_clinica_writes(tmp_path):
 
 def test_there_is_no_uncropped_image_but_at_1mm(tmp_path):
     with pytest.raises(InputError, match="1mm only"):
-        c.t1_linear_image(tmp_path, c.Visit("sub-01", "ses-M000"), "2mm", cropped=False)
-
-
-@pytest.mark.parametrize(
-    "name", ["sub-", "01", "sub-a_b", "sub-../x", "sub-a/b", "sub-é", "sub-01\n", "SUB-01", ""]
-)
-def test_a_participant_must_be_letters_and_digits(name):
-    with pytest.raises(InputError, match="not a participant"):
-        c.Visit(name, "ses-M000")
-
-
-@pytest.mark.parametrize("name", ["ses-", "M000", "ses-M 0", "ses-..", "ses-M000/..", "ses-M000\n"])
-def test_a_session_must_be_letters_and_digits(name):
-    with pytest.raises(InputError, match="not a session"):
-        c.Visit("sub-01", name)
-
-
-def test_prefixes_are_optional_where_labels_are_typed():
-    assert c.normalize_participant("01") == c.normalize_participant("sub-01") == "sub-01"
-    assert c.normalize_session("M006") == c.normalize_session("ses-M006") == "ses-M006"
-    with pytest.raises(InputError):
-        c.normalize_participant("../etc")
+        c.t1_linear_image(tmp_path, Visit("sub-01", "ses-M000"), "2mm", cropped=False)
 
 
 def test_a_described_folder_is_a_caps_and_says_nothing_of_who_made_it(tmp_path):
@@ -93,9 +73,9 @@ def test_a_missing_folder_is_not_a_caps(tmp_path):
 
 def test_visits_are_listed_in_order_and_strangers_passed_over(tmp_path):
     visits = [
-        c.Visit("sub-02", "ses-M000"),
-        c.Visit("sub-01", "ses-M006"),
-        c.Visit("sub-01", "ses-M000"),
+        Visit("sub-02", "ses-M000"),
+        Visit("sub-01", "ses-M006"),
+        Visit("sub-01", "ses-M000"),
     ]
     for visit in visits:
         image = c.t1_linear_image(tmp_path, visit, "2mm")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from neuroaug.errors import InputError
-from neuroaug.imaging.grid import GRIDS, UNCROPPED, block_mean, crop, rescale
+from neuroaug.imaging.grid import GRIDS, UNCROPPED, block_mean, crop
 
 
 @pytest.mark.parametrize(
@@ -89,26 +89,3 @@ def test_block_mean_equals_the_papers_interpolation():
         align_corners=False,
     )
     np.testing.assert_allclose(block_mean(volume), reference[0, 0].numpy(), atol=1e-6)
-
-
-def test_rescale_by_extremes_reaches_both_ends():
-    volume = np.array([[[-2.0, 0.0], [3.0, 8.0]]])
-    np.testing.assert_allclose(rescale(volume), [[[0.0, 0.2], [0.5, 1.0]]], atol=1e-7)
-    assert rescale(volume).dtype == np.float32
-
-
-def test_rescale_by_percentiles_ignores_one_bright_voxel():
-    volume = np.linspace(0, 1, 12 * 13 * 14).reshape(12, 13, 14)
-    volume[0, 0, 0] = 1000.0
-    scaled = rescale(volume, "percentile")
-    assert scaled.min() == 0.0
-    assert scaled.max() == 1.0
-    assert 0.45 < np.median(scaled) < 0.55
-    assert np.median(rescale(volume, "min-max")) < 0.001
-
-
-def test_rescale_refuses_a_constant_image_and_an_unknown_method():
-    with pytest.raises(InputError, match="constant"):
-        rescale(np.ones((8, 9, 10)))
-    with pytest.raises(InputError, match="unknown"):
-        rescale(np.arange(24.0).reshape(2, 3, 4), "z-score")

@@ -8,8 +8,8 @@ import os
 import pytest
 from visits import SMALL, failures, scan, tree
 
-from neuroaug.imaging import caps as layout
-from neuroaug.imaging.caps import Visit
+from neuroaug.imaging import caps as caps_names
+from neuroaug.imaging.bids import Visit
 from neuroaug.preprocessing import plan as planning
 from neuroaug.preprocessing import records
 from neuroaug.preprocessing.preprocess import preprocess
@@ -20,10 +20,12 @@ def test_every_visit_is_done_once_and_the_caps_is_one(tmp_path, bids, stand_in, 
     summary = preprocess(caps, bids=bids, n_procs=2, **stand_in)
     assert (summary.n_ok, summary.n_failed, summary.n_skipped) == (4, 0, 0)
     assert len(done()) == 4
-    assert [str(v) for v in layout.list_visits(caps)] == [
+    assert [str(v) for v in caps_names.list_visits(caps)] == [
         "sub-A ses-M000", "sub-A ses-M012", "sub-B ses-M000", "sub-C ses-M000",
     ]  # fmt: skip
-    description = json.loads((layout.require_caps(caps) / "dataset_description.json").read_text())
+    description = json.loads(
+        (caps_names.require_caps(caps) / "dataset_description.json").read_text()
+    )
     assert description["Name"] == "t1-linear of a phantom cohort"
     assert not {str(tmp_path), os.uname().nodename} & set(json.dumps(description).split('"'))
     before = tree(caps)
@@ -87,7 +89,7 @@ def test_a_visit_is_done_again_when_scan_or_request_change_or_a_file_is_lost(
     preprocess(caps, bids=bids, **stand_in)
     done()
     scan(bids, "sub-B", content=b"another scan")
-    layout.t1_linear_image(caps, Visit("sub-C", "ses-M000")).unlink()
+    caps_names.t1_linear_image(caps, Visit("sub-C", "ses-M000")).unlink()
     os.utime(scan(bids, "sub-A", content=b"sub-A"))
     preprocess(caps, bids=bids, **stand_in)
     assert done() == ["sub-B ses-M000 process", "sub-C ses-M000 process"]

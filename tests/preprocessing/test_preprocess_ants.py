@@ -16,8 +16,8 @@ import pytest
 from visits import FAST, clinica_caps, failures, scan, tree
 
 from neuroaug.config import PreprocessingConfig
-from neuroaug.imaging import caps as layout
-from neuroaug.imaging.caps import Visit
+from neuroaug.imaging import caps as caps_names
+from neuroaug.imaging.bids import Visit
 from neuroaug.imaging.grid import GRIDS, UNCROPPED
 from neuroaug.preprocessing import records
 from neuroaug.preprocessing.preprocess import preprocess
@@ -133,19 +133,23 @@ def test_beside_broken_visits_the_good_one_is_done_by_ants(tmp_path, raw_head):
     assert (summary.n_ok, summary.n_failed) == (1, len(reasons))
     assert [path.name for path in (caps / "subjects").iterdir()] == ["sub-good"]
     visit = Visit("sub-good", "ses-M000")
-    folder = layout.t1_linear_folder(caps, visit)
+    folder = caps_names.t1_linear_folder(caps, visit)
     stem = "sub-good_ses-M000_space-MNI152NLin2009cSym"
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         f"{stem}_{rest}"
         for rest in (
-            "desc-Crop_res-1x1x1_T1w.nii.gz", "desc-Crop_res-1x1x1_T1w.json", "desc-Crop_res-2x2x2_T1w.nii.gz",
-            "desc-Crop_res-4x4x4_T1w.nii.gz", "res-1x1x1_T1w.nii.gz", "res-1x1x1_affine.mat",
+            "desc-Crop_res-1x1x1_T1w.nii.gz",
+            "desc-Crop_res-1x1x1_T1w.json",
+            "desc-Crop_res-2x2x2_T1w.nii.gz",
+            "desc-Crop_res-4x4x4_T1w.nii.gz",
+            "res-1x1x1_T1w.nii.gz",
+            "res-1x1x1_affine.mat",
         )
-    )  # fmt: skip
+    )
     for resolution, grid in GRIDS.items():
-        image = nib.load(layout.t1_linear_image(caps, visit, resolution))
+        image = nib.load(caps_names.t1_linear_image(caps, visit, resolution))
         assert grid.matches(image.shape, image.affine)
-    uncropped = nib.load(layout.t1_linear_image(caps, visit, cropped=False))
+    uncropped = nib.load(caps_names.t1_linear_image(caps, visit, cropped=False))
     assert UNCROPPED.matches(uncropped.shape, uncropped.affine)
     assert (caps / "qc.html").read_text().count("<figure") == 1
     assert records.passed_visits(caps) is not None
@@ -158,7 +162,8 @@ def test_killed_at_random_moments_ants_ends_with_the_same_bytes(tmp_path, raw_he
     for name in ("A", "B"):
         scan(bids, f"sub-{name}", content=raw_head.read_bytes())
     code = (
-        "from neuroaug.config import PreprocessingConfig as C; from neuroaug.preprocessing.preprocess import preprocess;"
+        "from neuroaug.config import PreprocessingConfig as C;"
+        "from neuroaug.preprocessing.preprocess import preprocess;"
         f"preprocess({str(caps)!r}, bids={str(bids)!r}, config=C(profile='fast'), n_procs=2)"
     )
     for _ in range(3):
@@ -188,12 +193,13 @@ def _can_leave_the_network():
 def test_a_visit_is_done_without_a_network(tmp_path, raw_head):
     bids, caps = tmp_path / "bids", tmp_path / "caps"
     scan(bids, "sub-good", content=raw_head.read_bytes())
-    verb = ["preprocess", str(caps), "--bids", str(bids), "--profile", "fast"]
-    command = [*NO_NETWORK, sys.executable, "-c", "from neuroaug.cli import main; main()", *verb]
+    arguments = ["preprocess", str(caps), "--bids", str(bids), "--profile", "fast"]
+    python = [sys.executable, "-c", "from neuroaug.cli import main; main()"]
+    command = [*NO_NETWORK, *python, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (
-        layout.list_visits(caps, "2mm")
+        caps_names.list_visits(caps, "2mm")
         == records.passed_visits(caps)
         == [Visit("sub-good", "ses-M000")]
     )

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from visits import FAST, clinica_caps, obey_modes, tree
 
-from neuroaug.imaging import caps as layout
-from neuroaug.imaging.caps import Visit
+from neuroaug.imaging import caps as caps_names
+from neuroaug.imaging.bids import Visit
 from neuroaug.imaging.grid import GRIDS, block_mean, crop
 from neuroaug.imaging.template import load_template
 from neuroaug.preprocessing import records
@@ -31,7 +31,7 @@ def test_clinicas_caps_gets_what_it_lacks_and_keeps_what_it_has(tmp_path):
     assert {name: after[name] for name in before} == before
     visit = Visit("sub-C0", "ses-M000")
     one, two, four = (
-        nib.load(layout.t1_linear_image(caps, visit, r)) for r in ("1mm", "2mm", "4mm")
+        nib.load(caps_names.t1_linear_image(caps, visit, r)) for r in ("1mm", "2mm", "4mm")
     )
     np.testing.assert_array_equal(
         two.get_fdata(dtype=np.float32), block_mean(one.get_fdata(dtype=np.float32))
@@ -49,7 +49,7 @@ def test_clinicas_read_only_caps_is_completed_elsewhere(tmp_path):
     out = tmp_path / "out"
     assert preprocess(caps, out=out, config=FAST).n_ok == 1
     assert tree(caps) == before
-    assert [str(v) for v in layout.list_visits(layout.require_caps(out), "2mm")] == [
+    assert [str(v) for v in caps_names.list_visits(caps_names.require_caps(out), "2mm")] == [
         "sub-C0 ses-M000"
     ]
     assert preprocess(caps, out=out, config=FAST).n_skipped == 1
@@ -61,8 +61,10 @@ def test_of_a_read_only_caps_with_uncropped_images_alone_the_crop_goes_elsewhere
     out, visit = tmp_path / "out", Visit("sub-C0", "ses-M000")
     assert preprocess(caps, out=out, config=FAST).n_ok == 1
     assert tree(caps) == before
-    whole = nib.load(layout.t1_linear_image(caps, visit, cropped=False)).get_fdata(dtype=np.float32)
-    one, two = (nib.load(layout.t1_linear_image(out, visit, r)) for r in ("1mm", "2mm"))
+    whole = nib.load(caps_names.t1_linear_image(caps, visit, cropped=False)).get_fdata(
+        dtype=np.float32
+    )
+    one, two = (nib.load(caps_names.t1_linear_image(out, visit, r)) for r in ("1mm", "2mm"))
     np.testing.assert_array_equal(one.get_fdata(dtype=np.float32), crop(whole))
     np.testing.assert_array_equal(two.get_fdata(dtype=np.float32), block_mean(crop(whole)))
     assert GRIDS["1mm"].matches(one.shape, one.affine)
@@ -83,13 +85,13 @@ def test_a_resolution_asked_for_later_is_added_to_what_went_elsewhere(tmp_path):
             ).n_ok
             == 1
         )
-    listed = json.loads(layout.t1_linear_sidecar(out, visit).read_text())["files"]
+    listed = json.loads(caps_names.t1_linear_sidecar(out, visit).read_text())["files"]
     there = {
         path.name: sha256_file(path)
-        for path in layout.t1_linear_folder(out, visit).glob("*.nii.gz")
+        for path in caps_names.t1_linear_folder(out, visit).glob("*.nii.gz")
     }
     assert listed == there
-    assert {layout.t1_linear_image(out, visit, r).name for r in ("2mm", "4mm")} == set(there)
+    assert {caps_names.t1_linear_image(out, visit, r).name for r in ("2mm", "4mm")} == set(there)
 
 
 @pytest.fixture
@@ -129,7 +131,7 @@ def test_a_user_without_the_right_to_write_is_told_so_and_can_write_elsewhere(
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in refused.stderr + done.stderr
     assert tree(caps) == before
-    assert layout.t1_linear_image(out, Visit("sub-C0", "ses-M000"), "2mm").is_file()
+    assert caps_names.t1_linear_image(out, Visit("sub-C0", "ses-M000"), "2mm").is_file()
 
 
 def test_verdicts_of_an_older_calibration_are_reached_again_and_no_image_is_touched(tmp_path):
@@ -159,7 +161,7 @@ def test_a_caps_copied_without_its_hidden_folder_is_taken_over_by_its_sidecars(
     done()
     shutil.rmtree(caps / ".neuroaug")
     visit = Visit("sub-B", "ses-M000")
-    layout.t1_linear_sidecar(caps, visit).write_text(
+    caps_names.t1_linear_sidecar(caps, visit).write_text(
         json.dumps(
             {
                 "parameters": {"profile": "fast", "n4": {"spline_distance_mm": 200}},

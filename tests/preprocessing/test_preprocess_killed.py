@@ -10,7 +10,7 @@ import time
 import pytest
 from visits import command, failures, many, scan, tree
 
-from neuroaug.imaging import caps as layout
+from neuroaug.imaging import caps as caps_names
 from neuroaug.preprocessing import records
 from neuroaug.preprocessing.preprocess import preprocess
 
@@ -66,7 +66,7 @@ def test_an_interrupt_leaves_whole_visits_only(tmp_path, stand_in, monkeypatch, 
     if number == signal.SIGINT:
         assert "finishing" in error
     assert not list(caps.rglob(".tmp-*"))
-    begun = layout.list_visits(caps)
+    begun = caps_names.list_visits(caps)
     assert 0 < len(begun) < 25
     assert all(records.read_record(caps, visit).status == "ok" for visit in begun)
     assert {p.name for p in caps.glob("subjects/*")} == {visit.participant_id for visit in begun}
@@ -79,7 +79,7 @@ def test_two_hundred_visits_are_all_accounted_for_though_workers_crash_at_random
     """A visit whose worker crashes, hangs or is killed is one row, and nothing of it stays; all
     others are done.
     """
-    bids, caps, chance = tmp_path / "bids", tmp_path / "caps", random.Random(7)
+    bids, caps, rng = tmp_path / "bids", tmp_path / "caps", random.Random(7)
     ends = {
         "crash": ("crash", "SIGSEGV"),
         "killed": ("crash", "probably out of memory"),
@@ -87,7 +87,7 @@ def test_two_hundred_visits_are_all_accounted_for_though_workers_crash_at_random
         "stuck": ("timeout", "time limit of 8 s"),
         "broken": ("", "broken"),
     }
-    bad = {f"sub-{i:03d}": chance.choice(list(ends)) for i in range(200) if chance.random() < 0.08}
+    bad = {f"sub-{i:03d}": rng.choice(list(ends)) for i in range(200) if rng.random() < 0.08}
     assert set(bad.values()) == set(ends)
     for i in range(200):
         scan(bids, f"sub-{i:03d}", content=bad.get(f"sub-{i:03d}", f"scan {i}").encode())

@@ -7,10 +7,11 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from visits import decide
 
 from neuroaug.errors import InputError
-from neuroaug.imaging import caps as layout
-from neuroaug.imaging.caps import Visit
+from neuroaug.imaging import caps as caps_names
+from neuroaug.imaging.bids import Visit
 from neuroaug.imaging.grid import GRIDS, crop
 from neuroaug.imaging.nifti import write_volume
 from neuroaug.imaging.template import load_template
@@ -63,10 +64,10 @@ def test_another_grid_is_refused():
 def caps(tmp_path, head):
     """Three visits: a sure pass, a failure, and one whose picture was lost."""
     root = tmp_path / "caps"
-    layout.write_dataset_description(root, name="a phantom & cohort")
+    caps_names.write_dataset_description(root, name="a phantom & cohort")
     for name, probability in (("sure", 0.99), ("wrong", 0.01), ("lost", 0.7)):
         visit = Visit(f"sub-{name}", "ses-M000")
-        path = layout.t1_linear_image(root, visit)
+        path = caps_names.t1_linear_image(root, visit)
         path.parent.mkdir(parents=True)
         path.write_bytes(b"x")
         quality = {"pass_probability": probability, "pass": probability > 0.5}
@@ -76,7 +77,7 @@ def caps(tmp_path, head):
         drawn.write_bytes(qc_pages.draw(head))
     lost = Visit("sub-lost", "ses-M000")
     qc_pages.picture_path(root, lost).unlink()
-    write_volume(layout.t1_linear_image(root, lost), head, GRIDS["1mm"].affine, level=1)
+    write_volume(caps_names.t1_linear_image(root, lost), head, GRIDS["1mm"].affine, level=1)
     return root
 
 
@@ -94,7 +95,7 @@ def test_one_file_holds_every_visit_the_least_certain_first(caps):
 
 
 def test_a_decision_is_shown_beside_the_verdict_it_overrules(caps):
-    records.decide(caps, [Visit("sub-wrong", "ses-M000")], True)
+    decide(caps, Visit("sub-wrong", "ses-M000"), True)
     page = qc_pages.write_pages(caps).read_text()
     assert (
         "<b>pass</b> sub-wrong ses-M000, probability 0.010, decided in qc-decisions.tsv (was FAIL)"

@@ -4,13 +4,14 @@ import multiprocessing
 
 import pandas as pd
 import pytest
+from visits import decide
 
 from neuroaug.errors import InputError
-from neuroaug.imaging.caps import Visit
+from neuroaug.imaging.bids import Visit
 from neuroaug.preprocessing import records
 from neuroaug.preprocessing.claims import claim_visit
 from neuroaug.preprocessing.records import Record
-from neuroaug.preprocessing.select import Refusal
+from neuroaug.preprocessing.refusal import Refusal
 from neuroaug.system.locks import Claim, scratch_folder
 
 A, B, C = (Visit(f"sub-{name}", "ses-M000") for name in ("A", "B", "C"))
@@ -80,13 +81,13 @@ def test_decisions_overrule_in_the_table_and_in_the_reader(tmp_path):
     table = pd.read_csv(tmp_path / "qc.tsv", sep="\t")
     assert table["pass"].tolist() == [False, True, True]
     assert records.passed_visits(tmp_path) == [B, C]
-    records.decide(tmp_path, [C], False)
+    decide(tmp_path, C, False)
     assert records.passed_visits(tmp_path) == [B]
 
 
 def test_taking_a_decision_back_restores_the_verdict_of_the_score_at_the_next_run(tmp_path):
     records.update_tables(tmp_path, {A: ok()})
-    records.decide(tmp_path, [A], False)
+    decide(tmp_path, A, False)
     assert records.passed_visits(tmp_path) == []
     (tmp_path / "qc-decisions.tsv").unlink()
     records.update_tables(tmp_path, {A: ok()})
@@ -144,11 +145,11 @@ def test_a_claim_excludes_others_until_it_is_released(tmp_path):
 
 
 def test_scratch_of_a_killed_process_is_removed_by_the_next(tmp_path):
-    (tmp_path / "run-1-dead").mkdir()
-    (tmp_path / "run-1-dead" / "left").write_text("x")
-    (tmp_path / "run-1-dead.lock").touch()
+    (tmp_path / "run-1-killed").mkdir()
+    (tmp_path / "run-1-killed" / "left").write_text("x")
+    (tmp_path / "run-1-killed.lock").touch()
     with scratch_folder(tmp_path) as own, scratch_folder(tmp_path) as second:
-        assert not (tmp_path / "run-1-dead").exists()
+        assert not (tmp_path / "run-1-killed").exists()
         assert own.is_dir()
         assert own != second
     assert list(tmp_path.iterdir()) == []

@@ -6,10 +6,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 from scipy import ndimage
+from visits import FAST
 
 from neuroaug.errors import InputError, ResourceError
+from neuroaug.imaging.bids import Visit
 from neuroaug.imaging.caps import (
-    Visit,
     t1_linear_affine,
     t1_linear_folder,
     t1_linear_image,
@@ -26,7 +27,7 @@ from neuroaug.system.files import sha256_file
 
 single_thread()
 VISIT = Visit("sub-01", "ses-M000")
-ALL = ("1mm", "2mm", "4mm")
+ALL = FAST.resolutions
 VOXEL = np.array([5.5, 6.0, 5.0])
 
 
@@ -44,7 +45,7 @@ def quick():
 
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory):
-    """A scan of the template's head, moved a little: 5-6 mm voxels, LAS, int16 with a scale factor."""
+    """The template's head, moved a little: 5-6 mm voxels, LAS, int16 with a scale factor."""
     affine = np.diag([-VOXEL[0], VOXEL[1], VOXEL[2], 1.0])
     affine[:3, 3] = (105, -135, -85)
     matrix = np.linalg.inv(UNCROPPED.affine) @ affine
@@ -66,7 +67,7 @@ def new_caps(folder):
 @pytest.fixture(scope="module")
 def done(quick, scan, tmp_path_factory):
     caps = new_caps(tmp_path_factory.mktemp("caps"))
-    return caps, process_visit(scan, caps, VISIT, profile="fast", resolutions=ALL)
+    return caps, process_visit(scan, caps, VISIT, FAST)
 
 
 def contents(caps):
@@ -148,7 +149,7 @@ def test_the_same_scan_gives_the_same_bytes(done, quick, scan, tmp_path):
     other = new_caps(tmp_path)
     work = tmp_path / "work"
     work.mkdir()
-    process_visit(scan, other, VISIT, profile="fast", resolutions=ALL, work_dir=work)
+    process_visit(scan, other, VISIT, FAST, work_dir=work)
     assert list(work.iterdir()) == []
     first, second = contents(caps), contents(other)
     name = t1_linear_sidecar(caps, VISIT).name
@@ -168,7 +169,7 @@ def test_a_scan_whose_header_names_the_wrong_axes_is_registered_from_a_second_st
     turned = tmp_path / "turned.nii.gz"
     write_volume(turned, volume.data, turn @ volume.affine, space="scanner")
     caps = new_caps(tmp_path / "caps")
-    result = process_visit(turned, caps, VISIT, profile="fast", resolutions=("1mm",))
+    result = process_visit(turned, caps, VISIT, FAST.model_copy(update={"resolutions": ("1mm",)}))
     assert result.quality.passed
     assert any("second start" in note for note in result.notes)
     start = json.loads(t1_linear_sidecar(caps, VISIT).read_text())["parameters"]["registration"][
@@ -214,12 +215,12 @@ def test_a_broken_scan_leaves_nothing(quick, tmp_path):
     bad = tmp_path / "bad.nii.gz"
     bad.write_bytes(b"\x1f\x8bnot gzip at all")
     with pytest.raises(InputError) as error:
-        process_visit(bad, caps, VISIT, profile="fast")
+        process_visit(bad, caps, VISIT, FAST)
     assert error.value.stage == "read"
     negative = tmp_path / "negative.nii.gz"
     write_volume(negative, -np.arange(1.0, 1729).reshape(12, 12, 12), np.diag([2.0, 2, 2, 1]))
     with pytest.raises(InputError, match="no positive intensity"):
-        process_visit(negative, caps, VISIT, profile="fast")
+        process_visit(negative, caps, VISIT, FAST)
     assert not (caps / "subjects").exists()
 
 
@@ -237,7 +238,7 @@ def test_a_full_disk_leaves_nothing_of_the_visit(done, scan, tmp_path, monkeypat
 
     monkeypatch.setattr(t1_linear, "write_json", full)
     with pytest.raises(ResourceError):
-        process_visit(scan, caps, VISIT, profile="fast", resolutions=ALL)
+        process_visit(scan, caps, VISIT, FAST)
     assert contents(caps) == {}
 
 
@@ -255,7 +256,7 @@ def clinica_caps(folder, done, cropped=True):
 def test_a_caps_that_clinica_wrote_gets_only_what_it_lacks(done, tmp_path):
     theirs = clinica_caps(tmp_path, done)
     before = contents(theirs)
-    result = complete_visit(theirs, VISIT, resolutions=ALL)
+    result = complete_visit(theirs, VISIT, FAST)
     after = contents(theirs)
     assert {name: after[name] for name in before} == before
     for resolution in ("2mm", "4mm"):
@@ -264,14 +265,14 @@ def test_a_caps_that_clinica_wrote_gets_only_what_it_lacks(done, tmp_path):
     sidecar = json.loads(t1_linear_sidecar(theirs, VISIT).read_text())
     assert sidecar["pipeline"] == "t1-linear, not by neuroaug"
     assert result.quality == done[1].quality
-    assert complete_visit(theirs, VISIT, resolutions=ALL).written == ()
+    assert complete_visit(theirs, VISIT, FAST).written == ()
 
 
 def test_copies_can_go_to_another_caps(done, tmp_path):
     theirs = clinica_caps(tmp_path / "theirs", done)
     before = contents(theirs)
     ours = new_caps(tmp_path / "ours")
-    complete_visit(theirs, VISIT, resolutions=("1mm", "2mm"), out=ours)
+    complete_visit(theirs, VISIT, out=ours)
     assert contents(theirs) == before
     assert sorted(contents(ours)) == sorted(
         [t1_linear_image(ours, VISIT, "2mm").name, t1_linear_sidecar(ours, VISIT).name]

@@ -9,8 +9,8 @@ import sys
 import pytest
 from visits import clinica_caps, failures, obey_modes, scan
 
-from neuroaug.imaging import caps as layout
-from neuroaug.imaging.caps import Visit
+from neuroaug.imaging import caps as caps_names
+from neuroaug.imaging.bids import Visit
 
 
 def neuroaug(*arguments):
@@ -55,12 +55,9 @@ def test_raw_folders_that_cannot_be_read_are_rows_and_lines(tmp_path, forbid):
     lines = done.stderr.splitlines()
     for (participant, session), (stage, reason) in rows.items():
         assert [line for line in lines if line == f"{participant} {session}: {stage}: {reason}"]
-    assert "permission" in rows["sub-image", "ses-M000"][1]
-    assert all(
-        "Permission denied" in rows[key][1]
-        for key in rows
-        if key[0] in ("sub-anat", "sub-session", "sub-folder")
-    )
+    del rows["sub-broken", "ses-M000"]
+    assert all("no permission to read it" in reason for _, reason in rows.values())
+    assert not [reason for _, reason in rows.values() if str(tmp_path) in reason]
     looked = neuroaug("check", bids, "--json")
     assert looked.returncode == 1
     told = {
@@ -74,14 +71,14 @@ def test_raw_folders_that_cannot_be_read_are_rows_and_lines(tmp_path, forbid):
 
 def test_visits_of_clinicas_caps_that_cannot_be_read_are_rows_and_lines(tmp_path, forbid):
     caps, out = clinica_caps(tmp_path / "caps", n=4), tmp_path / "out"
-    forbid(layout.t1_linear_image(caps, Visit("sub-C1", "ses-M000")))
-    forbid(layout.t1_linear_folder(caps, Visit("sub-C2", "ses-M000")))
+    forbid(caps_names.t1_linear_image(caps, Visit("sub-C1", "ses-M000")))
+    forbid(caps_names.t1_linear_folder(caps, Visit("sub-C2", "ses-M000")))
     forbid(caps / "subjects" / "sub-C3")
     done = neuroaug("preprocess", caps, "--out", out, "--resolution", "4mm")
     assert done.returncode == 1, done.stderr
     rows = failures(out)
     assert {participant for participant, _ in rows} == {"sub-C1", "sub-C2", "sub-C3"}
-    assert layout.list_visits(out, "4mm") == [Visit("sub-C0", "ses-M000")]
+    assert caps_names.list_visits(out, "4mm") == [Visit("sub-C0", "ses-M000")]
     looked = neuroaug("check", caps, "--json")
     assert looked.returncode == 1
     told = " ".join(

@@ -1,6 +1,7 @@
 """A file is either there whole or not there."""
 
 import errno
+import gzip
 
 import pandas as pd
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from neuroaug.errors import InputError, ResourceError
 from neuroaug.system.files import (
     atomic_path,
+    cell_text,
     human_bytes,
     read_json,
     read_tsv,
@@ -94,3 +96,27 @@ def test_sizes_are_told_in_decimal_units():
         "1.5 MB",
         "2.5 GB",
     ]
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda path: None, "no such file; copy it"),
+        (lambda path: path.symlink_to("nowhere"), "link to a file that is not there; copy it"),
+        (lambda path: path.mkdir(), "a folder, where a list is expected; copy it"),
+        (lambda path: path.write_bytes(gzip.compress(b"content")[:-9]), "truncated gzip"),
+        (lambda path: path.write_bytes(b"neither"), "corrupt gzip"),
+    ],
+)
+def test_each_way_of_not_being_read_has_its_reason(tmp_path, make, why):
+    path = tmp_path / "file"
+    make(path)
+    with pytest.raises(InputError, match=why) as caught, reading(path, "a list", "copy it"):
+        gzip.decompress(path.read_bytes())
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_any_value_becomes_the_text_of_one_cell():
+    texts = [cell_text(value) for value in ("a\tb\nc", None, float("nan"), "", "sub-\udcff", 3)]
+    assert texts == ["a b c", "n/a", "n/a", "n/a", "sub-\N{REPLACEMENT CHARACTER}", "3"]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from neuroaug.evaluation.cell_images import Images
 from neuroaug.evaluation.steps import epoch_order
+from neuroaug.imaging.intensity import from_stored
 
 IMAGE, LABEL = "image", "label"
 MAPPED_BYTES = 256 * 2**20  # read before mapped pages are given back
@@ -50,11 +51,8 @@ class VolumeBatch(Batch):
         """As `Batch.get_field`; images come from the tensor, floats in [0, 1]."""
         if field_name != IMAGE:
             return super().get_field(field_name, dtype=dtype, ensure_channel_dim=ensure_channel_dim)
-        images = self.voxels.to(device=self.device, non_blocking=self._non_blocking)
-        counts = images.dtype == torch.uint8
-        images = images.to(torch.float32)
-        if counts:
-            images = images / 255
+        stored = self.voxels.to(device=self.device, non_blocking=self._non_blocking)
+        images = from_stored(stored)
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last_3d)
         return images if dtype is None else images.to(dtype)

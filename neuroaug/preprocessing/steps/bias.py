@@ -43,11 +43,16 @@ def correct_bias(
     data : array (X, Y, Z)
         Raw intensities.
     affine : array (4, 4)
-        Voxel indices to world.
+        Voxel indices to world (RAS+, mm).
     profile : {"exact", "default", "fast"}
-        How coarsely the field is estimated.
+        How coarsely the field is estimated (`shrink_factor`).
     n4_distance : {200, 600}
         Distance between the spline's knots in mm: 200 in Clinica 0.12.0, 600 up to 0.11.3.
+
+    Returns
+    -------
+    array (X, Y, Z), float32
+        Corrected intensities.
     """
     single_thread()
     import ants

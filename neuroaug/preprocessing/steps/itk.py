@@ -30,8 +30,7 @@ def single_thread() -> None:
 def to_ants(
     data: NDArray[Any], affine: NDArray[np.float64], *, double: bool = False
 ) -> ants.ANTsImage:
-    """Make an ANTs image in memory, so that no file and no reader stands between nibabel's affine
-    and ITK's.
+    """Make an ANTs image in memory: no file stands between nibabel's affine and ITK's.
 
     Parameters
     ----------
@@ -62,9 +61,14 @@ def to_ants(
 
 
 def read_affine(path: str | Path) -> NDArray[np.float64]:
-    """Read an affine transform that ANTs wrote: world (RAS+, mm) to world, 4x4.
+    """Read an affine transform that ANTs wrote.
 
     What ANTs writes maps points of the fixed image (the template) to the moving one (the scan).
+
+    Returns
+    -------
+    array (4, 4)
+        World (RAS+, mm) to world.
 
     Raises
     ------
@@ -94,8 +98,12 @@ def read_affine(path: str | Path) -> NDArray[np.float64]:
 
 
 def affine_text(matrix: NDArray[np.float64]) -> str:
-    """Spell an affine, world (RAS+, mm) to world, 4x4, as a text file that ITK reads; `read_affine`
-    undoes it.
+    """Spell an affine as a text file that ITK reads; `read_affine` undoes it.
+
+    Parameters
+    ----------
+    matrix : array (4, 4)
+        World (RAS+, mm) to world.
     """
     lps = RAS_TO_LPS @ matrix @ RAS_TO_LPS
     numbers = " ".join(repr(float(x)) for x in (*lps[:3, :3].ravel(), *lps[:3, 3]))

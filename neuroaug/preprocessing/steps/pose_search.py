@@ -1,5 +1,4 @@
-"""Looking for a head's pose by moving it and comparing, without gradients: small, coarse and
-independent of ANTs.
+"""A coarse search for a head's pose, by moving it and comparing: no gradients, and no ANTs.
 
 The quality score asks with it whether a registered head would lie better elsewhere; a registration
 that went wrong is given another start by it.
@@ -34,8 +33,7 @@ def to_bins(values: NDArray[np.floating], bins: int = BINS) -> NDArray[np.int64]
 def normalized_mutual_information(
     first: NDArray[np.int64], second: NDArray[np.int64], bins: int = BINS
 ) -> float:
-    """(H(a) + H(b)) / H(a, b) of two binned images: 1 where independent, 2 where each determines
-    the other.
+    """(H(a) + H(b)) / H(a, b) of two binned images: 1 if independent, 2 if one tells the other.
 
     Parameters
     ----------
@@ -57,8 +55,12 @@ def normalized_mutual_information(
 
 
 def motion(parameters: Array) -> Array:
-    """Rotation and common scale from 7 numbers in mm at `RADIUS_MM` (the first three are a shift):
-    3x3 matrix.
+    """Rotation and common scale of a pose, as a matrix (3, 3).
+
+    Parameters
+    ----------
+    parameters : array (7,)
+        Shift, rotation vector and log scale, all as mm at `RADIUS_MM`.
     """
     from scipy.spatial.transform import Rotation
 
@@ -67,7 +69,7 @@ def motion(parameters: Array) -> Array:
 
 
 def about(centre: Array, parameters: Array) -> Array:
-    """Spell `motion` and its shift as 4x4, world (mm) to world, turning and scaling about a point."""
+    """Spell `motion` and its shift as (4, 4), world (mm) to world, turning about `centre` (3,)."""
     matrix = np.eye(4)
     matrix[:3, :3] = motion(parameters)
     matrix[:3, 3] = centre + parameters[:3] - matrix[:3, :3] @ centre
@@ -84,7 +86,7 @@ def climb(
     score : callable
         Of 7 parameters (see `motion`); more is better.
     steps_mm : sequence of float
-        Sizes of step, one after the other.
+        Sizes of the moves tried, one after the other.
     rounds : int
         Moves of each size at most.
 
@@ -110,8 +112,9 @@ def climb(
 
 
 def rotations() -> list[Array]:
-    """Rotations to start from: the 24 of a cube (a header that names the axes wrongly), and heads
-    tilted by much.
+    """Rotations (3, 3) to start from.
+
+    The 24 of a cube (for headers that name the axes wrongly), and heads tilted by much.
     """
     from scipy.spatial.transform import Rotation
 
@@ -124,8 +127,7 @@ def rotations() -> list[Array]:
 
 
 def find_start(data: NDArray[np.float32], affine: Array, template: Template | None = None) -> Array:
-    """Look over all orientations for the pose that lays a scan on the template, to within about 10
-    mm.
+    """Look over all orientations for the pose that lays a scan on the template, to about 10 mm.
 
     The head's centre of mass is laid on the template's, shifted along the body's axis (necks
     differ), in each of `rotations`; the best few are led to their optimum of mutual information at
@@ -187,9 +189,7 @@ def find_start(data: NDArray[np.float32], affine: Array, template: Template | No
 
 
 def _template_points(template: Template) -> tuple[Array, Array]:
-    """World coordinates (n, 3) within and around the template's head at 8 mm, and its intensities
-    there (n,).
-    """
+    """World coordinates (n, 3) in and around the template's head at 8 mm, and intensities (n,)."""
     from scipy import ndimage
 
     data, grid = template.data, Grid(template.data.shape, np.array(template.affine))  # type: ignore[arg-type]

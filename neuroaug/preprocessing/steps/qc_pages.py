@@ -1,4 +1,4 @@
-"""All registrations of a CAPS in one HTML file: the template's contours on each head, worst first."""
+"""All registrations of a CAPS in one HTML file: template contours on each head, worst first."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroaug.errors import InputError
-from neuroaug.imaging import caps as layout
-from neuroaug.imaging.caps import Visit
+from neuroaug.imaging import caps as caps_names
+from neuroaug.imaging.bids import Visit
 from neuroaug.imaging.grid import GRIDS, crop
-from neuroaug.imaging.nifti import read_volume
 from neuroaug.imaging.template import load_regions
-from neuroaug.preprocessing.claims import hidden
 from neuroaug.preprocessing.records import DECISIONS, read_decisions, read_record
+from neuroaug.preprocessing.steps.t1_linear import registered_image
 from neuroaug.system.files import atomic_path, read_json
 
 PAGES = "qc.html"
@@ -29,31 +28,18 @@ SLICES_MM = {"sagittal": 4.0, "coronal": -18.0, "axial": 12.0}
 _HEAD, _BRAIN = (255, 200, 0), (0, 220, 255)
 _QUALITY = 55
 _STYLE = """
-body { font: 14px/1.4 system-ui, sans-serif; background: #111; color: #ddd; margin: 1em auto; max-width: 60em; }
-figure { margin: 0 0 1.2em; } img { display: block; max-width: 100%; } figcaption { padding: .2em 0; }
+body { font: 14px/1.4 system-ui, sans-serif; background: #111; color: #ddd; margin: 1em auto; \
+max-width: 60em; }
+figure { margin: 0 0 1.2em; } img { display: block; max-width: 100%; } \
+figcaption { padding: .2em 0; }
 .fail b { color: #f66; } .pass b { color: #6d6; } .phantom { background: #530; padding: .3em .6em; }
 code { color: #fff; } .head { color: #fc0; } .brain { color: #0df; }
 """
 
 
 def picture_path(caps: Path, visit: Visit) -> Path:
-    """Where the picture of a visit is kept until the pages are made."""
-    return hidden(caps) / "pictures" / f"{visit.stem}.webp"
-
-
-def registered_image(caps: Path, visit: Visit) -> NDArray[np.float32]:
-    """Read a visit's cropped 1 mm image: (169, 208, 179).
-
-    Raises
-    ------
-    InputError
-        If it has none that can be read.
-    """
-    path = layout.t1_linear_image(caps, visit)
-    if path.is_file():
-        return read_volume(path).data
-    uncropped = read_volume(layout.t1_linear_image(caps, visit, cropped=False)).data
-    return crop(uncropped).astype(np.float32, copy=False)
+    """Path of the picture of a visit, kept until the pages are made."""
+    return caps_names.hidden(caps) / "pictures" / f"{visit.stem}.webp"
 
 
 @lru_cache(maxsize=1)
@@ -73,9 +59,7 @@ def _contours() -> dict[str, NDArray[np.uint8]]:
 
 
 def _slice(volume: NDArray[Any], plane: str) -> NDArray[Any]:
-    """One slice as a picture: rows from superior or anterior, columns from left to right or
-    posterior to anterior.
-    """
+    """One slice as a picture: rows from superior or anterior, columns from left or posterior."""
     axis = ("sagittal", "coronal", "axial").index(plane)
     position = round(SLICES_MM[plane] - GRIDS["1mm"].origin[axis])
     cut: NDArray[Any] = np.take(volume, position, axis=axis).T[::-1]
@@ -117,26 +101,25 @@ def draw(image: NDArray[np.floating]) -> bytes:
 
 
 def write_pages(caps: str | Path, path: str | Path | None = None) -> Path:
-    """Write the quality pages of a CAPS: one self-contained HTML file, the least certain visits
-    first.
+    """Write the quality pages of a CAPS, the least certain visits first.
 
     Parameters
     ----------
     caps : path-like
         A CAPS that `neuroaug preprocess` wrote or completed.
     path : path-like, optional
-        Where; ``qc.html`` in the CAPS by default.
+        The file to write; ``qc.html`` in the CAPS by default.
 
     Returns
     -------
     Path
-        The file.
+        The file written, self-contained HTML.
     """
     caps = Path(caps)
     path = Path(path) if path is not None else caps / PAGES
     decisions = read_decisions(caps)
     visits = []
-    for visit in layout.list_visits(caps):
+    for visit in caps_names.list_visits(caps):
         record = read_record(caps, visit)
         if record is not None and record.status == "ok" and record.quality:
             visits.append(
@@ -153,7 +136,7 @@ def write_pages(caps: str | Path, path: str | Path | None = None) -> Path:
 
 def _name(caps: Path) -> str:
     try:
-        return str(read_json(caps / layout.DESCRIPTION).get("Name", ""))
+        return str(read_json(caps / caps_names.DESCRIPTION).get("Name", ""))
     except (InputError, AttributeError):
         return ""
 
@@ -166,13 +149,14 @@ def _top(caps: Path, n: int, n_failed: int) -> str:
         else ""
     )
     return (
-        f"<!doctype html><html lang=en><head><meta charset=utf-8><title>Registrations</title><style>{_STYLE}</style>"
-        f"</head><body><h1>Registrations: {html.escape(name)}</h1>{banner}"
+        "<!doctype html><html lang=en><head><meta charset=utf-8><title>Registrations</title>"
+        f"<style>{_STYLE}</style></head><body><h1>Registrations: {html.escape(name)}</h1>{banner}"
         f"<p>{n} visits, {n_failed} did not pass; the least certain first. The template's "
-        f"<span class=head>head</span> and <span class=brain>brain</span> are drawn on each image: the lines should "
-        f"follow the skin and the brain's surface. To overrule, write rows of <code>participant_id session_id pass"
-        f"</code> into <code>{DECISIONS}</code> beside this file (tab separated, pass True or False); later stages "
-        f"obey it.</p>\n"
+        "<span class=head>head</span> and <span class=brain>brain</span> are drawn on each image: "
+        "the lines should follow the skin and the brain's surface. To overrule, write rows of "
+        "<code>participant_id session_id pass</code> into "
+        f"<code>{DECISIONS}</code> beside this file (tab separated, pass True or False); "
+        "later stages obey it.</p>\n"
     )
 
 
@@ -180,7 +164,7 @@ def _figure(
     caps: Path, visit: Visit, probability: float, passed: bool, decision: bool | None
 ) -> str:
     picture = picture_path(caps, visit)
-    content = picture.read_bytes() if picture.is_file() else draw(registered_image(caps, visit))
+    content = picture.read_bytes() if picture.is_file() else draw(registered_image(caps, visit)[1])
     verdict = "pass" if (passed if decision is None else decision) else "FAIL"
     said = (
         "" if decision is None else f", decided in {DECISIONS} (was {'pass' if passed else 'FAIL'})"
@@ -189,6 +173,7 @@ def _figure(
     encoded = base64.b64encode(content).decode()
     return (
         f'<figure class={verdict.lower()} id="{visit.stem}"><img loading=lazy alt="{visit.stem}" '
-        f'src="data:image/webp;base64,{encoded}"><figcaption><b>{verdict}</b> {visit.participant_id} '
-        f"{visit.session_id}{phantom}, probability {probability:.3f}{said}</figcaption></figure>\n"
+        f'src="data:image/webp;base64,{encoded}"><figcaption><b>{verdict}</b> '
+        f"{visit.participant_id} {visit.session_id}{phantom}, "
+        f"probability {probability:.3f}{said}</figcaption></figure>\n"
     )

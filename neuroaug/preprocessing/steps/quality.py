@@ -1,12 +1,11 @@
-"""Is a registered head where the template is? A score between 0 and 1, calibrated on deliberately
-wrong poses.
+"""Is a registered head where the template is? A score calibrated on deliberately wrong poses.
 
 Four figures are measured at 4 mm, on the cropped image alone, so that images that Clinica wrote are
 judged alike: the normalised mutual information with the template over the brain and a rim of 8 mm;
 how far the head moves, and how much is gained, when the pose is refined by a second, independent
 search; and the Dice of the head's outline with the template's, leaving out the face, which many
-data sets have removed. A product of logistic factors, one a figure, turns them into a probability;
-docs/registration-quality.md tells how they were fitted.
+data sets have removed. A product of logistic factors, one per figure, turns them into a
+probability; docs/registration-quality.md tells how they were fitted.
 """
 
 from __future__ import annotations
@@ -65,7 +64,8 @@ class Quality:
     passed : bool
         Whether the probability reaches the threshold.
     moved_mm, gain, dice : float
-        The other figures (see the module).
+        How far a second search moved the head, how much it gained (in the log of the score over
+        1), and the overlap of the outlines.
     calibration : str
         From `calibration`.
     """
@@ -117,7 +117,7 @@ def _reference() -> _Reference:
 
 
 def _head(volume: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Outline of the head: above Otsu's threshold of the root intensity, the largest part, filled."""
+    """Outline of the head: the largest part above a share of Otsu's threshold, filled."""
     from scipy import ndimage
 
     # The square root evens out fat and muscle; half the threshold takes in the dim scalp.
@@ -178,9 +178,7 @@ def refine(image: NDArray[np.float32], rounds: int = 6) -> tuple[Array, float, f
 
 
 def motion_matrix(parameters: Array) -> Array:
-    """The motion of `refine` as a 4x4 matrix, world (mm) to world: where the image should be looked
-    at instead.
-    """
+    """The motion of `refine` as (4, 4), world (mm) to world: where to look at the image instead."""
     grid = GRIDS["4mm"].affine
     centre = grid[:3, :3] @ _reference().centre + grid[:3, 3]
     return about(centre, parameters)
@@ -193,6 +191,11 @@ def measure(cropped: NDArray[np.floating]) -> dict[str, float]:
     ----------
     cropped : array (169, 208, 179)
         A registered image on the cropped 1 mm grid.
+
+    Returns
+    -------
+    dict
+        ``nmi``, ``moved_mm``, ``gain``, ``dice`` (see `Quality`).
     """
     if cropped.shape != GRIDS["1mm"].shape:
         raise ValueError(
@@ -202,7 +205,7 @@ def measure(cropped: NDArray[np.floating]) -> dict[str, float]:
 
 
 def measure_coarse(image: NDArray[np.float32]) -> dict[str, float]:
-    """Do `measure` from the 4 mm copy, (42, 52, 44), which is all that it looks at."""
+    """Do `measure` from the 4 mm copy (42, 52, 44), which is all that it looks at."""
     parameters, start, best = refine(image)
     where = _reference().not_face
     head, expected = _head(image) & where, _reference().head & where
@@ -216,9 +219,7 @@ def measure_coarse(image: NDArray[np.float32]) -> dict[str, float]:
 
 
 def features(figures: dict[str, float]) -> Array:
-    """Spell the figures so that more is better: information, nearness of the refined pose, no gain,
-    outline (4,).
-    """
+    """Spell the figures so that more is better, (4,): information, nearness, no gain, outline."""
     information = np.log(max(figures["nmi"] - 1.0, 1e-6))
     return np.array(
         [information, -np.log1p(figures["moved_mm"]), -figures["gain"], figures["dice"]]
@@ -228,7 +229,7 @@ def features(figures: dict[str, float]) -> Array:
 def probability(figures: dict[str, float]) -> float:
     """Turn the figures of `measure` into the probability of a good registration.
 
-    A product of one logistic factor a criterion: a head must satisfy all of them. A pose that is
+    A product of one logistic factor per criterion: a head must satisfy all of them. A pose that is
     wrong by little shows in the refined pose, one that is stuck far away in the information and the
     outline.
     """

@@ -1,6 +1,4 @@
-"""Affine alignment to the template, as ``antsRegistrationSyNQuick.sh -t a`` does it; never a
-deformable one.
-"""
+"""Affine alignment to the template, as ``antsRegistrationSyNQuick.sh -t a``; never deformable."""
 
 from __future__ import annotations
 
@@ -20,7 +18,17 @@ from neuroaug.preprocessing.steps.itk import SEED, affine_text, read_affine, sin
 
 @dataclass(frozen=True)
 class Recipe:
-    """What distinguishes the profiles: precision, and on which grid the template is laid."""
+    """What distinguishes the profiles.
+
+    Attributes
+    ----------
+    double : bool
+        Double precision instead of single.
+    template_mm : int
+        Voxel size of the template, 1 or 2 mm.
+    shrink, smoothing_vox, iterations : str
+        Levels, as ANTs spells them.
+    """
 
     double: bool
     template_mm: int
@@ -50,7 +58,7 @@ class Alignment:
     mat : bytes
         The transform's file, as ANTs wrote it.
     template_to_scan : array (4, 4)
-        The same, world (RAS+, mm) to world.
+        The same transform, world (RAS+, mm) to world.
     """
 
     mat: bytes
@@ -111,7 +119,7 @@ def align(
     data : array (X, Y, Z)
         Intensities, bias corrected.
     affine : array (4, 4)
-        Voxel indices to world.
+        Voxel indices to world (RAS+, mm).
     template : Template
         The full head to align to.
     profile : {"exact", "default", "fast"}
@@ -120,7 +128,7 @@ def align(
         Template to scan, world (RAS+, mm) to world, to start from
         (`neuroaug.preprocessing.steps.pose_search.find_start`).
     work_dir : path-like, optional
-        Where ANTs' own file lies for a moment; the system's temporary folder by default.
+        Folder for ANTs' own file, for a moment; the system's temporary folder by default.
 
     Raises
     ------
@@ -192,15 +200,16 @@ def warp(
     data : array (X, Y, Z)
         Intensities.
     affine : array (4, 4)
-        Voxel indices to world.
+        Voxel indices to world (RAS+, mm).
     template_to_scan : array (4, 4)
         World to world, from `align`.
     grid : Grid
-        Where to resample.
+        Grid to resample on.
 
     Returns
     -------
     array of `grid.shape`, float32
+        Intensities on the grid.
     """
     from scipy import ndimage
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuroaug.config import PreprocessingConfig
 from neuroaug.errors import InputError, NeuroaugError
 from neuroaug.imaging import caps
-from neuroaug.imaging.caps import Visit
-from neuroaug.imaging.grid import GRIDS, UNCROPPED, block_mean, crop
+from neuroaug.imaging.bids import Visit
+from neuroaug.imaging.grid import CROP, GRIDS, UNCROPPED, block_mean, crop
 from neuroaug.imaging.nifti import Volume, read_volume, write_volume
 from neuroaug.imaging.template import Template, load_template
 from neuroaug.preprocessing.steps import bias, registration
@@ -38,7 +39,7 @@ class VisitResult:
     Attributes
     ----------
     visit : Visit
-        Which.
+        Participant and session.
     quality : Quality
         The registration's score and verdict.
     written : tuple of Path
@@ -46,7 +47,7 @@ class VisitResult:
     notes : tuple of str
         What the user should know of the scan.
     seconds : float
-        Time it took.
+        Wall-clock time taken.
     """
 
     visit: Visit
@@ -67,15 +68,24 @@ def _stage(name: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _all_or_none() -> Iterator[list[Path]]:
+    """Collect the files that the block writes; they are removed if it fails."""
+    written: list[Path] = []
+    try:
+        yield written
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+
+
 def process_visit(
     scan: str | Path,
     caps_folder: str | Path,
     visit: Visit,
+    config: PreprocessingConfig | None = None,
     *,
-    profile: Profile = "default",
-    n4_distance: int = 200,
-    template: str | Path | None = None,
-    resolutions: Sequence[str] = ("1mm", "2mm"),
     work_dir: str | Path | None = None,
 ) -> VisitResult:
     """Take one raw scan through t1-linear and write it as Clinica would, with the copies asked for.
@@ -92,17 +102,12 @@ def process_visit(
     caps_folder : path-like
         The CAPS to write to; it must have its ``dataset_description.json`` already.
     visit : Visit
-        Whose scan it is.
-    profile : {"exact", "default", "fast"}
-        Accuracy against time (PREPROCESSING: time and accuracy per scan).
-    n4_distance : {200, 600}
-        Spline distance of N4 in mm.
-    template : path-like, optional
-        Another template than the packaged one.
-    resolutions : sequence of {"1mm", "2mm", "4mm"}
-        Copies wanted beside the 1 mm image.
+        Participant and session of the scan.
+    config : PreprocessingConfig, optional
+        Profile (accuracy against time: docs/preprocessing.md), spline distance of N4, template,
+        resolutions wanted beside the 1 mm image.
     work_dir : path-like, optional
-        Where ANTs' transform lies for a moment; the system's temporary folder by default.
+        Folder for ANTs' transform, for a moment; the system's temporary folder by default.
 
     Raises
     ------
@@ -112,51 +117,47 @@ def process_visit(
         If ANTs fails.
     """
     started = time.monotonic()
+    config = config or PreprocessingConfig()
     folder = caps.t1_linear_folder(caps_folder, visit)
     if folder.is_dir():
         remove_leftovers(folder)
     with _stage("template"):
-        reference = load_template(template)
+        reference = load_template(config.template)
     with _stage("read"):
         volume = read_volume(scan)
         if volume.data.max() <= 0:  # N4 works on logarithms
             raise InputError(
-                f"{scan}: no positive intensity (at most {volume.data.max():g}); not a magnitude image"
+                f"{scan}: no positive intensity (at most {volume.data.max():g}); "
+                "not a magnitude image"
             )
     with _stage("n4"):
         corrected = bias.correct_bias(
-            volume.data, volume.affine, profile=profile, n4_distance=n4_distance
+            volume.data, volume.affine, profile=config.profile, n4_distance=config.n4_distance
         )
         _require_contrast(corrected, f"{scan}: nothing is left of it after bias correction")
-    landed = _register(corrected, volume, reference, scan, profile, work_dir)
-    written: list[Path] = []
-    try:
-        with _stage("write"):
-            written.append(caps.t1_linear_image(caps_folder, visit, cropped=False))
-            write_volume(written[-1], landed.uncropped, UNCROPPED.affine)
-            written.append(caps.t1_linear_affine(caps_folder, visit))
-            write_bytes(written[-1], landed.alignment.mat)
-            written.append(caps.t1_linear_image(caps_folder, visit))
-            write_volume(written[-1], landed.cropped, GRIDS["1mm"].affine)
-            written += _write_copies(caps_folder, visit, landed.cropped, resolutions)
-            sidecar = {
-                "pipeline": "t1-linear",
-                "parameters": _parameters(profile, n4_distance, volume, landed.start),
-                "template": {"name": reference.name, "sha256": reference.sha256},
-                "input": _describe(scan, volume),
-                "template_to_scan": np.round(landed.alignment.template_to_scan, 9).tolist(),
-                "registration_score": landed.quality.score,
-                "quality": asdict(landed.quality),
-                "files": {path.name: sha256_file(path) for path in written},
-                "versions": versions(*PACKAGES),
-                "seconds": round(time.monotonic() - started, 1),
-            }
-            written.append(caps.t1_linear_sidecar(caps_folder, visit))
-            write_json(written[-1], sidecar)
-    except BaseException:
-        for path in written:
-            path.unlink(missing_ok=True)
-        raise
+    landed = _register(corrected, volume, reference, scan, config.profile, work_dir)
+    with _all_or_none() as written, _stage("write"):
+        written.append(caps.t1_linear_image(caps_folder, visit, cropped=False))
+        write_volume(written[-1], landed.uncropped, UNCROPPED.affine)
+        written.append(caps.t1_linear_affine(caps_folder, visit))
+        write_bytes(written[-1], landed.alignment.mat)
+        written.append(caps.t1_linear_image(caps_folder, visit))
+        write_volume(written[-1], landed.cropped, GRIDS["1mm"].affine)
+        _write_copies(caps_folder, visit, landed.cropped, config.resolutions, written)
+        sidecar = {
+            "pipeline": "t1-linear",
+            "parameters": _parameters(config, volume, landed.start),
+            "template": {"name": reference.name, "sha256": reference.sha256},
+            "input": _describe(scan, volume),
+            "template_to_scan": np.round(landed.alignment.template_to_scan, 9).tolist(),
+            "registration_score": landed.quality.score,
+            "quality": asdict(landed.quality),
+            "files": {path.name: sha256_file(path) for path in written},
+            "versions": versions(*PACKAGES),
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        written.append(caps.t1_linear_sidecar(caps_folder, visit))
+        write_json(written[-1], sidecar)
     return VisitResult(
         visit,
         landed.quality,
@@ -181,7 +182,8 @@ class _Landed:
         if self.start is None:
             return ()
         return (
-            "registered from a second start: from the centres of mass it did not pass the quality check",
+            "registered from a second start: "
+            "from the centres of mass it did not pass the quality check",
         )
 
 
@@ -193,9 +195,7 @@ def _register(
     profile: Profile,
     work_dir: str | Path | None,
 ) -> _Landed:
-    """Register as Clinica does; where the result does not pass, once more from a searched start,
-    keeping the better.
-    """
+    """Register as Clinica does; if that fails the check, again from a searched start."""
 
     def land(start: NDArray[np.float64] | None) -> _Landed:
         with _stage("registration"):
@@ -233,21 +233,22 @@ def _register(
 def complete_visit(
     caps_folder: str | Path,
     visit: Visit,
+    config: PreprocessingConfig | None = None,
     *,
-    resolutions: Sequence[str] = ("1mm", "2mm"),
     out: str | Path | None = None,
 ) -> VisitResult:
-    """Add what a registered visit lacks: the copies and the sidecar, and judge it. No image that is
-    there is redone.
+    """Add the copies and the sidecar that a registered visit lacks, and judge it.
+
+    No image that is there is redone.
 
     Parameters
     ----------
     caps_folder : path-like
         A CAPS with the visit's 1 mm image, cropped or not, from Clinica or from us.
     visit : Visit
-        Which.
-    resolutions : sequence of {"1mm", "2mm", "4mm"}
-        Copies wanted.
+        Participant and session of the image.
+    config : PreprocessingConfig, optional
+        Its resolutions are the copies wanted.
     out : path-like, optional
         Another CAPS to write to, where the first is read-only: it receives what the first lacks.
 
@@ -257,44 +258,39 @@ def complete_visit(
         If there is no 1 mm image, or it is not on Clinica's grid.
     """
     started = time.monotonic()
+    resolutions = (config or PreprocessingConfig()).resolutions
     target = Path(out) if out is not None else Path(caps_folder)
     places = {Path(caps_folder), target}
     with _stage("read"):
-        source, cropped, notes = _registered_image(caps_folder, visit)
+        source, cropped, notes = registered_image(caps_folder, visit)
     with _stage("resample"):
         quality = assess(cropped)
-    written: list[Path] = []
-    try:
-        with _stage("write"):
-            absent = [
-                r
-                for r in resolutions
-                if not any(caps.t1_linear_image(f, visit, r).exists() for f in places)
-            ]
-            if "1mm" in absent:
-                written.append(caps.t1_linear_image(target, visit))
-                write_volume(written[-1], cropped, GRIDS["1mm"].affine)
-            written += _write_copies(target, visit, cropped, absent)
-            path = caps.t1_linear_sidecar(target, visit)
-            known = (
-                _known_sidecar(path)
-                or _known_sidecar(caps.t1_linear_sidecar(caps_folder, visit))
-                or {
-                    "pipeline": "t1-linear, not by neuroaug",
-                    "input": {"sha256": sha256_file(source)},
-                    "versions": versions(*PACKAGES),
-                }
-            )
-            files = {**known.get("files", {}), **{path.name: sha256_file(path) for path in written}}
-            judged = {"registration_score": quality.score, "quality": asdict(quality)}
-            if written or not path.exists() or {**known, **judged} != known:
-                seconds = known.get("seconds", _since(started))
-                write_json(path, {**known, **judged, "files": files, "seconds": seconds})
-                written.append(path)
-    except BaseException:
-        for path in written:
-            path.unlink(missing_ok=True)
-        raise
+    with _all_or_none() as written, _stage("write"):
+        absent = [
+            r
+            for r in resolutions
+            if not any(caps.t1_linear_image(f, visit, r).exists() for f in places)
+        ]
+        if "1mm" in absent:
+            written.append(caps.t1_linear_image(target, visit))
+            write_volume(written[-1], cropped, GRIDS["1mm"].affine)
+        _write_copies(target, visit, cropped, absent, written)
+        path = caps.t1_linear_sidecar(target, visit)
+        known = (
+            _known_sidecar(path)
+            or _known_sidecar(caps.t1_linear_sidecar(caps_folder, visit))
+            or {
+                "pipeline": "t1-linear, not by neuroaug",
+                "input": {"sha256": sha256_file(source)},
+                "versions": versions(*PACKAGES),
+            }
+        )
+        files = {**known.get("files", {}), **{path.name: sha256_file(path) for path in written}}
+        judged = {"registration_score": quality.score, "quality": asdict(quality)}
+        if written or not path.exists() or {**known, **judged} != known:
+            seconds = known.get("seconds", _since(started))
+            write_json(path, {**known, **judged, "files": files, "seconds": seconds})
+            written.append(path)
     return VisitResult(visit, quality, tuple(written), notes, time.monotonic() - started)
 
 
@@ -309,42 +305,54 @@ def _known_sidecar(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _registered_image(
+def registered_image(
     caps_folder: str | Path, visit: Visit
 ) -> tuple[Path, NDArray[np.float32], tuple[str, ...]]:
-    """Read a visit's 1 mm image on the cropped grid."""
+    """Read a visit's 1 mm image on the cropped grid.
+
+    Returns
+    -------
+    path : Path
+        The file read: the cropped image, or the uncropped one where there is no other.
+    data : array (169, 208, 179)
+        Intensities.
+    notes : tuple of str
+        What the user should know of the image.
+
+    Raises
+    ------
+    InputError
+        If there is no 1 mm image, or it is not on Clinica's grid.
+    """
     for cropped, grid in ((True, GRIDS["1mm"]), (False, UNCROPPED)):
         path = caps.t1_linear_image(caps_folder, visit, cropped=cropped)
         if path.is_file():
             volume = read_volume(path)
             if not grid.matches(volume.data.shape, volume.affine):
+                origin = tuple(volume.affine[:3, 3].tolist())
                 raise InputError(
-                    f"{path}: shape {volume.data.shape}, origin {tuple(volume.affine[:3, 3].tolist())}; "
+                    f"{path}: shape {volume.data.shape}, origin {origin}; "
                     f"t1-linear has {grid.shape} from {grid.origin}"
                 )
             data = volume.data if cropped else crop(volume.data).astype(np.float32, copy=False)
             return path, data, volume.notes
-    raise InputError(
-        f"{caps.t1_linear_image(caps_folder, visit)}: no such file; preprocess the visit from --bids"
-    )
+    path = caps.t1_linear_image(caps_folder, visit)
+    raise InputError(f"{path}: no such file; preprocess the visit from --bids")
 
 
 def _write_copies(
-    caps_folder: str | Path, visit: Visit, cropped: NDArray[np.float32], resolutions: Sequence[str]
-) -> list[Path]:
-    written: list[Path] = []
+    caps_folder: str | Path,
+    visit: Visit,
+    cropped: NDArray[np.float32],
+    resolutions: Collection[str],
+    written: list[Path],
+) -> None:
     copy = cropped
-    try:
-        for resolution in _COPIES:
-            copy = block_mean(copy)
-            if resolution in resolutions:
-                written.append(caps.t1_linear_image(caps_folder, visit, resolution))
-                write_volume(written[-1], copy, GRIDS[resolution].affine)
-    except BaseException:
-        for path in written:
-            path.unlink(missing_ok=True)
-        raise
-    return written
+    for resolution in _COPIES:
+        copy = block_mean(copy)
+        if resolution in resolutions:
+            written.append(caps.t1_linear_image(caps_folder, visit, resolution))
+            write_volume(written[-1], copy, GRIDS[resolution].affine)
 
 
 def _require_contrast(data: NDArray[np.float32], message: str) -> None:
@@ -353,17 +361,17 @@ def _require_contrast(data: NDArray[np.float32], message: str) -> None:
 
 
 def _parameters(
-    profile: Profile, n4_distance: int, volume: Volume, start: NDArray[np.float64] | None
+    config: PreprocessingConfig, volume: Volume, start: NDArray[np.float64] | None
 ) -> dict[str, Any]:
-    recipe = registration.recipe_of(profile, volume.voxel_mm)
+    recipe = registration.recipe_of(config.profile, volume.voxel_mm)
     command = registration.arguments(
         recipe, "PREFIX", "TEMPLATE", "SCAN", None if start is None else "START"
     )
     return {
-        "profile": profile,
+        "profile": config.profile,
         "n4": {
-            "spline_distance_mm": n4_distance,
-            "shrink_factor": bias.shrink_factor(profile, volume.voxel_mm),
+            "spline_distance_mm": config.n4_distance,
+            "shrink_factor": bias.shrink_factor(config.profile, volume.voxel_mm),
             "iterations": bias.ITERATIONS,
             "mask": None,
         },
@@ -375,7 +383,7 @@ def _parameters(
             "start": "centres of mass" if start is None else np.round(start, 6).tolist(),
         },
         "interpolation": "linear",
-        "crop": [[12, 181], [13, 221], [0, 179]],
+        "crop": [[axis.start, axis.stop] for axis in CROP],
     }
 
 

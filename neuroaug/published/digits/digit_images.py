@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroaug.errors import InputError
-from neuroaug.system.files import sha256_bytes
+from neuroaug.system.files import reading, sha256_bytes
 
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package ``dataset-fashion-mnist`` puts its files."""
@@ -144,20 +144,9 @@ def read_idx(path: str | Path) -> NDArray[Any]:
 
 def _bytes(path: Path) -> bytes:
     """A file's content, gunzipped where it is gzip."""
-    try:
+    with reading(path, "an IDX or NPZ file"):
         content = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; give the path of an IDX or NPZ file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: a folder, where an IDX or NPZ file is expected") from None
-    if content[:2] != GZIP_MAGIC:
-        return content
-    try:
-        return gzip.decompress(content)
-    except (EOFError, OSError, zlib.error):
-        raise InputError(
-            f"{path}: gzip data are truncated or damaged; copy the file again"
-        ) from None
+        return gzip.decompress(content) if content[:2] == GZIP_MAGIC else content
 
 
 def read_npz(path: str | Path) -> LabelledImages:

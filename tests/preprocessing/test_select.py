@@ -67,14 +67,14 @@ def test_a_bids_filter_chooses(bids, tmp_path, query, taken):
     add(bids, "sub-03", "ses-M000", *(f"{name}_T1w.nii.gz" for name in names))
     path = tmp_path / "filter.json"
     path.write_text(json.dumps({"t1w": query}))
-    scans, _ = find_scans(bids, select(["03"])[0], read_filter(path))
+    scans, _ = find_scans(bids, select(["03"], bids_filter=path))
     assert scans[0].path.name == f"sub-03_ses-M000_{taken}"
 
 
 def test_a_visit_that_the_filter_empties_is_refused(bids, tmp_path):
     path = tmp_path / "filter.json"
     path.write_text('{"t1w": {"acquisition": "mprage"}}')
-    scans, refusals = find_scans(bids, None, read_filter(path))
+    scans, refusals = find_scans(bids, select(bids_filter=path))
     assert scans == []
     assert "passes the BIDS filter" in reasons(refusals)["sub-02", "ses-M000"]
 
@@ -96,8 +96,8 @@ def test_a_filter_that_is_none_is_one_line(tmp_path, content, message):
 
 
 def test_labels_choose_with_or_without_prefix(bids):
-    assert visits(find_scans(bids, select(["01"], ["ses-M006"])[0])[0]) == ["sub-01 ses-M006"]
-    assert visits(find_scans(bids, select(["sub-02"])[0])[0]) == ["sub-02 ses-M000"]
+    assert visits(find_scans(bids, select(["01"], ["ses-M006"]))[0]) == ["sub-01 ses-M006"]
+    assert visits(find_scans(bids, select(["sub-02"]))[0]) == ["sub-02 ses-M000"]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_labels_choose_with_or_without_prefix(bids):
 )
 def test_unknown_labels_are_named(bids, arguments, named):
     with pytest.raises(InputError, match=named):
-        find_scans(bids, select(*arguments)[0])
+        find_scans(bids, select(*arguments))
 
 
 def test_a_table_of_visits_chooses_and_its_bad_rows_are_told(bids, tmp_path):
@@ -121,11 +121,12 @@ def test_a_table_of_visits_chooses_and_its_bad_rows_are_told(bids, tmp_path):
     table.write_text(
         "participant_id\tsession_id\n" + "".join(f"{p}\t{s}\n" for p, s in rows) + "sub-02\tn/a\n"
     )
-    selection, refused = select(visits_tsv=table)
+    selection = select(visits_tsv=table)
     scans, refusals = find_scans(bids, selection)
+    refused = reasons(selection.refusals)
     assert visits(scans) == ["sub-01 ses-M006"]
-    assert "2 rows" in reasons(refused)["sub-01", "ses-M006"]
-    assert {("sub-02", "M000"), ("../x", "ses-1"), ("sub-02", "n/a")} <= set(reasons(refused))
+    assert "2 rows" in refused["sub-01", "ses-M006"]
+    assert {("sub-02", "M000"), ("../x", "ses-1"), ("sub-02", "n/a")} <= set(refused)
     assert reasons(refusals) == {("sub-09", "ses-M000"): "no such visit in the BIDS folder"}
 
 
