@@ -109,7 +109,9 @@ def reading(
     try:
         yield
     except malformed as error:
-        why = f"not readable as {expected} ({' '.join(str(error).split())})"
+        nested = isinstance(error, RecursionError)
+        reason = "too deeply nested" if nested else " ".join(str(error).split())
+        why = f"not readable as {expected} ({reason})"
     except FileNotFoundError:
         broken = path.is_symlink()
         why = "link to a file that is not there" if broken else "no such file"
