@@ -25,7 +25,7 @@ _CELL = re.compile(
 
 
 class Cell(ConfigSection):
-    """One training set and network of the evaluation (ARCHITECTURE.md, ``<cell>``)."""
+    """One training set and network of the evaluation (docs/architecture.md, ``<cell>``)."""
 
     split: str
     network: str

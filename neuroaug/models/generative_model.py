@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from neuroaug.config import GeneratorConfig
 from neuroaug.errors import InputError
-from neuroaug.models.autoencoder import DECODED_VOXELS, Autoencoder
+from neuroaug.models.autoencoder import DECODED_VOXELS
 from neuroaug.models.flow import LossOutput, Noise, draw_noise
-from neuroaug.models.metric_contrast import MetricContrast, metric_contrast
+from neuroaug.models.latent_model import LatentModel
 from neuroaug.models.storage import (
     CONFIG,
     COPY_AGAIN,
@@ -32,8 +32,6 @@ from neuroaug.models.storage import (
     write_model,
 )
 from neuroaug.registries import FAMILIES
-from neuroaug.samplers.latents import sample_latents
-from neuroaug.samplers.sampler import Codes, LatentSpace
 
 Gather = Callable[[Tensor], Tensor]
 """From this process's rows of a batch to the rows of all processes."""
@@ -44,22 +42,16 @@ def own_rows(rows: Tensor) -> Tensor:
     return rows
 
 
-class GenerativeModel(Autoencoder):
+class GenerativeModel(LatentModel):
     """A generative model of the images of one diagnosis; parameters as those of `Autoencoder`."""
 
-    default_sampler: ClassVar[str]
     tempering_settings: ClassVar[tuple[str, ...]] = ("learning_rate",)
     """Settings to lower where training diverges."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.sampler_settings: dict[str, Any] = {}
-        """By sampler, what `Sampler.tune` found; stored with the model."""
-        self.sampler_tensors: dict[str, dict[str, Tensor]] = {}
-        """By sampler, what `Sampler.fit` gave; stored with the model."""
         self.training_record: dict[str, Any] = {}
         """Seed, epochs, hash of the split and more; stored with the model."""
-        self._metric: Any = None
 
     @classmethod
     def decoder_passes(cls, settings: GeneratorConfig) -> int:
@@ -70,87 +62,6 @@ class GenerativeModel(Autoencoder):
     def encoded_beside(cls, settings: GeneratorConfig) -> int:
         """Images that a training step encodes beside its batch (pseudo-inputs)."""
         return 0
-
-    # -- codes and metric -------------------------------------------------------------------
-
-    @property
-    def metric(self) -> Any:
-        """The metric that samples are drawn from, computed over all training images.
-
-        Raises
-        ------
-        InputError
-            If it has not been computed yet.
-        """
-        if self._metric is None:
-            raise InputError(
-                "this model has no metric yet; train it, or call update_metric with its training "
-                "images"
-            )
-        return self._metric
-
-    @metric.setter
-    def metric(self, metric: Any) -> None:
-        self._metric = metric
-
-    @property
-    def has_metric(self) -> bool:
-        """Whether `metric` has been computed."""
-        return self._metric is not None
-
-    @property
-    def codes(self) -> Codes | None:
-        """Posteriors of the training images; None before they are known."""
-        return None
-
-    @property
-    def centroids(self) -> Tensor:
-        """c_i, the mean codes of the training images (N, d)."""
-        return self.latent_space().require_codes().means
-
-    @property
-    def radius(self) -> float:
-        """Radius of the set S that is sampled in: 2 max_i |c_i| (METHOD 2)."""
-        return 2 * float(self.centroids.norm(dim=-1).max())
-
-    def latent_space(self) -> LatentSpace:
-        """What samplers see of this model."""
-        codes, metric = self.codes, self._metric
-        return LatentSpace(
-            family=self.name,
-            dimension=self.latent_dim,
-            codes=None if codes is None else codes.on_cpu(),
-            metric=None if metric is None else metric.to("cpu", torch.float32),
-            tuned=self.sampler_settings,
-            fitted=self.sampler_tensors,
-        )
-
-    @property
-    def samplers(self) -> tuple[str, ...]:
-        """Names of the samplers that this trained model offers."""
-        return self.latent_space().samplers()
-
-    @abstractmethod
-    def update_metric(self, batches: Iterable[Tensor]) -> None:
-        """Compute the metric anew over all training images, in evaluation mode.
-
-        Parameters
-        ----------
-        batches : iterable of Tensor, shape (B, 1, X, Y, Z)
-            The training images, each once, in any batches.
-        """
-
-    def metric_contrast(self) -> MetricContrast | None:
-        """Compare the density that is sampled at the centroids and at typical points of the prior.
-
-        None for a family without a metric.
-        """
-        return metric_contrast(self.metric, self.metric.centroids) if self.has_metric else None
-
-    def diagnostics(self) -> dict[str, float]:
-        """What a row of ``history.csv`` tells beside losses: by column, after `update_metric`."""
-        contrast = self.metric_contrast()
-        return {"metric_contrast": math.nan if contrast is None else contrast.contrast}
 
     # -- objective --------------------------------------------------------------------------
 
@@ -278,68 +189,7 @@ class GenerativeModel(Autoencoder):
             )
         return torch.logsumexp(torch.cat(draws), 0) - math.log(n_samples)
 
-    # -- drawing ----------------------------------------------------------------------------
-
-    def sample_latents(
-        self, n: int, sampler: str | None = None, seed: int = 0, profile: str = "tuned"
-    ) -> tuple[Tensor, Any]:
-        """Draw latents 1..n (see `neuroaug.samplers.latents`).
-
-        Returns
-        -------
-        z : Tensor, shape (n, d)
-            On the CPU.
-        info : SamplingInfo
-            Acceptance, displacement and diagnostics of every latent.
-        """
-        return sample_latents(
-            self.latent_space(),
-            (1, n),
-            sampler=sampler or self.default_sampler,
-            profile=profile,
-            seed=seed,
-            label=self.label,
-        )
-
-    def sample(
-        self, n: int, sampler: str | None = None, seed: int = 0, profile: str = "tuned"
-    ) -> Tensor:
-        """Draw images 1..n: image i is a function of (model, seed, label, i) alone.
-
-        Parameters
-        ----------
-        n : int
-            How many.
-        sampler : str, optional
-            Name of a registered sampler (`samplers`); default: the family's.
-        seed : int
-            Of the set.
-        profile : {"tuned", "paper"}
-            The sampler's settings.
-
-        Returns
-        -------
-        Tensor, shape (n, 1, X, Y, Z)
-            In [0, 1], on the CPU.
-        """
-        z, _ = self.sample_latents(n, sampler=sampler, seed=seed, profile=profile)
-        block = self.decode_block
-        return torch.cat([self.decode(part).cpu() for part in z.split(block)])
-
     # -- files ------------------------------------------------------------------------------
-
-    def metric_tensors(self) -> dict[str, Tensor]:
-        """Give metric and codes as named tensors; none without them."""
-        return {}
-
-    def set_metric_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Rebuild metric and codes from named tensors.
-
-        Raises
-        ------
-        KeyError
-            If one is missing.
-        """
 
     def save(self, folder: str | Path) -> None:
         """Write the model folder (see `neuroaug.models.storage`)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -62,6 +62,7 @@ class RHVAE(GenerativeModel):
 
     default_sampler: ClassVar[str] = "hmc"
     learns_metric: ClassVar[bool] = True
+    metric_type = LearnedMetric
     tempering_settings: ClassVar[tuple[str, ...]] = ("learning_rate", "step_size")
     config: RhvaeSettings
 
@@ -204,32 +205,5 @@ class RHVAE(GenerativeModel):
             The training images, each once, in any batches.
         """
         centroids, factors = self._of_all(batches, lambda x: (self.encode(x)[0], self.factors(x)))
-        self.set_metric_tensors(
-            {
-                "centroids": centroids,
-                "factors": factors,
-                "temperature": torch.tensor(self.config.temperature, dtype=torch.float64),
-                "regularization": torch.tensor(self.config.regularization, dtype=torch.float64),
-            }
-        )
-
-    def metric_tensors(self) -> dict[str, Tensor]:
-        """Give the metric as named tensors; none before training."""
-        if not self.has_metric:
-            return {}
-        metric = self.metric
-        return {
-            "centroids": metric.centroids,
-            "factors": metric.factors,
-            "temperature": torch.tensor(float(metric.temperature), dtype=torch.float64),
-            "regularization": torch.tensor(float(metric.regularization), dtype=torch.float64),
-        }
-
-    def set_metric_tensors(self, tensors: dict[str, Any]) -> None:
-        """Rebuild the metric from named tensors."""
-        self.metric = LearnedMetric(
-            tensors["centroids"],
-            tensors["factors"],
-            temperature=float(tensors["temperature"]),
-            regularization=float(tensors["regularization"]),
-        )
+        config = self.config
+        self.metric = LearnedMetric(centroids, factors, config.temperature, config.regularization)

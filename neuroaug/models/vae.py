@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ class VAE(GenerativeModel):
     """Variational autoencoder with a Gaussian posterior of diagonal covariance."""
 
     default_sampler: ClassVar[str] = "geometric"
+    metric_type = PosteriorMetric
 
     @property
     def codes(self) -> Codes | None:
@@ -93,38 +94,8 @@ class VAE(GenerativeModel):
         if len(means) > MAX_CENTROIDS:
             chosen = medoids(means, MAX_CENTROIDS)
             means, variances = means[chosen], variances[chosen]
-        self.set_metric_tensors(
-            {
-                "means": means,
-                "variances": variances,
-                "temperature": torch.tensor(
-                    nearest_neighbour_temperature(means), dtype=torch.float64
-                ),
-                "regularization": torch.tensor(REGULARIZATION, dtype=torch.float64),
-                "decay": torch.tensor(DECAY, dtype=torch.float64),
-            }
-        )
-
-    def metric_tensors(self) -> dict[str, Tensor]:
-        """Give the metric as named tensors; none before training."""
-        if not self.has_metric:
-            return {}
-        metric = self.metric
-        scalars = {
-            name: torch.tensor(float(getattr(metric, name)), dtype=torch.float64)
-            for name in ("temperature", "regularization", "decay")
-        }
-        return {"means": metric.means, "variances": metric.variances, **scalars}
-
-    def set_metric_tensors(self, tensors: dict[str, Any]) -> None:
-        """Rebuild the metric from named tensors."""
-        self.metric = PosteriorMetric(
-            tensors["means"],
-            tensors["variances"],
-            temperature=float(tensors["temperature"]),
-            regularization=float(tensors["regularization"]),
-            decay=float(tensors["decay"]),
-        )
+        temperature = nearest_neighbour_temperature(means)
+        self.metric = PosteriorMetric(means, variances, temperature, REGULARIZATION, DECAY)
 
 
 def medoids(points: Tensor, k: int, n_rounds: int = 20) -> Tensor:

@@ -51,7 +51,7 @@ class ChainSampler(Sampler):
 
     @classmethod
     def tune(cls, space: LatentSpace) -> dict[str, Any]:
-        """Settings by pilot chains (`neuroaug.geometry.tuning`).
+        """Settings by pilot chains (`neuroaug.geometry.mcmc.tuning`).
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""``mixture``: a Gaussian mixture fitted to the codes of the training images (TPAMI 5.2)."""
+"""``mixture``: a Gaussian mixture fitted to the codes of the training images."""
 
 from __future__ import annotations
 

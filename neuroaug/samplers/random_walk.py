@@ -1,4 +1,4 @@
-"""``random-walk``: the Riemannian random walk as printed (OASIS Alg. 2, 3)."""
+"""``random-walk``: the Riemannian random walk as printed (OASIS Alg. 1; THESIS Alg. 3)."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neuroaug.errors import InputError
 from neuroaug.imaging.intensity import from_stored
 from neuroaug.training.random_order import Rows
 
@@ -20,34 +19,6 @@ RESIDENT_SHARE = 0.25
 
 AHEAD = 2
 """Batches read before they are asked for."""
-
-
-def check_images(images: NDArray[Any], names: Sequence[str]) -> None:
-    """Refuse images that no generator can learn from, naming the first bad one.
-
-    Raises
-    ------
-    InputError
-        Wrong dimensions, NaN, infinite, or intensities outside [0, 1].
-    """
-    if images.ndim != 4:
-        raise InputError(f"images of shape {images.shape}: expected (N, X, Y, Z)")
-    if images.dtype == np.uint8:
-        return
-    for name, image in zip(names, images, strict=True):
-        # The sum is finite only if every voxel is: one pass, without a mask in memory.
-        if not np.isfinite(image.sum(dtype=np.float64)):
-            n_bad = int(image.size - np.count_nonzero(np.isfinite(image)))
-            raise InputError(
-                f"image of {name}: {n_bad} voxels are NaN or infinite; "
-                "repair it or leave the visit out"
-            )
-        low, high = float(image.min()), float(image.max())
-        if low < -1e-3 or high > 1 + 1e-3:
-            raise InputError(
-                f"image of {name}: intensities from {low:g} to {high:g}, expected [0, 1]; "
-                "rescale it"
-            )
 
 
 class BatchReader:

@@ -5,19 +5,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from neuroaug.cohort.lineage import LINEAGE_COLUMNS
 from neuroaug.config import FamilySettings, GeneratorConfig
 from neuroaug.errors import InputError
-from neuroaug.imaging.intensity import from_stored
-from neuroaug.models.autoencoder import TrainingStart
 from neuroaug.models.generative_model import GenerativeModel, load_model
 from neuroaug.models.storage import CONFIG, read_model_config
 from neuroaug.registries import FAMILIES, NETWORKS
@@ -28,13 +24,13 @@ from neuroaug.system.interruption import stop_requests
 from neuroaug.system.progress import progress
 from neuroaug.system.randomness import KEYED
 from neuroaug.training import memory_estimate, random_order
-from neuroaug.training.batches import BatchReader, check_images
+from neuroaug.training.batches import BatchReader
 from neuroaug.training.checkpoint import STATE
 from neuroaug.training.distributed import Processes
 from neuroaug.training.launch import launch
 from neuroaug.training.loop import Loop
-from neuroaug.training.random_order import Rows
 from neuroaug.training.state import HISTORY_COLUMNS, TrainingPlan, TrainingResult
+from neuroaug.training.stored_images import check_images, open_stored, stored_array, training_start
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,7 +154,7 @@ def train(
         After SIGINT or SIGTERM; the same call goes on.
     """
     out = Path(out).absolute()
-    stored, source = _stored(images)
+    stored, source = stored_array(images)
     _check_lineage(lineage, len(stored), label)
     devices = find_devices(device, n_devices)
     batch_size = _batch_size(config, len(stored), typed_batch, devices.n_devices, say)
@@ -201,16 +197,11 @@ def _train_in_process(fabric: Any, task: _TrainingTask) -> None:
     """Train in one of the processes; the first one writes."""
     plan, config = task.plan, task.plan.config
     processes = Processes(fabric.global_rank, fabric.world_size, fabric.device)
-    stored = _open(task.images)
+    stored = open_stored(task.images)
     model = build_model(config, stored.shape[1:], task.label, task.grid, plan.seed)
     channels_last = NETWORKS.get(config.network).channels_last
     model = model.to(fabric.device)
-    mean, deviation = mean_and_deviation(stored, plan.fitted)
-    model.start_from(
-        TrainingStart(
-            torch.from_numpy(mean), deviation, partial(spread_images, stored, plan.fitted)
-        )
-    )
+    model.start_from(training_start(stored, plan.fitted))
     reader = BatchReader(stored, fabric.device, channels_last=channels_last)
     total = config.max_epochs
     with stop_requests() as stop, progress(total, f"training {task.label}", "epochs") as tracker:
@@ -267,27 +258,6 @@ def _finish(model: GenerativeModel, outcome: TrainingResult, task: _TrainingTask
     shutil.rmtree(plan.checkpoints, ignore_errors=True)
 
 
-def mean_and_deviation(stored: NDArray[Any], rows: Rows) -> tuple[NDArray[np.float32], float]:
-    """Mean (X, Y, Z) of stored images and standard deviation around it; read one at a time."""
-    total = np.zeros(stored.shape[1:], dtype=np.float64)
-    squares = np.zeros_like(total)
-    for row in rows:
-        image = from_stored(stored[row], "float64")
-        total += image
-        squares += image**2
-    mean = total / len(rows)
-    return mean.astype(np.float32), float(
-        np.sqrt(np.mean(np.maximum(squares / len(rows) - mean**2, 0.0)))
-    )
-
-
-def spread_images(stored: NDArray[Any], rows: Rows, n: int) -> torch.Tensor:
-    """`n` of some stored images, spread evenly over their order, (n, 1, X, Y, Z) in [0, 1]."""
-    chosen = rows[np.linspace(0, len(rows) - 1, n).round().astype(int)]
-    scale = 255.0 if stored.dtype == np.uint8 else 1.0
-    return torch.from_numpy(stored[chosen].astype(np.float32) / np.float32(scale))[:, None]
-
-
 def history_text(rows: tuple[dict[str, float], ...]) -> str:
     """Write rows as CSV, numbers so that they read back exactly."""
     present = set(rows[0]) if rows else set()
@@ -298,27 +268,6 @@ def history_text(rows: tuple[dict[str, float], ...]) -> str:
 
 
 # -- checks ---------------------------------------------------------------------------------
-
-
-def _stored(images: CohortCache | NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any] | Path]:
-    """The stored array, and how another process gets at it."""
-    from neuroaug.imaging.cache import CohortCache
-
-    if isinstance(images, CohortCache):
-        return images.images, images.folder
-    array = np.asarray(images)
-    if array.dtype not in (np.uint8, np.float16):
-        array = array.astype(np.float32)
-    if array.ndim == 5 and array.shape[1] == 1:
-        array = array[:, 0]
-    return array, array
-
-
-def _open(source: NDArray[Any] | Path) -> NDArray[Any]:
-    from neuroaug.imaging.cache import CohortCache
-
-    # The checksum was verified when the cache was opened; once is enough.
-    return CohortCache.open(source, verify=False).images if isinstance(source, Path) else source
 
 
 def _check_lineage(lineage: pd.DataFrame, n_images: int, label: str) -> None:

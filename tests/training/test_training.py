@@ -16,12 +16,12 @@ import torch
 from neuroaug.config import GeneratorConfig
 from neuroaug.errors import DivergenceError, InputError, ResourceError
 from neuroaug.models import RHVAE, VAE
-from neuroaug.models.autoencoder import TrainingStart
 from neuroaug.models.flow import Noise
 from neuroaug.training import memory_estimate, random_order
 from neuroaug.training.batches import BatchReader
 from neuroaug.training.early_stopping import EarlyStopping
-from neuroaug.training.train import build_model, mean_and_deviation, train
+from neuroaug.training.stored_images import training_start
+from neuroaug.training.train import build_model, train
 
 SHAPE = (8, 10, 12)
 N = 9
@@ -267,8 +267,7 @@ def test_gradient_accumulation_steps_once_a_group(tmp_path):
     )
     run(tmp_path / "m", config=config)
     model = build_model(config, SHAPE, "AD", None, 0)
-    mean, deviation = mean_and_deviation(blobs(), np.arange(N))
-    model.start_from(TrainingStart(torch.from_numpy(mean), deviation, None))
+    model.start_from(training_start(blobs(), np.arange(N)))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     order = random_order.order(0, 1, N)
     images = torch.from_numpy(blobs())[:, None]
