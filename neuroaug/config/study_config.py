@@ -80,7 +80,7 @@ class StudyConfig(ConfigSection):
                 network=self.evaluation.network,
                 resolution=self.resolution,
                 data=name,
-                steps=self.evaluation.steps,
+                steps=self.evaluation.run_order,
             )
         else:
             cell = Cell.parse(name)

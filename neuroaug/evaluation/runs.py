@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuroaug.config import OPTIMISED, Cell, ClassifierSpec, EvaluationConfig
-from neuroaug.evaluation.steps import matched_items, run_seed
+from neuroaug.evaluation.run_order import matched_items, run_seed
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,7 +1,7 @@
 """Geodesics: exponential map, length, shortest path, and the conformal interpolation.
 
 The exponential map integrates the Hamiltonian flow of H(p, q) = 1/2 q^T G^-1(p) q with the midpoint
-rule (OASIS Alg. 1; THESIS Alg. 2): the metric is inverted once, at the start, to turn the velocity
+rule (OASIS Alg. 2; THESIS Alg. 2): the metric is inverted once, at the start, to turn the velocity
 into a momentum. Shortest paths minimise the energy of a broken line with fixed ends, in double
 precision.
 """
@@ -33,7 +33,7 @@ def midpoint_flow(
 ) -> tuple[Tensor, Tensor]:
     """Geodesic flow from time 0 to 1 by the midpoint rule; p and q have shape (d, n).
 
-    The midpoint rule is the second-order Runge-Kutta scheme of OASIS Alg. 1.
+    The midpoint rule is the second-order Runge-Kutta scheme of OASIS Alg. 2.
     """
     dt = 1.0 / n_steps
     for _ in range(n_steps):

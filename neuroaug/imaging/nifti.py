@@ -204,7 +204,7 @@ def check_affine(path: Path, affine: NDArray[np.float64]) -> None:
             f"{path}: the affine is sheared (cosine {shear:.2g} between two axes); "
             "resample the scan"
         )
-    # A float32 header stores 0.3 as 0.30000001 or just below: leave room for rounding.
+    # A float32 header stores 0.3 as 0.30000001 or just below: allow for rounding.
     if size.min() < VOXEL_MM[0] * (1 - 1e-5) or size.max() > VOXEL_MM[1] * (1 + 1e-5):
         raise InputError(
             f"{path}: voxel size {shown} mm outside {VOXEL_MM[0]:g}-{VOXEL_MM[1]:g} mm"

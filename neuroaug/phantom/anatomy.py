@@ -109,7 +109,7 @@ def balanced_flow(
     source, sink : ndarray (x, y, z)
         Non-negative weights; both are cut to the domain.
     domain : bool ndarray (x, y, z)
-        One connected region with room for both.
+        One connected region, large enough for both.
     spacing : float
         Size of a cell in mm.
 

@@ -1,5 +1,6 @@
-"""A run from folders to ``scores.tsv``: equal when repeated, exact when resumed, refused when
-wrong.
+"""A run from folders to ``scores.tsv``: equal again, exact when resumed, refused when wrong.
+
+Longer than 400 lines because the finished run that most cases alter is trained once for all.
 """
 
 import dataclasses

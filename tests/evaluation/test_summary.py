@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scored_study import row, study, write_run
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
 import neuroaug
@@ -21,63 +22,6 @@ from neuroaug.system.files import read_tsv, sha256_file, write_json, write_tsv
 REAL = "train_baseline_2mm_real"
 BOTH = "train_baseline_2mm_real+synthetic-{}"
 FAST = {"n_replicates": 2000}
-
-
-def write_run(folder, cell, k, sets):
-    """Write a run: `sets` is (labels, scores) by test set; ``validation`` goes where the engine
-    puts it.
-    """
-    tables = {}
-    for name, (labels, scores) in sets.items():
-        tables[name] = pd.DataFrame(
-            {
-                "participant_id": [f"sub-{name}{i}" for i in range(len(labels))],
-                "session_id": "ses-M000",
-                "test_set": name,
-                "label": np.where(labels, "AD", "CN"),
-                "score": scores,
-                "prediction": np.where(np.asarray(scores) >= 0.5, "AD", "CN"),
-            }
-        )
-    run = folder / cell / f"run-{k}"
-    run.mkdir(parents=True)
-    if "validation" in tables:
-        tables.pop("validation").to_csv(run / "validation-scores.tsv", sep="\t", index=False)
-    pd.concat(tables.values()).to_csv(run / "scores.tsv", sep="\t", index=False)
-    return run
-
-
-def study(folder, effects, *, n=50, n_runs=5, seed=0, sets=("test",), shift=1.0):
-    """Runs of cells whose scores separate the labels by `shift` plus the cell's effect (in standard
-    deviations).
-
-    Images differ in difficulty (shared by cells), runs in bias, and each score has noise of its
-    own.
-    """
-    rng = np.random.default_rng(seed)
-    labels = np.arange(2 * n) < n
-    ease = {name: rng.normal(0, 0.7, 2 * n) for name in sets}
-    for cell, effect in effects.items():
-        for k in range(n_runs):
-            bias = rng.normal(0, 0.3)
-            scores = {}
-            for name in sets:
-                logit = (
-                    (shift + effect) * (labels - 0.5)
-                    + ease[name]
-                    + bias
-                    + rng.normal(0, 0.6, 2 * n)
-                )
-                scores[name] = (labels, 1 / (1 + np.exp(-logit)))
-            write_run(folder, cell, k, scores)
-    return [Cell.parse(name) for name in effects]
-
-
-def row(table, **wanted):
-    for column, value in wanted.items():
-        table = table[table[column] == value]
-    assert len(table) == 1
-    return table.iloc[0]
 
 
 def test_results_are_scikit_learns_on_the_scores(tmp_path):
@@ -354,57 +298,6 @@ def test_a_study_is_summarised_with_its_split_and_external_tables(tmp_path):
     groups = summary.tables["subgroups"]
     assert set(groups.loc[groups["test_set"] == "aibl", "group"]) == {"65 to 74", "F", "M", "9"}
     assert (tmp_path / "evaluation" / "subgroups.tsv").is_file()
-
-
-def repetitions(tmp_path, n_repetitions, effect, **kwargs):
-    """Tables of studies with and without an effect, one a repetition."""
-    effects = {REAL: 0.0} | {BOTH.format(n): effect for n in (500, 2000)}
-    for seed in range(n_repetitions):
-        folder = tmp_path / str(seed)
-        yield summarise(folder, study(folder, effects, seed=seed, **kwargs), seed=seed, **FAST)
-
-
-@pytest.mark.parametrize(("n", "n_runs"), [(8, 3), (40, 4)])
-def test_with_labels_that_mean_nothing_nothing_is_found_in_twenty_repetitions(tmp_path, n, n_runs):
-    covered, significant = 0, 0
-    for summary in repetitions(tmp_path, 20, 0.0, shift=0.0, n=n, n_runs=n_runs):
-        lines = summary.results
-        covered += (
-            (lines["balanced_accuracy_ci_low"] <= 0.5) & (lines["balanced_accuracy_ci_high"] >= 0.5)
-        ).all()
-        balanced = summary.comparisons[summary.comparisons["metric"] == "balanced_accuracy"]
-        significant += (balanced["p_holm"] < 0.05).any()
-    # At the 5 % level one in twenty is expected.
-    assert significant <= 1
-    assert covered >= 18
-
-
-def test_a_planted_effect_is_found(tmp_path):
-    found = 0
-    for summary in repetitions(tmp_path, 5, 1.5, n=60, n_runs=4):
-        balanced = summary.comparisons[summary.comparisons["metric"] == "balanced_accuracy"]
-        found += (
-            (balanced["p_holm"] < 0.05) & (balanced["ci_low"] > 0) & (balanced["difference"] > 0)
-        ).all()
-        planted = balanced["difference"].mean()
-        limits = summary.tables["detectable"]["detectable"]
-        assert limits.between(0.02, planted).all()  # a study that finds it says that it could
-    assert found == 5
-
-
-@pytest.mark.slow
-def test_level_and_power_in_many_repetitions_of_the_papers_size(tmp_path):
-    null = list(repetitions(tmp_path / "null", 40, 0.0, shift=1.0, n=100, n_runs=20))
-    false = [
-        (s.comparisons.query("metric == 'balanced_accuracy'")["p_holm"] < 0.05).any() for s in null
-    ]
-    assert np.mean(false) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 40)
-    planted = list(repetitions(tmp_path / "planted", 10, 0.8, shift=1.0, n=100, n_runs=20))
-    true = [
-        (s.comparisons.query("metric == 'balanced_accuracy'")["p_holm"] < 0.05).all()
-        for s in planted
-    ]
-    assert np.mean(true) >= 0.8
 
 
 def test_published_figures_are_those_of_the_papers():

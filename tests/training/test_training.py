@@ -1,5 +1,6 @@
-"""Training as a user meets it: what a run leaves behind, what it refuses, and that several
-processes act as one.
+"""Training as a user meets it: what it leaves, what it refuses, several processes as one.
+
+Longer than 400 lines because the generator that most cases look at is trained once for all.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from clinicadl.data.datasets import Dataset
 from numpy.typing import NDArray
 
 from neuroaug.evaluation.cell_images import Images
-from neuroaug.evaluation.steps import epoch_order
+from neuroaug.evaluation.run_order import epoch_order
 from neuroaug.imaging.intensity import from_stored
 
 IMAGE, LABEL = "image", "label"

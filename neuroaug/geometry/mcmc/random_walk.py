@@ -1,4 +1,4 @@
-"""The Riemannian random walk (OASIS Alg. 2, 3; THESIS 2.3).
+"""The Riemannian random walk (OASIS Alg. 1; THESIS Alg. 3).
 
 A proposal is ``z' = Exp_z(v)``, v ~ N(0, scale^2 I) a velocity; OASIS accepts it with probability
 

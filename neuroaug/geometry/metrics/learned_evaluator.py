@@ -79,7 +79,7 @@ class LearnedEvaluator:
         return torch.sum(self._space.metric * v.unsqueeze(0), 1)
 
     def flow(self, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-        """``(G^-1(p) q, (1/T^2) sum_i w_i |L_i^T q|^2 (p - c_i))`` (OASIS Alg. 1)."""
+        """``(G^-1(p) q, (1/T^2) sum_i w_i |L_i^T q|^2 (p - c_i))`` (OASIS Alg. 2)."""
         w = self._space
         compiled.update_cometric(w, p)
         velocity = torch.sum(w.cometric * q.unsqueeze(0), 1)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuroaug.evaluation.steps import epoch_order, matched_items, run_seed, steps_per_epoch
+from neuroaug.evaluation.run_order import epoch_order, matched_items, run_seed, steps_per_epoch
 from neuroaug.system.randomness import CLASSIFIER
 
 
