@@ -80,7 +80,7 @@ class StudyConfig(ConfigSection):
                 network=self.evaluation.network,
                 resolution=self.resolution,
                 data=name,
-                steps=self.evaluation.run_order,
+                steps=self.evaluation.steps,
             )
         else:
             cell = Cell.parse(name)
