@@ -272,7 +272,8 @@ def passed_visits(caps: str | Path) -> list[Visit] | None:
     -------
     list of Visit or None
         Sorted; None, and that is logged, where the CAPS has neither ``qc.tsv`` nor decisions, which
-        means that nobody looked. With decisions alone, every visit of the CAPS that they do not reject.
+        means that nobody looked. With decisions alone, every visit of the CAPS that they do not
+        reject.
 
     Raises
     ------
