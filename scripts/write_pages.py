@@ -35,9 +35,14 @@ def first_line(registry: Registry[Any], name: str) -> str:
 
 
 def listed(registry: Registry[Any]) -> str:
-    """One line per name: the file that answers to it, and what it is."""
+    """One line per name: the file that answers to it, and what it is.
+
+    What a family brings beside itself is told in the family's line.
+    """
     rows = ["| name | file | what it is |", "|---|---|---|"]
     for name in registry.names:
+        if registry is not FAMILIES and registry.modules[name] in FAMILIES.modules.values():
+            continue
         file = "/".join(registry.modules[name].split(".")) + ".py"
         rows.append(f"| `{name}` | `{file}` | {first_line(registry, name)} |")
     return "\n".join(rows)
