@@ -9,8 +9,9 @@ copy that was saved with fewer bits, or mirrored, has another checksum.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from neuroaug.audit.near_copies import VisitKey, near_copies
 from neuroaug.cohort.lineage import read_lineage
@@ -89,13 +90,11 @@ def check_cell(
     """
     import pandas as pd
 
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[object, ...]] = []
     faults: list[str] = []
     own = _visits(cell_train)
     sets = {name: _visits(table) for name, table in forbidden.items()}
-    unknown = sorted(
-        visit for visits in (own, *sets.values()) for visit in visits if visit not in image_sha256
-    )
+    unknown = sorted(visit for visit in chain(own, *sets.values()) if visit not in image_sha256)
     if unknown:
         raise InputError(
             f"lineage: no checksum of the image of {' '.join(unknown[0])}; "
@@ -104,13 +103,10 @@ def check_cell(
     for name, visits in sets.items():
         found = _overlaps(own, visits, name, image_sha256, image_sha256)
         if fingerprints is not None:
-            pairs = near_copies(own, visits, fingerprints)
-            distinct = [
-                (a, b) for a, b in pairs if a[0] != b[0] and image_sha256[a] != image_sha256[b]
-            ]
             found["no image nearly the same"] = [
                 f"{a[0]} is nearly the image of {b[0]} (saved again, or mirrored), who is in {name}"
-                for a, b in distinct
+                for a, b in near_copies(own, visits, fingerprints)
+                if a[0] != b[0] and image_sha256[a] != image_sha256[b]
             ]
         _record(rows, faults, TRAINING_SET, own, found, name, len(visits))
     for folder in map(Path, generators):
@@ -167,9 +163,8 @@ def _against_training_set(
     images: Mapping[VisitKey, str],
 ) -> dict[str, list[str]]:
     """Whom the generator saw but the training set lacks, or has with another label or image."""
-    expected = dict(
-        zip(map(str, cell_train["participant_id"]), map(str, cell_train["diagnosis"]), strict=True)
-    )
+    known = (map(str, cell_train[name]) for name in ("participant_id", "diagnosis"))
+    expected = dict(zip(*known, strict=True))
     outside, relabelled, replaced = [], [], []
     for visit, diagnosis in zip(_visits(table), map(str, table["diagnosis"]), strict=True):
         participant = visit[0]
@@ -205,7 +200,7 @@ def _other_split(table: pd.DataFrame, split_hash: str) -> list[str]:
 
 
 def _record(
-    rows: list[dict[str, Any]],
+    rows: list[tuple[object, ...]],
     faults: list[str],
     generator: str,
     learned: Sequence[VisitKey],
@@ -214,17 +209,8 @@ def _record(
     n_against: int,
 ) -> None:
     for check, persons in found.items():
-        rows.append(
-            {
-                "generator": generator,
-                "check": check,
-                "against": against,
-                "n_learned_from": len(learned),
-                "n_against": n_against,
-                "n_found": len(persons),
-                "result": "refused" if persons else "passed",
-            }
-        )
+        counts, result = (len(learned), n_against, len(persons)), "refused" if persons else "passed"
+        rows.append((generator, check, against, *counts, result))
         if persons:
             more = f", and {len(persons) - MOST_NAMES} more" if len(persons) > MOST_NAMES else ""
             faults.append(f"{generator}: {', '.join(persons[:MOST_NAMES])}{more}")

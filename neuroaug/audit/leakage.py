@@ -36,9 +36,8 @@ class VoxelChecksums:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._known: dict[str, list[str | int]] = (
-                json.loads(path.read_text()) if path.is_file() else {}
-            )
+            known = json.loads(path.read_text()) if path.is_file() else {}
+            self._known: dict[str, list[str | int]] = known
         except (json.JSONDecodeError, UnicodeDecodeError):
             self._known = {}  # a memory of what can be computed again
         self._changed = False
@@ -177,15 +176,11 @@ def prove(
             folder, own = searched
             if (folder / lineage.FILE_NAME).is_file():
                 rows = check(own, [folder])
-                proof = pd.concat(
-                    [proof, rows[rows["generator"] != cell_proof.TRAINING_SET]], ignore_index=True
-                )
+                rows = rows[rows["generator"] != cell_proof.TRAINING_SET]
+                proof = pd.concat([proof, rows], ignore_index=True)
             else:
-                log.warning(
-                    "%s: no %s; on whom this network was chosen is not proved",
-                    folder,
-                    lineage.FILE_NAME,
-                )
+                doubt = "%s: no %s; on whom this network was chosen is not proved"
+                log.warning(doubt, folder, lineage.FILE_NAME)
     except cell_proof.LineageError as error:
         write_tsv(path, error.proof)  # an earlier proof holds no longer, and the report says so
         raise

@@ -35,14 +35,8 @@ def row(
     >>> row("step", 2.0, "s", "one thread", reference=3.0, ratio=1.5)["reference_value"]
     3.0
     """
-    return {
-        "name": name,
-        "value": value,
-        "unit": unit,
-        "reference_value": reference,
-        "ratio": ratio,
-        "note": note,
-    }
+    measured = {"name": name, "value": value, "unit": unit}
+    return {**measured, "reference_value": reference, "ratio": ratio, "note": note}
 
 
 @contextmanager

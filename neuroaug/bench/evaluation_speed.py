@@ -6,6 +6,7 @@ GPU they are of the clock.
 
 from __future__ import annotations
 
+import math
 import statistics
 import subprocess
 import sys
@@ -77,29 +78,15 @@ def _at(resolution: str, *, n_train: int, n_validation: int, epochs: int) -> lis
     device = "cpu, 1 thread" if where.type == "cpu" else torch.cuda.get_device_name()
     step, wait = statistics.median(steps), statistics.median(waits)
     what = f"baseline network, batch {config.batch_size}, {device}"
+    beside = f"{what}; reference: bare PyTorch loop, images in memory; median of epochs' means"
+    waited = f"wait for images after the first epoch, {resolution}"
+    mapped = "memory-mapped uint8; reference: the whole step"
+    trained = f"training, {n_train} images, {epochs} epochs, {resolution}"
+    validated = f"{what}; with {n_validation} validation images every epoch"
     return [
-        row(
-            f"trainer's step, {resolution}",
-            step,
-            "s",
-            f"{what}; reference: bare PyTorch loop, images in memory; median of epochs' means",
-            reference=bare,
-            ratio=step / bare,
-        ),
-        row(
-            f"wait for images after the first epoch, {resolution}",
-            wait,
-            "s per step",
-            "memory-mapped uint8; reference: the whole step",
-            reference=step,
-            ratio=wait / step,
-        ),
-        row(
-            f"training, {n_train} images, {epochs} epochs, {resolution}",
-            whole,
-            "s",
-            f"{what}; with {n_validation} validation images every epoch",
-        ),
+        row(f"trainer's step, {resolution}", step, "s", beside, reference=bare, ratio=step / bare),
+        row(waited, wait, "s per step", mapped, reference=step, ratio=wait / step),
+        row(trained, whole, "s", validated),
     ]
 
 
@@ -117,9 +104,8 @@ def _images(folder: Path, resolution: str, n_train: int, n_validation: int) -> t
     for i in range(n_train + n_validation):
         visit = caps.Visit(f"sub-{i:04d}", "ses-M000")
         volume = rng.random(grid.shape, dtype=np.float32)
-        write_volume(
-            caps.t1_linear_image(folder / "caps", visit, resolution), volume, grid.affine, level=1
-        )
+        path = caps.t1_linear_image(folder / "caps", visit, resolution)
+        write_volume(path, volume, grid.affine, level=1)
         rows.append((visit.participant_id, visit.session_id, _LABELS[i % 2]))
     table = pd.DataFrame(rows, columns=["participant_id", "session_id", "diagnosis"])
     store = ImageStore(folder / "cache", resolution)
@@ -141,13 +127,9 @@ def _streaming(resolution: str, n_images: int) -> list[dict[str, Any]]:
 
     grid = GRIDS[resolution]
     with temporary_folder() as folder:
-        n_blocks = min(
-            n_images // SYNTHETIC_BLOCK,
-            free_bytes(folder) // 2 // (SYNTHETIC_BLOCK * int(np.prod(grid.shape))),
-        )
-        noise = np.random.default_rng(0).integers(
-            0, 256, (SYNTHETIC_BLOCK, *grid.shape), dtype=np.uint8
-        )
+        shape = (SYNTHETIC_BLOCK, *grid.shape)
+        n_blocks = min(n_images // SYNTHETIC_BLOCK, free_bytes(folder) // 2 // math.prod(shape))
+        noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         caches = []
         record = {"affine": grid.affine.tolist(), "grid": resolution, "scaling": "min-max"}
         for i in range(n_blocks):
@@ -229,8 +211,7 @@ def _trainer(
     from neuroaug.evaluation.clinicadl import classifier_training
 
     clock = _clock()
-    steps: list[float] = []
-    waits: list[float] = []
+    steps, waits = [], []
 
     class Stopwatch(classifier_training.Callback):
         """Times epochs without their validation."""
@@ -265,8 +246,7 @@ def _import_row() -> dict[str, Any]:
     """Time of the imports that every process needs once before its first run."""
     code = (
         "import time; t = time.process_time(); "
-        "import neuroaug.evaluation.clinicadl.classifier_training; "
-        "print(time.process_time() - t)"
+        "import neuroaug.evaluation.clinicadl.classifier_training; print(time.process_time() - t)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     note = "once per process; `runs_per_job` shares it between runs"

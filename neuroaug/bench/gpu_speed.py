@@ -72,29 +72,18 @@ def run(full: bool = False) -> list[dict[str, Any]]:
     large = config.model_copy(update={"batch_size": BATCH_1MM})
     fine = train_random(large, GRIDS["1mm"].shape, COHORT_1MM, 2, "cuda")
     minutes = small.seconds_per_epoch * EPOCHS / 60
+    written = write_images("2mm", n_samples, "cuda") * N_SAMPLES / n_samples
+    epoch = f"an epoch at 1 mm, {COHORT_1MM} images, batch {BATCH_1MM}"
+    drawn = f"{n_samples} drawn"
+    share, rate = "share of the bfloat16 matrix product's rate", f"{peak / 1e12:.0f} TFLOP/s"
     rows = [
         row(f"train-50 at 2 mm, {EPOCHS} epochs", minutes, "min", f"from {n_epochs} epochs"),
         row("peak memory, 2 mm, batch 25", small.peak_bytes / 1e9, "GB"),
         row("training step, 2 mm, batch 25", seconds, "s", f"{flops / 1e12:.2f} TFLOP"),
-        row(
-            "share of the bfloat16 matrix product's rate",
-            flops / seconds / peak,
-            "",
-            f"{peak / 1e12:.0f} TFLOP/s",
-        ),
-        row(
-            f"an epoch at 1 mm, {COHORT_1MM} images, batch {BATCH_1MM}",
-            fine.seconds_per_epoch,
-            "s",
-            "its ELBO included",
-        ),
+        row(share, flops / seconds / peak, "", rate),
+        row(epoch, fine.seconds_per_epoch, "s", "its ELBO included"),
         row(f"peak memory, 1 mm, batch {BATCH_1MM}", fine.peak_bytes / 1e9, "GB", "limit 80 GB"),
-        row(
-            f"{N_SAMPLES} images at 2 mm, generated and written",
-            write_images("2mm", n_samples, "cuda") * N_SAMPLES / n_samples,
-            "s",
-            f"{n_samples} drawn",
-        ),
+        row(f"{N_SAMPLES} images at 2 mm, generated and written", written, "s", drawn),
     ]
     return [one | {"note": "; ".join(filter(None, (one["note"], device)))} for one in rows]
 

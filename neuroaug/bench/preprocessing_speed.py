@@ -62,15 +62,9 @@ def _rows(
         f"one thread, {found['cpu_seconds']:.0f} s of processor time; reference: the budget of a "
         "visit"
     )
+    seconds = found["seconds"]
     rows = [
-        row(
-            f"visit, {what}",
-            found["seconds"],
-            "s",
-            note,
-            reference=budget,
-            ratio=found["seconds"] / budget,
-        ),
+        row(f"visit, {what}", seconds, "s", note, reference=budget, ratio=seconds / budget),
         row(f"peak memory, {what}", found["peak_gb"], "GB", reference=2.5),
     ]
     if exact is not None and profile != "exact":
@@ -86,9 +80,8 @@ def mean_displacement(first: np.ndarray, second: np.ndarray) -> float:
     from neuroaug.imaging.template import load_regions
 
     index = np.argwhere(load_regions()[1])[::50]
-    points = np.c_[
-        index @ UNCROPPED.affine[:3, :3].T + UNCROPPED.affine[:3, 3], np.ones(len(index))
-    ]
+    world = index @ UNCROPPED.affine[:3, :3].T + UNCROPPED.affine[:3, 3]
+    points = np.c_[world, np.ones(len(index))]
     return float(np.linalg.norm((points @ (first - second).T)[:, :3], axis=1).mean())
 
 
@@ -111,10 +104,8 @@ def make_scan(path: Path, voxel_mm: float) -> None:
     rng = np.random.default_rng(0)
     x = np.linspace(-1, 1, shape[0])[:, None, None]
     noise = rng.normal(0, 4, (2, *shape))
-    data = np.hypot((data / 255) ** 1.2 * 255 * np.exp(0.3 * x) + noise[0], noise[1]).astype(
-        np.float32
-    )
-    write_volume(path, data, affine, "int16", space="scanner")
+    data = np.hypot((data / 255) ** 1.2 * 255 * np.exp(0.3 * x) + noise[0], noise[1])
+    write_volume(path, data.astype(np.float32), affine, "int16", space="scanner")
 
 
 def main(profile: str, scan: str, caps: str) -> None:

@@ -51,37 +51,22 @@ def _sample(
     metric: LearnedMetric, n: int, trace: bool = False, **settings: Any
 ) -> tuple[Tensor, Any]:
     starts = metric.centroids[torch.arange(n) % metric.n_centroids]
-    generator = torch.Generator().manual_seed(1)
-    return hmc.sample(
-        metric,
-        starts,
-        generator=generator,
-        radius=metric.radius,
-        trace=trace,
-        n_workers=THREADS,
-        **settings,
-    )
+    how = {"radius": metric.radius, "trace": trace, "n_workers": THREADS, **settings}
+    return hmc.sample(metric, starts, generator=torch.Generator().manual_seed(1), **how)
 
 
 def _pythae(metric: LearnedMetric) -> Callable[[int, int], Tensor] | None:
     """Sampler of pythae on the same metric, (chains, steps) -> latents; None if not installed."""
     try:
         from pythae.models import RHVAE, RHVAEConfig
+        from pythae.models.rhvae.rhvae_utils import create_inverse_metric, create_metric
         from pythae.samplers import RHVAESampler, RHVAESamplerConfig
     except ImportError:
         return None
-    model = RHVAE(
-        RHVAEConfig(
-            input_dim=(1, 2, 2),
-            latent_dim=DIM,
-            temperature=TEMPERATURE,
-            regularization=REGULARIZATION,
-        )
-    )
+    of_metric = {"temperature": TEMPERATURE, "regularization": REGULARIZATION}
+    model = RHVAE(RHVAEConfig(input_dim=(1, 2, 2), latent_dim=DIM, **of_metric))
     model.centroids_tens = metric.centroids
     model.M_tens = metric.factors @ metric.factors.mT
-    from pythae.models.rhvae.rhvae_utils import create_inverse_metric, create_metric
-
     model.G, model.G_inv = create_metric(model), create_inverse_metric(model)
 
     def run(n: int, n_steps: int) -> Tensor:
@@ -113,12 +98,9 @@ def _per_image(full: bool) -> list[dict[str, Any]]:
         pythae = _pythae(metric)
         if pythae is not None:
             steps = REFERENCE_STEPS[full][n_centroids]
-            moved = torch.cdist(
-                pythae(N_REFERENCE, 1),
-                metric.centroids,
-                compute_mode="donot_use_mm_for_euclid_dist",
-            ).amin(1)
-            their_acceptance = float((moved > 0).float().mean())
+            exact = "donot_use_mm_for_euclid_dist"
+            moved = torch.cdist(pythae(N_REFERENCE, 1), metric.centroids, compute_mode=exact)
+            their_acceptance = float((moved.amin(1) > 0).float().mean())
             _, their_clock, their_cpu = _timed(partial(pythae, N_REFERENCE, steps))
             scale = N_STEPS / steps / N_REFERENCE
             theirs = their_clock * scale
@@ -129,16 +111,9 @@ def _per_image(full: bool) -> list[dict[str, Any]]:
             )
         name = f"HMC 300 x 15, d = 10, {n_centroids} centroids"
         rows.append(_compared(name, clock / BLOCK, "s/image", theirs, note))
-        rows.append(
-            _compared(
-                f"acceptance at step .03, {n_centroids} centroids",
-                float(info.acceptance_rate.mean()),
-                "",
-                their_acceptance,
-                "ours over 300 steps; pythae the first step from a centroid",
-                more=True,
-            )
-        )
+        name, ours = f"acceptance at step .03, {n_centroids} centroids", info.acceptance_rate.mean()
+        note = "ours over 300 steps; pythae the first step from a centroid"
+        rows.append(_compared(name, float(ours), "", their_acceptance, note, more=True))
     return rows
 
 
@@ -157,9 +132,8 @@ def equal_mixing(metric: LearnedMetric) -> tuple[dict[str, Any], tuning.Mixing, 
     settings = {key: found[key] for key in ("n_steps", "n_leapfrog", "step_size")}
     tuned = tuning.mixing(_sample(metric, N_ESS_CHAINS, True, **settings)[1])
     while tuned.ess < paper.ess:
-        settings["n_steps"] = math.ceil(
-            settings["n_steps"] * max(1.1, 1.05 * paper.ess / max(tuned.ess, 1e-3))
-        )
+        longer = max(1.1, 1.05 * paper.ess / max(tuned.ess, 1e-3))
+        settings["n_steps"] = math.ceil(settings["n_steps"] * longer)
         tuned = tuning.mixing(_sample(metric, N_ESS_CHAINS, True, **settings)[1])
     return settings, tuned, paper
 
@@ -177,21 +151,13 @@ def _five_thousand(full: bool) -> list[dict[str, Any]]:
         f"acceptance {float(info.acceptance_rate.mean()):.2f}; CPU {tuned_cpu:.1f} s; "
         "reference: ours with paper settings"
     )
-    beside = "reference: paper settings"
-    what = f"{N_SAMPLES} samples, N = 453"
+    beside, what = "reference: paper settings", f"{N_SAMPLES} samples, N = 453"
+    shown = f"{shown}; CPU {cpu * N_SAMPLES / n:.1f} s"
+    equal, ess = f"{what}, tuned, equal effective sample size", "effective samples per chain, tuned"
     return [
-        row(
-            f"{what}, paper settings",
-            paper_seconds,
-            "s",
-            f"{shown}; CPU {cpu * N_SAMPLES / n:.1f} s",
-        ),
-        _compared(
-            f"{what}, tuned, equal effective sample size", tuned_clock, "s", paper_seconds, note
-        ),
-        _compared(
-            "effective samples per chain, tuned", tuned.ess, "", paper.ess, beside, more=True
-        ),
+        row(f"{what}, paper settings", paper_seconds, "s", shown),
+        _compared(equal, tuned_clock, "s", paper_seconds, note),
+        _compared(ess, tuned.ess, "", paper.ess, beside, more=True),
         _compared("split R-hat, tuned", tuned.r_hat, "", paper.r_hat, beside),
     ]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,29 +21,15 @@ SMALL_BATCH = 5
 """Memory per image is the slope of the peak between this batch and `BATCH`."""
 
 
-def _step_of_ours(
-    kind: str, shape: tuple[int, ...], network: str, x: Any, second_order: bool
-) -> Any:
-    import torch
-
+def _model_of_ours(kind: str, shape: tuple[int, ...], network: str, second_order: bool) -> Any:
     from neuroaug.config import GeneratorConfig
     from neuroaug.models import RHVAE, VAE
 
     config = GeneratorConfig(network=network, latent_dim=10, second_order=second_order)  # type: ignore[arg-type]
-    model = (RHVAE if kind == "rhvae" else VAE)(config, shape)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
-
-    def step() -> float:
-        optimizer.zero_grad()
-        loss = model.loss(x).loss
-        loss.backward()
-        optimizer.step()
-        return float(loss)
-
-    return step
+    return (RHVAE if kind == "rhvae" else VAE)(config, shape)
 
 
-def _step_of_pythae(shape: tuple[int, ...], network: str, x: Any) -> Any:
+def _model_of_pythae(shape: tuple[int, ...], network: str) -> Any:
     import torch
     from pythae.models import RHVAE, RHVAEConfig
     from pythae.models.base.base_utils import ModelOutput
@@ -82,17 +69,7 @@ def _step_of_pythae(shape: tuple[int, ...], network: str, x: Any) -> Any:
 
     config = RHVAEConfig(input_dim=(1, *shape), latent_dim=10, reconstruction_loss="bce")
     model = RHVAE(config, encoder=PythaeEncoder(), decoder=PythaeDecoder(), metric=PythaeMetric())
-    model.train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
-
-    def step() -> float:
-        optimizer.zero_grad()
-        loss = model({"data": x}).loss
-        loss.backward()
-        optimizer.step()
-        return float(loss)
-
-    return step
+    return model.train()
 
 
 def _work(task: dict[str, Any]) -> dict[str, float]:
@@ -106,13 +83,17 @@ def _work(task: dict[str, Any]) -> dict[str, float]:
     shape, network = tuple(task["shape"]), task["network"]
     x = torch.rand(task["batch"], 1, *shape)
     if task["kind"] == "pythae":
-        step = _step_of_pythae(shape, network, x)
+        model = _model_of_pythae(shape, network)
     else:
-        step = _step_of_ours(task["kind"], shape, network, x, task["second_order"])
+        model = _model_of_ours(task["kind"], shape, network, task["second_order"])
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
     times, work = [], []
     for _ in range(task["n_steps"] + 1):
         start, start_work = time.perf_counter(), time.process_time()
-        step()
+        optimizer.zero_grad()
+        loss = model({"data": x}).loss if task["kind"] == "pythae" else model.loss(x).loss
+        loss.backward()
+        optimizer.step()
         times.append(time.perf_counter() - start)
         work.append(time.process_time() - start_work)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -156,18 +137,10 @@ def measure(
     RuntimeError
         If the process fails.
     """
-    task = {
-        "kind": kind,
-        "shape": shape,
-        "batch": batch,
-        "network": network,
-        "n_steps": n_steps,
-        "second_order": second_order,
-    }
+    task = {"kind": kind, "shape": shape, "batch": batch, "network": network, "n_steps": n_steps}
+    words = json.dumps({**task, "second_order": second_order})
     environment = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(THREADS)}
-    return in_process(
-        "neuroaug.bench.training_step_speed", json.dumps(task), environment=environment
-    )
+    return in_process("neuroaug.bench.training_step_speed", words, environment=environment)
 
 
 def _has_pythae() -> bool:
@@ -193,32 +166,24 @@ def _against_pythae() -> list[dict[str, Any]]:
             return row(name, this["seconds"], "s", note)
         mine, theirs = this["cpu_seconds"], other["cpu_seconds"]
         note = f"{note}; processor time {mine:.2f} s, reference {theirs:.2f} s"
-        return row(
-            name, this["seconds"], "s", note, reference=other["seconds"], ratio=theirs / mine
-        )
+        beside = {"reference": other["seconds"], "ratio": theirs / mine}
+        return row(name, this["seconds"], "s", note, **beside)
 
     step = f"training step, conv3d {size}, batch {BATCH}"
     memory = per_image(ours, small)
     their_memory = per_image(theirs, their_small) if theirs and their_small else None
+    first = "first order; reference: pythae, same networks; ratio at least 5"
+    second = "second_order=True; reference: pythae"
+    vae = "reference: our VAE, same networks; ratio at least 1/3"
+    slope = "slope of the peak over the batch; reference: pythae, same networks; ratio at least 3"
+    beside = {}
+    if their_memory:
+        beside = {"reference": their_memory / 1e6, "ratio": their_memory / memory}
     return [
-        compared(
-            step, ours, theirs, "first order; reference: pythae, same networks; ratio at least 5"
-        ),
-        compared(f"{step}, second order", exact, theirs, "second_order=True; reference: pythae"),
-        compared(
-            f"{step}, against a plain VAE",
-            ours,
-            plain,
-            "reference: our VAE, same networks; ratio at least 1/3",
-        ),
-        row(
-            f"memory per image, conv3d {size}",
-            memory / 1e6,
-            "MB",
-            "slope of the peak over the batch; reference: pythae, same networks; ratio at least 3",
-            reference=their_memory / 1e6 if their_memory else None,
-            ratio=their_memory / memory if their_memory else None,
-        ),
+        compared(step, ours, theirs, first),
+        compared(f"{step}, second order", exact, theirs, second),
+        compared(f"{step}, against a plain VAE", ours, plain, vae),
+        row(f"memory per image, conv3d {size}", memory / 1e6, "MB", slope, **beside),
     ]
 
 
@@ -236,14 +201,9 @@ def run(full: bool = False) -> list[dict[str, Any]]:
         Rows of `neuroaug.bench.benchmark.row`.
     """
     rows = _against_pythae()
-    digits: dict[str, Any] = {
-        "shape": (28, 28, 1),
-        "batch": 50,
-        "network": "mlp-toy",
-        "n_steps": 20,
-    }
-    ours = 1e3 * measure("rhvae", **digits)["seconds"]
-    theirs = 1e3 * measure("pythae", **digits)["seconds"] if _has_pythae() else None
+    digits = partial(measure, shape=(28, 28, 1), batch=50, network="mlp-toy", n_steps=20)
+    ours = 1e3 * digits("rhvae")["seconds"]
+    theirs = 1e3 * digits("pythae")["seconds"] if _has_pythae() else None
     name, ratio = "training step, mlp-toy 28x28, batch 50", theirs / ours if theirs else None
     rows.append(row(name, ours, "ms", reference=theirs, ratio=ratio))
     if full:

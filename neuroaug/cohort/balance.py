@@ -10,19 +10,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ALPHA = 0.05
-BALANCE_COLUMNS = (
-    "set_1",
-    "set_2",
-    "label",
-    "variable",
-    "test",
-    "statistic",
-    "p",
-    "n_1",
-    "n_2",
-    "values",
-    "note",
-)
+_TESTED = ("variable", "test", "statistic", "p", "n_1", "n_2", "values", "note")
+BALANCE_COLUMNS = ("set_1", "set_2", "label", *_TESTED)
 
 
 def compare_age(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
@@ -66,10 +55,8 @@ def compare_site(first: Sequence[str | None], second: Sequence[str | None]) -> d
     import numpy as np
     from scipy import stats
 
-    sets = [
-        [str(value) for value in values if value is not None and value == value]
-        for values in (first, second)
-    ]
+    given = (first, second)
+    sets = [[str(v) for v in values if v is not None and v == v] for values in given]
     n_missing = len(first) + len(second) - sum(map(len, sets))
     sites = sorted({*sets[0], *sets[1]})
     notes = [f"site unknown for {n_missing}"] if n_missing else []
@@ -83,17 +70,12 @@ def compare_site(first: Sequence[str | None], second: Sequence[str | None]) -> d
     result = stats.chi2_contingency(counts)
     if (result.expected_freq < 5).mean() > 0.2:
         notes.append("expected counts under 5: approximate")
-    return {
-        **row,
-        "statistic": float(result.statistic),
-        "p": float(result.pvalue),
-        "note": "; ".join(notes),
-    }
+    found = {"statistic": float(result.statistic), "p": float(result.pvalue)}
+    return {**row, **found, "note": "; ".join(notes)}
 
 
 def _row(variable: str, test: str, n_1: int, n_2: int, note: str = "") -> dict[str, Any]:
-    base = {"variable": variable, "test": test, "statistic": None, "p": None}
-    return {**base, "n_1": n_1, "n_2": n_2, "values": "", "note": note}
+    return dict(zip(_TESTED, (variable, test, None, None, n_1, n_2, "", note), strict=True))
 
 
 def comparisons(
@@ -119,15 +101,12 @@ def comparisons(
     for label in labels:
         people = {name: table[table["diagnosis"] == label] for name, table in sets.items()}
         for set_1, set_2 in pairs:
-            first, second = people[set_1], people[set_2]
+            both = people[set_1], people[set_2]
             head = {"set_1": set_1, "set_2": set_2, "label": label}
-            yield {**head, **compare_sex(list(first["sex"]), list(second["sex"]))}
-            yield {
-                **head,
-                **compare_age(first["age"].to_numpy(float), second["age"].to_numpy(float)),
-            }
+            yield head | compare_sex(*(list(table["sex"]) for table in both))
+            yield head | compare_age(*(table["age"].to_numpy(float) for table in both))
             if site:
-                yield {**head, **compare_site(list(first["site"]), list(second["site"]))}
+                yield head | compare_site(*(list(table["site"]) for table in both))
 
 
 def differs(row: Mapping[str, Any]) -> bool:

@@ -36,19 +36,10 @@ def demographics(labelled: pd.DataFrame, name: str = "") -> pd.DataFrame:
         cdr = people["cdr"].dropna().astype(float).value_counts().sort_index()
         missing_sex = f" ({len(people) - len(sex)} unknown)" if len(sex) < len(people) else ""
         missing_cdr = [f"n/a: {len(people) - int(cdr.sum())}"] if cdr.sum() < len(people) else []
-        rows.append(
-            {
-                "data_set": name,
-                "label": label,
-                "n": str(len(people)),
-                "age": _mean_and_deviation(people["age"]),
-                "sex_m_f": f"{(sex == 'M').sum()}/{(sex == 'F').sum()}{missing_sex}",
-                "mmse": _mean_and_deviation(people["mmse"]),
-                "cdr": ", ".join(
-                    [f"{value:g}: {count}" for value, count in cdr.items()] + missing_cdr
-                ),
-            }
-        )
+        sexes = f"{(sex == 'M').sum()}/{(sex == 'F').sum()}{missing_sex}"
+        cdrs = ", ".join([f"{value:g}: {count}" for value, count in cdr.items()] + missing_cdr)
+        age, mmse = (_mean_and_deviation(people[column]) for column in ("age", "mmse"))
+        rows.append((name, label, str(len(people)), age, sexes, mmse, cdrs))
     return pd.DataFrame(rows, columns=list(DEMOGRAPHICS_COLUMNS))
 
 

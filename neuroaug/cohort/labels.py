@@ -6,23 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from neuroaug.cohort.tables import COHORTS, session_months
+from neuroaug.cohort.tables import COHORTS, MEASURED, session_months
 from neuroaug.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LABELS = ("CN", "AD")
-LABELLED_COLUMNS = (
-    "participant_id",
-    "session_id",
-    "diagnosis",
-    "age",
-    "sex",
-    "site",
-    "mmse",
-    "cdr",
-)
+LABELLED_COLUMNS = ("participant_id", "session_id", "diagnosis", *MEASURED)
 EXCLUSION_COLUMNS = ("participant_id", "session_id", "rule")
 # OASIS-1 has controls of all ages and patients of 62 and older only: without a bound, the label is
 # age.
@@ -106,9 +97,7 @@ def assign_labels(
     bound = DEFAULT_MIN_AGE[cohort] if min_age is None else min_age
     if not 0 <= bound < 125:
         raise InputError(f"min_age {bound:g}: expected years from 0 (no bound) to 125")
-    images = _by_months(caps_visits)
-    good = _by_months(passed)
-
+    images, good = _by_months(caps_visits), _by_months(passed)
     labelled, exclusions = [], []
     for participant, group in visits.groupby("participant_id", sort=True):
         history = group.sort_values("months", kind="stable").to_dict("records")
@@ -161,12 +150,8 @@ def _label(
     for visit, diagnosis in zip(history, diagnoses, strict=True):
         if diagnosis not in (None, label):
             return None, [(visit["session_id"], CHANGES.format(diagnosis))]
-    dropped = [
-        v["session_id"]
-        for v, diagnosis in zip(history, diagnoses, strict=True)
-        if diagnosis is None
-    ]
-    return label, [(name, DROPPED_VISIT) for name in dropped]
+    visits = zip(history, diagnoses, strict=True)
+    return label, [(v["session_id"], DROPPED_VISIT) for v, known in visits if known is None]
 
 
 def _image_rule(

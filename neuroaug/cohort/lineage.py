@@ -11,14 +11,8 @@ from neuroaug.system.files import read_tsv, write_tsv
 if TYPE_CHECKING:
     import pandas as pd
 
-LINEAGE_COLUMNS = (
-    "participant_id",
-    "session_id",
-    "diagnosis",
-    "image_sha256",
-    "split",
-    "split_hash",
-)
+LABELLED_VISIT = ("participant_id", "session_id", "diagnosis")
+LINEAGE_COLUMNS = (*LABELLED_VISIT, "image_sha256", "split", "split_hash")
 FILE_NAME = "lineage.tsv"
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuroaug.cohort.demographics import DEMOGRAPHICS_COLUMNS
+from neuroaug.cohort.lineage import LABELLED_VISIT
 from neuroaug.errors import InputError
 from neuroaug.system.files import (
     read_json,
@@ -22,7 +23,7 @@ from neuroaug.system.files import (
 if TYPE_CHECKING:
     import pandas as pd
 
-SPLIT_COLUMNS = ("participant_id", "session_id", "diagnosis", "age", "sex", "site")
+SPLIT_COLUMNS = (*LABELLED_VISIT, "age", "sex", "site")
 RECORD = "split.json"
 _NOT_SETS = ("balance", "exclusions")
 
@@ -56,7 +57,7 @@ def read_set(path: str | Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    table = read_tsv(path, ["participant_id", "session_id", "diagnosis"])
+    table = read_tsv(path, LABELLED_VISIT)
     for column in SPLIT_COLUMNS:
         if column not in table.columns:
             table[column] = None
@@ -65,7 +66,7 @@ def read_set(path: str | Path) -> pd.DataFrame:
         raise InputError(
             f"{path}: participant {repeated.iloc[0]} stands twice; one image per participant"
         )
-    empty = table[["participant_id", "session_id", "diagnosis"]].isna().any(axis=1)
+    empty = table[list(LABELLED_VISIT)].isna().any(axis=1)
     if empty.any():
         line = int(empty.to_numpy().argmax()) + 2
         raise InputError(f"{path}: line {line} lacks a participant_id, session_id or diagnosis")
@@ -199,35 +200,27 @@ class SplitFolder:
         for name in sorted(present & recorded.keys()):
             if _file_hash(self.folder / name) == recorded[name]:
                 continue
-            before = self.record["members"].get(Path(name).stem)
-            now = _members(self.folder / name) if before is not None else {}
+            known = self.record["members"].get(Path(name).stem)
+            before, now = ({}, {}) if known is None else (known, _members(self.folder / name))
             changes = [
-                *_named("added", sorted(now.keys() - (before or {}).keys())),
-                *_named("removed", sorted((before or {}).keys() - now.keys())),
-                *_named(
-                    "altered",
-                    sorted(k for k, v in (before or {}).items() if k in now and now[k] != v),
-                ),
+                *_named("added", now.keys() - before.keys()),
+                *_named("removed", before.keys() - now.keys()),
+                *_named("altered", {k for k in before.keys() & now.keys() if now[k] != before[k]}),
             ]
             edits.append(f"{name}: {', '.join(changes) or 'altered'}")
         return edits
 
 
-def _named(what: str, names: Sequence[str], most: int = 10) -> list[str]:
-    if not names:
-        return []
+def _named(what: str, names: Set[str], most: int = 10) -> list[str]:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return [f"{what} {' '.join(names[:most])}{more}"]
+    return [f"{what} {' '.join(sorted(names)[:most])}{more}"] if names else []
 
 
 def _members(path: Path) -> dict[str, str]:
     """Digest each row, by participant."""
-    lines = path.read_bytes().splitlines()[1:]
-    return {
-        line.split(b"\t", 1)[0].decode("utf-8", "replace"): sha256_bytes(line)[:12]
-        for line in lines
-        if line
-    }
+    lines = filter(None, path.read_bytes().splitlines()[1:])
+    names = {line: line.split(b"\t", 1)[0].decode("utf-8", "replace") for line in lines}
+    return {name: sha256_bytes(line)[:12] for line, name in names.items()}
 
 
 def write_split_folder(
@@ -283,28 +276,23 @@ def write_split_folder(
 def _complete(
     record: Mapping[str, Any], folder: Path, tables: Mapping[str, pd.DataFrame]
 ) -> dict[str, Any]:
+    counts = {name: table["diagnosis"].value_counts() for name, table in tables.items()}
     return {
         **record,
         "hash": content_hash(folder),
         "files": {path.name: _file_hash(path) for path in sorted(folder.glob("*.tsv"))},
         "members": {name: _members(folder / f"{name}.tsv") for name in tables},
         "counts": {
-            name: {
-                str(label): int(n)
-                for label, n in table["diagnosis"].value_counts().sort_index().items()
-            }
-            for name, table in tables.items()
+            name: {str(label): int(n) for label, n in of.sort_index().items()}
+            for name, of in counts.items()
         },
     }
 
 
 def _difference(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     before, after = existing.get("config") or {}, wanted.get("config") or {}
-    changed = [
-        f"{key} {before.get(key)}, not {after.get(key)}"
-        for key in after
-        if before.get(key) != after.get(key)
-    ]
+    new = {key: value for key, value in after.items() if before.get(key) != value}
+    changed = [f"{key} {before.get(key)}, not {value}" for key, value in new.items()]
     if changed:
         return ", ".join(changed)
     keys = ("cohort", "labels", "external", "counts")

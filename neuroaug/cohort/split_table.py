@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from neuroaug.cohort.lineage import LABELLED_VISIT
 from neuroaug.cohort.split_folder import SplitFolder, read_set
 from neuroaug.errors import InputError
 from neuroaug.study import Study
@@ -94,5 +95,5 @@ def read_split(study: Study | None, split: str | None) -> SplitTable:
         folder.verify()
         return SplitTable(path.stem, folder.table(path.stem), folder.hash)
     table = read_set(path)
-    rows = table[["participant_id", "session_id", "diagnosis"]].to_numpy().tolist()
+    rows = table[list(LABELLED_VISIT)].to_numpy().tolist()
     return SplitTable(path.stem, table, sha256_json(sorted(rows)))

@@ -81,9 +81,8 @@ def make_split(
     import pandas as pd
 
     out = Path(out)
-    people = labelled[labelled["diagnosis"].isin(list(labels))].sort_values(
-        "participant_id", ignore_index=True
-    )
+    wanted = labelled["diagnosis"].isin(list(labels))
+    people = labelled[wanted].sort_values("participant_id", ignore_index=True)
     repeated = people["participant_id"][people["participant_id"].duplicated()]
     if len(repeated):
         raise InputError(
@@ -95,20 +94,15 @@ def make_split(
         subset, subset_rows = _draw_subset(tables, k, config.seed, labels)
         tables[f"train-{k}"] = subset
         rows += subset_rows
-    others = labelled[~labelled["diagnosis"].isin(list(labels))]
-    left_out = pd.DataFrame(
-        {
-            **others[["participant_id", "session_id"]],
-            "rule": "label " + others["diagnosis"] + " not asked for",
-        }
-    )
+    if len(others := labelled[~wanted]):
+        rules = "label " + others["diagnosis"] + " not asked for"
+        left_out = others[["participant_id", "session_id"]].assign(rule=rules)
+        exclusions = pd.concat([exclusions, left_out], ignore_index=True)
     return write_split_folder(
         out,
         tables,
         balance_table=pd.DataFrame(rows, columns=list(balance.BALANCE_COLUMNS)),
-        exclusions=pd.concat([exclusions, left_out], ignore_index=True)
-        if len(left_out)
-        else exclusions,
+        exclusions=exclusions,
         record={
             "cohort": cohort,
             "config": config.model_dump(mode="json"),
@@ -143,9 +137,8 @@ def make_external(
     """
     import pandas as pd
 
-    people = labelled[labelled["diagnosis"].isin(list(labels))].sort_values(
-        "participant_id", ignore_index=True
-    )
+    wanted = labelled["diagnosis"].isin(list(labels))
+    people = labelled[wanted].sort_values("participant_id", ignore_index=True)
     for label in labels:
         if not (people["diagnosis"] == label).any():
             raise InputError(
@@ -168,11 +161,9 @@ def make_external(
 
 def _given(config: SplitConfig, typed: Set[str]) -> set[str]:
     """Name the settings that are the user's own."""
-    defaults = type(config)()
-    own = {
-        name for name in ("n_test", "subsets") if getattr(config, name) != getattr(defaults, name)
-    }
-    return own | ({"n_test"} & typed) | ({"subsets"} if {"subset", "subsets"} & typed else set())
+    names, defaults = {"n_test", "subsets"}, type(config)()
+    own = {name for name in names if getattr(config, name) != getattr(defaults, name)}
+    return own | (names & typed) | ({"subsets"} if "subset" in typed else set())
 
 
 def _demographics(
@@ -183,11 +174,8 @@ def _demographics(
 
     parts = [demographics(labelled, name)]
     for set_name, table in tables.items():
-        parts.append(
-            demographics(
-                labelled[labelled["participant_id"].isin(table["participant_id"])], set_name
-            )
-        )
+        people = labelled[labelled["participant_id"].isin(table["participant_id"])]
+        parts.append(demographics(people, set_name))
     return pd.concat(parts, ignore_index=True).to_dict("records")
 
 
@@ -272,12 +260,11 @@ def _draw_main(
     for draw in range(MAX_DRAWS):
         chosen: dict[str, list[str]] = {"test": [], "train": [], "validation": []}
         for label in labels:
-            names = people.loc[people["diagnosis"] == label, "participant_id"].to_numpy()
-            names = names[RESAMPLING.numpy(seed, "split", label, draw).permutation(len(names))]
+            names = _shuffled(people, seed, "split", label, draw)
             first, second = sizes.test[label], sizes.test[label] + sizes.validation[label]
-            chosen["test"] += list(names[:first])
-            chosen["validation"] += list(names[first:second])
-            chosen["train"] += list(names[second:])
+            chosen["test"] += names[:first]
+            chosen["validation"] += names[first:second]
+            chosen["train"] += names[second:]
         tables = {name: _take(people, participants) for name, participants in chosen.items()}
         rows = _matching(balance.comparisons(tables, PAIRS, labels), failures)
         if rows is not None:
@@ -295,23 +282,26 @@ def _draw_subset(
     for draw in range(MAX_DRAWS):
         chosen: list[str] = []
         for label in labels:
-            names = train.loc[train["diagnosis"] == label, "participant_id"].to_numpy()
-            chosen += list(
-                names[RESAMPLING.numpy(seed, name, label, draw).permutation(len(names))[:k]]
-            )
+            chosen += _shuffled(train, seed, name, label, draw)[:k]
         subset = _take(train, chosen)
-        sets = {name: subset, **{other: tables[other] for other in ("train", "test", "validation")}}
-        pairs = [(name, other) for other in ("train", "test", "validation")]
+        others = ("train", "test", "validation")
+        sets = {name: subset, **{other: tables[other] for other in others}}
+        pairs = [(name, other) for other in others]
         rows = _matching(balance.comparisons(sets, pairs, labels, site=False), failures)
         if rows is not None:
             return subset, rows
     raise _no_match(name, failures)
 
 
+def _shuffled(people: pd.DataFrame, seed: int, name: str, label: str, draw: int) -> list[str]:
+    """Participants of a label in the random order of one draw of the set `name`."""
+    names = people.loc[people["diagnosis"] == label, "participant_id"].to_numpy()
+    return list(names[RESAMPLING.numpy(seed, name, label, draw).permutation(len(names))])
+
+
 def _take(people: pd.DataFrame, participants: Sequence[str]) -> pd.DataFrame:
-    return people.loc[
-        people["participant_id"].isin(list(participants)), list(SPLIT_COLUMNS)
-    ].reset_index(drop=True)
+    chosen = people["participant_id"].isin(list(participants))
+    return people.loc[chosen, list(SPLIT_COLUMNS)].reset_index(drop=True)
 
 
 def _matching(rows: Any, failures: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]] | None:

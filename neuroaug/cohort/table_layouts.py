@@ -99,11 +99,8 @@ def find_tables(path: Path) -> ClinicalTables:
         return _read_bids(path, participants, table)
     merged = []
     for candidate in sorted(path.glob("*.tsv")):
-        names = {
-            name.strip().lower()
-            for name in candidate.read_text("utf-8", "replace").split("\n", 1)[0].split("\t")
-        }
-        if {"participant_id", "session_id"} <= names:
+        head = candidate.read_text("utf-8", "replace").split("\n", 1)[0].lower()
+        if {"participant_id", "session_id"} <= set(map(str.strip, head.split("\t"))):
             merged.append(candidate)
     if len(merged) == 1:
         return _read_merged(merged[0])
@@ -167,11 +164,9 @@ def _read_bids(root: Path, path: Path, participants: pd.DataFrame) -> ClinicalTa
                     "each participant has a file of their own"
                 )
             # A visit's own value counts; where it is missing, the participant's stands in.
-            values = {
-                **person,
-                **{k: v for k, v in visit.items() if isinstance(v, str) or k not in person},
-            }
-            records.append(TableRecord(sessions_path, {**values, "participant_id": name}))
+            own = {k: v for k, v in visit.items() if isinstance(v, str) or k not in person}
+            values = {**person, **own, "participant_id": name}
+            records.append(TableRecord(sessions_path, values))
         if not visits:
             records.append(TableRecord(path, {**person, "session_id": None}))
     strangers = sorted(
@@ -191,8 +186,5 @@ def _read_bids(root: Path, path: Path, participants: pd.DataFrame) -> ClinicalTa
             f"{root}: no participant has a sub-*/sub-*_sessions.tsv, "
             f"and {path.name} is not a merged table"
         )
-    return ClinicalTables(
-        root,
-        records,
-        {str(path): list(participants.columns), "sub-*_sessions.tsv": session_columns},
-    )
+    columns = {str(path): list(participants.columns), "sub-*_sessions.tsv": session_columns}
+    return ClinicalTables(root, records, columns)

@@ -18,18 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COHORTS = ("adni", "aibl", "oasis1")
-VISIT_COLUMNS = (
-    "participant_id",
-    "session_id",
-    "months",
-    "diagnosis",
-    "screening",
-    "age",
-    "sex",
-    "site",
-    "mmse",
-    "cdr",
-)
+MEASURED = ("age", "sex", "site", "mmse", "cdr")
+VISIT_COLUMNS = ("participant_id", "session_id", "months", "diagnosis", "screening", *MEASURED)
 
 NAMES: dict[str, tuple[str, ...]] = {
     "age": ("age",),
@@ -105,21 +95,18 @@ def read_visits(folder: str | Path, cohort: str = "auto") -> tuple[pd.DataFrame,
 def recognise(source: ClinicalTables) -> str:
     """Tell a cohort by its participants' ids, else by columns that only one cohort has."""
     found = {
-        next(
-            (cohort for prefix, cohort in _ID_PREFIXES.items() if participant.startswith(prefix)),
-            None,
-        )
+        cohort
         for participant in source.participants()
+        for prefix, cohort in _ID_PREFIXES.items()
+        if participant.startswith(prefix)
     }
-    if len(found) > 1 and len(found - {None}) > 1:
-        names = ", ".join(sorted(name for name in found if name))
+    if len(found) > 1:
         raise InputError(
-            f"{source.root}: participants of several cohorts ({names}) in one table; "
-            "give each its own"
+            f"{source.root}: participants of several cohorts ({', '.join(sorted(found))}) in one "
+            "table; give each its own"
         )
-    by_id = next(iter(found - {None}), None)
-    if by_id:
-        return by_id
+    if found:
+        return found.pop()
     seen = source.seen()
     if seen & {"diagnosis_sc", "original_study"}:
         return "adni"
@@ -141,20 +128,16 @@ class _Columns:
         self._names = {
             quantity: [n for n in names if n in seen] for quantity, names in NAMES.items()
         }
-        needed = [("age", ("age", "age at baseline", "date of birth")), ("sex", ("sex",))]
-        needed.append(
-            (
-                "diagnosis",
-                ("cdr", "diagnosis at baseline") if cohort == "oasis1" else ("diagnosis",),
-            )
-        )
-        for quantity, alternatives in needed:
+        needed = {
+            "age": ("age", "age at baseline", "date of birth"),
+            "sex": ("sex",),
+            "diagnosis": ("cdr", "diagnosis at baseline") if cohort == "oasis1" else ("diagnosis",),
+        }
+        for quantity, alternatives in needed.items():
             if any(self._names[name] for name in alternatives):
                 continue
             expected = [column for name in alternatives for column in NAMES[name]]
-            files = "; ".join(
-                f"{file} has {', '.join(columns)}" for file, columns in source.columns.items()
-            )
+            files = "; ".join(f"{file} has {', '.join(c)}" for file, c in source.columns.items())
             raise InputError(
                 f"{source.root}: no column for {quantity} (one of {', '.join(expected)}); {files}"
             )
@@ -182,38 +165,30 @@ class _Columns:
 
 
 def _bad_value(record: TableRecord, quantity: str, value: str, expected: str) -> InputError:
-    who = " ".join(
-        str(record.fields[k]) for k in ("participant_id", "session_id") if record.fields.get(k)
-    )
+    names = (record.fields.get(name) for name in ("participant_id", "session_id"))
+    who = " ".join(str(name) for name in names if name)
     return InputError(f"{record.file}: {who}: unknown {quantity} '{value}'; {expected}, or n/a")
 
 
 def _visit(record: TableRecord, columns: _Columns, cohort: str) -> dict[str, Any]:
     session = record.fields.get("session_id")
     session = session.strip() if isinstance(session, str) else None
-    months = None
-    if session is not None:
-        months = session_months(session)
-        if months is None:
-            raise _bad_value(
-                record,
-                "session_id",
-                session,
-                "expected ses-M and the months since baseline, as ses-M006",
-            )
+    months = None if session is None else session_months(session)
+    if session is not None and months is None:
+        expected = "expected ses-M and the months since baseline, as ses-M006"
+        raise _bad_value(record, "session_id", session, expected)
     sex = columns.text(record, "sex")
     if sex is not None and sex.upper() not in SEXES:
         raise _bad_value(record, "sex", sex, "expected M or F")
     mmse = columns.number(record, "mmse")
     if mmse is None and months == 0:
         mmse = columns.number(record, "mmse at baseline")
+    diagnosis = _oasis_diagnosis if cohort == "oasis1" else _diagnosis
     return {
         "participant_id": record.fields["participant_id"],
         "session_id": session,
         "months": months,
-        "diagnosis": _oasis_diagnosis(record, columns)
-        if cohort == "oasis1"
-        else _diagnosis(record, columns),
+        "diagnosis": diagnosis(record, columns),
         "screening": columns.text(record, "screening") if cohort == "adni" else None,
         "age": _age(record, columns, months),
         "sex": None if sex is None else SEXES[sex.upper()],
@@ -243,12 +218,8 @@ def _oasis_diagnosis(record: TableRecord, columns: _Columns) -> str | None:
         raise _bad_value(record, "cdr", str(cdr), "expected 0, 0.5, 1, 2 or 3")
     diagnosis = "AD" if cdr > 0 else "CN"
     if baseline not in (None, diagnosis):
-        raise _bad_value(
-            record,
-            "diagnosis",
-            baseline,
-            f"its cdr of {cdr:g} says {diagnosis}: correct one of the two",
-        )
+        advice = f"its cdr of {cdr:g} says {diagnosis}: correct one of the two"
+        raise _bad_value(record, "diagnosis", baseline, advice)
     return diagnosis
 
 
@@ -259,19 +230,13 @@ def _age(record: TableRecord, columns: _Columns, months: int | None) -> float | 
         baseline = columns.number(record, "age at baseline")
         if baseline is not None:
             age = round(baseline + (months or 0) / 12, 2)
-    if age is None:
-        age = _age_from_dates(
-            columns.text(record, "date of birth"), columns.text(record, "examination date")
-        )
+    if age is None:  # AIBL publishes the year of birth alone
+        dates = (columns.text(record, date) for date in ("date of birth", "examination date"))
+        born, seen = (_YEAR.search(date or "") for date in dates)
+        age = float(int(seen[1]) - int(born[1])) if born and seen else None
     if age is not None and not 0 < age < 125:
         raise _bad_value(record, "age", f"{age:g}", "expected years")
     return age
-
-
-def _age_from_dates(birth: str | None, examination: str | None) -> float | None:
-    """Difference of the years; AIBL publishes the year of birth alone."""
-    born, seen = (_YEAR.search(text or "") for text in (birth, examination))
-    return float(int(seen[1]) - int(born[1])) if born and seen else None
 
 
 def _refuse_duplicates(table: pd.DataFrame) -> None:

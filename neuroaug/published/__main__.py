@@ -36,17 +36,14 @@ def _parser() -> argparse.ArgumentParser:
     job.add_argument("config", type=Path)
     job.add_argument("--dataset", required=True)
     job.add_argument("--run", type=int, required=True)
-    collect = commands.add_parser(
-        "collect", help="put the runs of a table together, and draw its picture"
-    )
+    collect = commands.add_parser("collect", help="put a table's runs together; draw its picture")
     collect.add_argument("config", type=Path)
     write = commands.add_parser("page", help="write summary and pages from the results")
     for command in (run, collect, write):
         command.add_argument("--out", type=Path, default=OUT, help="results and pages")
     for command in (run, job, collect):
-        command.add_argument(
-            "--folder", type=Path, default=FOLDER, help="generators and intermediate results"
-        )
+        what = "generators and intermediate results"
+        command.add_argument("--folder", type=Path, default=FOLDER, help=what)
     for command in (job, collect):
         command.add_argument("--mode", choices=("none", "smoke", "full"), default="none")
     return parser
@@ -89,18 +86,15 @@ def main(words: list[str] | None = None) -> int:
         if arguments.command == "page":
             overview.write_pages(arguments.out, workflow)
             return 0
-        settings = read_configuration(
-            arguments.config, "" if arguments.mode == "none" else arguments.mode
-        )
+        mode = "" if arguments.mode == "none" else arguments.mode
+        settings = read_configuration(arguments.config, mode)
         if arguments.command == "job":
             print(run_job(settings, arguments.dataset, arguments.run, arguments.folder))
         else:
             from neuroaug.published import pictures
 
-            write_tsv(
-                arguments.out / page.RUNS / f"{settings['table']}.tsv",
-                collected(settings, arguments.folder),
-            )
+            table = arguments.out / page.RUNS / f"{settings['table']}.tsv"
+            write_tsv(table, collected(settings, arguments.folder))
             pictures.draw(settings, arguments.folder, arguments.out / page.PICTURES)
     except NeuroaugError as error:
         print(f"error: {error}", file=sys.stderr)

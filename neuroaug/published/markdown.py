@@ -78,27 +78,19 @@ def measure_tables(scores: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
 def _measure_table(scores: pd.DataFrame, summary: pd.DataFrame, *, with_data: bool) -> str:
     """Rows of the summary beside a further run's range, and the published figures if there are."""
     compared = bool(summary["published"].notna().any())
-    columns = {
-        "": True,
-        "data": with_data,
-        "published": compared,
-        "ours [95 %]": True,
-        "a further run": True,
-        "runs": True,
-        "verdict": compared,
-    }
+    hidden = {*(() if with_data else ("data",)), *(() if compared else ("published", "verdict"))}
     groups = {cell: group["value"].to_numpy() for cell, group in scores.groupby(CELL, sort=False)}
     lines = []
     for row in summary.to_dict("records"):
         low, high = interval(groups[tuple(row[k] for k in CELL)], row["measure"], further=1)
-        cells = [
-            row["row"],
-            row["column"],
-            number(row["published"]),
-            number(row["ours"]) + bracketed(row["ci_low"], row["ci_high"]),
-            "" if math.isnan(low) else f"{number(low)} to {number(high)}",
-            row["n_runs"],
-            "" if row["verdict"] == "n/a" else row["verdict"],
-        ]
-        lines.append([cell for cell, kept in zip(cells, columns.values(), strict=True) if kept])
-    return table([name for name, kept in columns.items() if kept], lines)
+        cells = {
+            "": row["row"],
+            "data": row["column"],
+            "published": number(row["published"]),
+            "ours [95 %]": number(row["ours"]) + bracketed(row["ci_low"], row["ci_high"]),
+            "a further run": "" if math.isnan(low) else f"{number(low)} to {number(high)}",
+            "runs": row["n_runs"],
+            "verdict": "" if row["verdict"] == "n/a" else row["verdict"],
+        }
+        lines.append({name: cell for name, cell in cells.items() if name not in hidden})
+    return table(list(lines[0]), [list(line.values()) for line in lines])

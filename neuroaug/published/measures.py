@@ -11,6 +11,8 @@ Array = NDArray[np.floating]
 
 PRD_CLUSTERS, PRD_ANGLES, PRD_REPEATS = 20, 1001, 10
 PRD_BETA = 8.0
+NEAREST = "nearest training image, median"
+"""Name of the measure that `nearest_distances` gives."""
 
 
 def nearest_distances(images: NDArray[np.uint8], training: NDArray[np.uint8]) -> Array:
@@ -33,9 +35,8 @@ def kernel_mmd(first: Array, second: Array) -> float:
 
     n, m = len(first), len(second)
     own, other = kernel(first, first), kernel(second, second)
-    within = (own.sum() - np.trace(own)) / (n * (n - 1)) + (other.sum() - np.trace(other)) / (
-        m * (m - 1)
-    )
+    within = (own.sum() - np.trace(own)) / (n * (n - 1))
+    within += (other.sum() - np.trace(other)) / (m * (m - 1))
     return float(within - 2 * kernel(first, second).mean())
 
 
@@ -58,10 +59,9 @@ def precision_recall(real: Array, generated: Array, seed: int = 0) -> tuple[floa
     sets = [part[rng.permutation(len(part))[:n]] for part in (real, generated)]
     curves = []
     for repeat in range(PRD_REPEATS):
-        found = MiniBatchKMeans(
-            PRD_CLUSTERS, n_init=3, random_state=seed * PRD_REPEATS + repeat
-        ).fit(np.vstack(sets))
-        labels = found.labels_
+        start = seed * PRD_REPEATS + repeat
+        clusters = MiniBatchKMeans(PRD_CLUSTERS, n_init=3, random_state=start)
+        labels = clusters.fit(np.vstack(sets)).labels_
         p, q = (np.bincount(part, minlength=PRD_CLUSTERS) / n for part in (labels[:n], labels[n:]))
         curves.append(prd_curve(p, q))
     precision, recall = np.mean(curves, axis=0)

@@ -145,10 +145,9 @@ def unfinished(settings: dict[str, Any], scores: pd.DataFrame) -> str:
     """A line that names the runs of a table that are still to be made; nothing where all are."""
     done = scores.groupby("column")["run"].nunique()
     titles = [spec.get("title", name) for name, spec in settings["datasets"].items()]
-    missing = {title: settings["runs"] - int(done.get(title, 0)) for title in titles}
-    named = ", ".join(
-        f"{title} ({n} of {settings['runs']})" for title, n in missing.items() if n > 0
-    )
+    n = settings["runs"]
+    missing = {title: n - int(done.get(title, 0)) for title in titles}
+    named = ", ".join(f"{title} ({left} of {n})" for title, left in missing.items() if left > 0)
     return f"**Unfinished.** Runs still to be made: {named}." if named else ""
 
 
@@ -161,7 +160,6 @@ def _comparison(scores: pd.DataFrame, table: str, comparison: dict[str, str]) ->
         difference = paired_difference(scores, first, second)
         if len(difference):
             low, high = interval(difference, measure)
-            parts.append(
-                f"{column} {signed(float(np.mean(difference)))}{bracketed(low, high, signed)}"
-            )
+            mean = signed(float(np.mean(difference)))
+            parts.append(f"{column} {mean}{bracketed(low, high, signed)}")
     return f"{comparison['first']} minus {comparison['second']} ({measure}): {'; '.join(parts)}."

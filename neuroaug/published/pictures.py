@@ -72,12 +72,7 @@ def samples(run: TableRun) -> Any:
     rows = {"training images": np.stack([run.subset.train.images[labels == c][0] for c in chosen])}
     for arm in arms(run.settings):
         models = run.models(arm.model)
-        each = {
-            int(c): trained_generators.sampled(
-                models[int(c)], SHOWN, arm.sampler, seed=run.seed, profile=arm.profile
-            )
-            for c in np.unique(chosen)
-        }
+        each = {int(c): run.sampled(models[int(c)], arm, SHOWN) for c in np.unique(chosen)}
         rows[arm.name] = np.stack([each[int(c)][i] for i, c in enumerate(chosen)])
     return grid(rows)
 
@@ -85,14 +80,10 @@ def samples(run: TableRun) -> Any:
 def geometric(run: TableRun) -> Any:
     """Samples of every arm, and with the metric of few centroids."""
     train = run.subset.train
-    model = trained_generators.fitted(
-        run.memo, train, run.model_settings("vae"), label="all", seed=run.seed
-    )
+    model = run.model_of_all("vae")
     rows = {"training images": train.images[:: max(1, len(train) // SHOWN)][:SHOWN]}
     for arm in arms(run.settings):
-        rows[arm.name] = trained_generators.sampled(
-            model, SHOWN, arm.sampler, seed=run.seed, profile=arm.profile
-        )
+        rows[arm.name] = run.sampled(model, arm, SHOWN)
     for k in run.settings["n_centroids"]:
         few = with_centroids(model, train.floats(), k)  # type: ignore[arg-type]
         rows[f"{k} centroids"] = trained_generators.sampled(few, SHOWN, "geometric", seed=run.seed)
@@ -101,7 +92,7 @@ def geometric(run: TableRun) -> Any:
 
 def paths(run: TableRun) -> Any:
     """Images along both ways between the two images of every class that are farthest apart."""
-    model = interpolation.trained(run)
+    model = run.model_of_all("rhvae")
     rows = {}
     for first, second in interpolation.farthest_pairs(run, model)[:: run.settings["n_farthest"]]:
         label = run.subset.train.labels[first]

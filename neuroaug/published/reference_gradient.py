@@ -42,10 +42,7 @@ class ReferenceGradientMetric(LearnedMetric):
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> ReferenceGradientMetric:
         """Return the same metric on another device or in another precision."""
-        moved = super().to(device, dtype)
-        return ReferenceGradientMetric(
-            moved.centroids, moved.factors, moved.temperature, moved.regularization
-        )
+        return with_reference_gradient(super().to(device, dtype))
 
     def evaluator(self, n_chains: int, dtype: torch.dtype | None = None) -> ReferenceEvaluator:
         """Evaluator of `n_chains` chains with the released code's force."""

@@ -131,27 +131,16 @@ def summarise(scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         The columns of `SUMMARY_COLUMNS`; cells in the order in which they first occur.
     """
-    known = {
-        tuple(row[name] for name in CELL): float(row["value"])
-        for row in published.to_dict("records")
-    }
+    records = published.to_dict("records")
+    known = {tuple(row[name] for name in CELL): float(row["value"]) for row in records}
     rows = []
     for name, group in scores.groupby(CELL, sort=False):
         cell = tuple(map(str, cast("tuple[str, ...]", name)))
         values = group["value"].to_numpy()
         low, high = interval(values, cell[3])
         figure = known.get(cell, math.nan)
-        rows.append(
-            (
-                *cell,
-                figure,
-                float(values.mean()),
-                low,
-                high,
-                len(values),
-                verdict(figure, low, high, cell[3]),
-            )
-        )
+        ours = (float(values.mean()), low, high, len(values))
+        rows.append((*cell, figure, *ours, verdict(figure, low, high, cell[3])))
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
 
 
@@ -161,8 +150,7 @@ def paired_difference(
     """Differences, run by run, of two cells (table, row, column, measure) that share their runs."""
 
     def cell(key: tuple[str, ...]) -> pd.Series:
-        chosen = (scores[CELL] == key).all(axis=1)
-        return scores[chosen].set_index("run")["value"]
+        return scores[(scores[CELL] == key).all(axis=1)].set_index("run")["value"]
 
     a, b = cell(first).align(cell(second), join="inner")
     return (a - b).to_numpy()

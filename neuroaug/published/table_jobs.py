@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MODES = ("full", "smoke")
+NEEDED = ("table", "experiment", "runs", "datasets")
 NOT_SETTINGS = ("about", "figure", "order", "runs", *MODES)
 """Parts of a configuration on which no number of a run depends."""
 
@@ -59,9 +60,7 @@ def read_configuration(path: str | Path, mode: str = "") -> dict[str, Any]:
         raise InputError(f"{path}: no such table; choose one of those beside it") from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-    missing = [
-        name for name in ("table", "experiment", "runs", "datasets") if name not in (content or {})
-    ]
+    missing = [name for name in NEEDED if name not in (content or {})]
     if missing:
         raise InputError(f"{path}: {', '.join(missing)} missing; see the other tables' files")
     if mode and mode not in content:
@@ -95,9 +94,8 @@ def job_name(settings: dict[str, Any], dataset: str, run: int) -> str:
 
 def job_names(settings: dict[str, Any]) -> list[str]:
     """All jobs of a table: run 0 of every data set first."""
-    return [
-        job_name(settings, d, run) for run in range(settings["runs"]) for d in settings["datasets"]
-    ]
+    runs, datasets = range(settings["runs"]), settings["datasets"]
+    return [job_name(settings, dataset, run) for run in runs for dataset in datasets]
 
 
 def collection_name(settings: dict[str, Any]) -> str:
@@ -151,10 +149,8 @@ def run_job(settings: dict[str, Any], dataset: str, run: int, folder: Path) -> P
     out = folder / "jobs" / f"{job_name(settings, dataset, run)}.tsv"
     if out.is_file():
         return out
-    known = experiments()
-    if settings["experiment"] not in known:
-        raise InputError(
-            f"experiment '{settings['experiment']}': unknown; choose one of {', '.join(known)}"
-        )
-    write_scores(out, known[settings["experiment"]](TableRun(Memo(folder), settings, dataset, run)))
+    known, name = experiments(), settings["experiment"]
+    if name not in known:
+        raise InputError(f"experiment '{name}': unknown; choose one of {', '.join(known)}")
+    write_scores(out, known[name](TableRun(Memo(folder), settings, dataset, run)))
     return out

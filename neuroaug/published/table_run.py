@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neuroaug.errors import InputError
 from neuroaug.models.generative_model import GenerativeModel
 from neuroaug.published import trained_generators
-from neuroaug.published.digits import digit_augmentation
+from neuroaug.published.digits.digit_augmentation import enlarged
 from neuroaug.published.digits.digit_classifier import DigitTraining, Trained, train
 from neuroaug.published.digits.digit_images import LabelledImages
 from neuroaug.published.digits.digit_subsets import Subset, draw, read_source
@@ -109,6 +110,18 @@ class TableRun:
             )
         return self._models[name]
 
+    def model_of_all(self, name: str) -> GenerativeModel:
+        """One generator of all the run's training images, whatever their class."""
+        return trained_generators.fitted(
+            self.memo, self.subset.train, self.model_settings(name), label="all", seed=self.seed
+        )
+
+    def sampled(self, model: GenerativeModel, arm: Arm, n: int) -> NDArray[np.uint8]:
+        """Images 1..n of a generator, (n, X, Y, 1), by the sampler of an arm."""
+        return trained_generators.sampled(
+            model, n, arm.sampler, seed=self.seed, profile=arm.profile
+        )
+
     def synthetic(self, arm: Arm, n: int) -> LabelledImages:
         """Images 1..n of every class, from one set as large as any cell of the table needs."""
         if arm not in self._sampled:
@@ -140,12 +153,11 @@ class TableRun:
         title: str,
     ) -> Trained:
         """Train a classifier on given images."""
-        subset = self.subset
         return train(
             training,
-            subset.validation,
+            self.subset.validation,
             tests,
-            n_classes=subset.n_classes,
+            n_classes=self.subset.n_classes,
             settings=kind,
             seed=self.seed,
             title=f"{self.dataset} run {self.index}: {title}",
@@ -158,12 +170,11 @@ class TableRun:
 
         Its training images are made only where the accuracy is not known yet.
         """
+        parts = (self.subset.train, self.subset.validation, self.subset.test)
         whole = {
             **key,
             "what": "accuracy",
-            "subset": self.subset.train.sha256()
-            + self.subset.validation.sha256()
-            + self.subset.test.sha256(),
+            "subset": "".join(part.sha256() for part in parts),
             "classifier": asdict(kind),
             "seed": self.seed,
         }
@@ -182,9 +193,7 @@ class TableRun:
     def enlarged(self, factor: int, kind: DigitTraining) -> dict[str, float]:
         """Accuracy with classical augmentation."""
         key = {"mode": REAL, "arm": "classical", "n": factor}
-        return self.accuracy(
-            key, lambda: digit_augmentation.enlarged(self.subset.train, factor, self.seed), kind
-        )
+        return self.accuracy(key, lambda: enlarged(self.subset.train, factor, self.seed), kind)
 
     def augmented(self, arm: Arm, n: int, mode: str, kind: DigitTraining) -> dict[str, float]:
         """Accuracy with `n` synthetic images per class, alone or beside the real ones."""
@@ -207,12 +216,14 @@ class TableRun:
 
         return self.accuracy(key, training, kind)
 
-    def score(self, row: str, measure: str, value: float, column: str | None = None) -> Score:
+    def score(self, row: str, measure: str, value: float) -> Score:
         """One result of this run."""
-        column = column or self.spec.get("title", self.dataset)
-        return Score(
-            self.settings["table"], row, column, self.index, self.seed, measure, float(value)
-        )
+        column, table = self.spec.get("title", self.dataset), self.settings["table"]
+        return Score(table, row, column, self.index, self.seed, measure, float(value))
+
+    def scores(self, rows: Iterable[tuple[str, dict[str, float]]]) -> list[Score]:
+        """All results of some rows, each a name and its measures."""
+        return [self.score(row, *each) for row, measures in rows for each in measures.items()]
 
 
 def arms(settings: dict[str, Any]) -> list[Arm]:

@@ -45,16 +45,9 @@ def identity(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lineage(n: int, label: str) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "participant_id": [f"sub-{i:06d}" for i in range(n)],
-            "session_id": "ses-M000",
-            "diagnosis": label,
-            "image_sha256": "n/a",
-            "split": "train",
-            "split_hash": "n/a",
-        }
-    )
+    names = [f"sub-{i:06d}" for i in range(n)]
+    same = {"session_id": "ses-M000", "diagnosis": label, "image_sha256": "n/a", "split": "train"}
+    return pd.DataFrame({"participant_id": names, **same, "split_hash": "n/a"})
 
 
 def fitted(
@@ -75,8 +68,7 @@ def fitted(
     seed : int
         Seed of weights, order and noise.
     """
-    whole = {**settings, "batch_size": settings.get("batch_size") or len(images)}
-    config = configuration(whole)
+    config = configuration({**settings, "batch_size": settings.get("batch_size") or len(images)})
     out = memo.model_folder(
         {"images": images.sha256(), "config": spelled_out(config), "label": label, "seed": seed}
     )
@@ -101,16 +93,11 @@ def each_class(
     memo: Memo, images: LabelledImages, settings: dict[str, Any], *, seed: int
 ) -> dict[int, GenerativeModel]:
     """Train one generator for every class, or load it."""
-    return {
-        int(label): fitted(
-            memo,
-            images.take(np.flatnonzero(images.labels == label)),
-            settings,
-            label=str(label),
-            seed=seed,
-        )
-        for label in np.unique(images.labels)
-    }
+    models = {}
+    for label in np.unique(images.labels):
+        own = images.take(np.flatnonzero(images.labels == label))
+        models[int(label)] = fitted(memo, own, settings, label=str(label), seed=seed)
+    return models
 
 
 def as_stored(images: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -130,6 +117,5 @@ def sampled_set(
 ) -> LabelledImages:
     """`n` images of every class."""
     parts = [sampled(model, n, sampler, seed=seed, profile=profile) for model in models.values()]
-    return LabelledImages(
-        np.concatenate(parts), np.repeat(np.array(list(models), dtype=np.int64), n)
-    )
+    labels = np.repeat(np.array(list(models), dtype=np.int64), n)
+    return LabelledImages(np.concatenate(parts), labels)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from neuroaug.config import Cell
 from neuroaug.errors import InputError
 from neuroaug.report import figures
-from neuroaug.report.content import ReportFigure, ReportSection, data_text, make_table, percent
+from neuroaug.report.content import ReportFigure, ReportSection, data_text, percent
 from neuroaug.report.evaluation_sections import cell_folders
 from neuroaug.study import Study
 from neuroaug.system.files import read_json, read_tsv
@@ -22,7 +22,7 @@ CURVES = ("training_loss", "validation_loss", "validation_balanced_accuracy")
 N_SHOWN = 5
 
 
-def training(study: Study, section: ReportSection, phantom: bool) -> None:
+def training(study: Study, section: ReportSection) -> None:
     """Fill in how the runs of each cell trained: steps, best epoch, cost, and curves."""
     rows: list[list[object]] = []
     groups: dict[tuple[str, str, str], dict[str, list[dict[str, NDArray]]]] = {}
@@ -35,20 +35,11 @@ def training(study: Study, section: ReportSection, phantom: bool) -> None:
             continue
         cell = Cell.parse(folder.name)
         histories = [_history(path) for path in runs]
-        records = [
-            read_json(path.parent / "run.json")
-            for path in runs
-            if (path.parent / "run.json").is_file()
-        ]
+        ended = [path.parent / "run.json" for path in runs]
+        costs = _cost([read_json(path) for path in ended if path.is_file()])
         name = data_text(cell.data) + (", equal steps" if cell.steps == "matched" else "")
-        rows.append(
-            [
-                f"{cell.split}: {name}",
-                f"{cell.network} {cell.resolution}",
-                len(runs),
-                *_cost(records),
-            ]
-        )
+        kind = f"{cell.network} {cell.resolution}"
+        rows.append([f"{cell.split}: {name}", kind, len(runs), *costs])
         groups.setdefault((cell.split, cell.network, cell.resolution), {})[name] = histories
     if not rows:
         return
@@ -58,20 +49,11 @@ def training(study: Study, section: ReportSection, phantom: bool) -> None:
         "others make the same number of epochs, so that more images mean more steps."
     )
     head = (
-        "training set",
-        "classifier",
-        "runs",
-        "images",
-        "epochs",
-        "gradient steps",
-        "best epoch",
-        "validation balanced accuracy there, %",
-        "minutes per run",
-        "device",
+        "training set | classifier | runs | images | epochs | gradient steps | best epoch | "
+        "validation balanced accuracy there, % | minutes per run | device"
     )
-    section.tables.append(
-        make_table("Runs of each cell", head, rows, numeric=range(2, 9), folded=len(rows) > 12)
-    )
+    folded = len(rows) > 12
+    section.add_table("Runs of each cell", head, rows, numeric=range(2, 9), folded=folded)
     for (split, network, resolution), cells in groups.items():
         what = f"{split}, {network} network, {resolution}"
         caption = (
@@ -80,16 +62,12 @@ def training(study: Study, section: ReportSection, phantom: bool) -> None:
             "the epochs that were kept."
         )
         words = "; ".join(
-            f"{name}: {len(runs)} runs of {_most_epochs(runs)} epochs"
+            f"{name}: {len(runs)} runs of {max(len(run['epoch']) for run in runs)} epochs"
             for name, runs in cells.items()
         )
-        section.figures.append(
-            ReportFigure(
-                figures.learning_curves(cells, phantom),
-                caption,
-                f"Learning curves of {what}. {words}",
-            )
-        )
+        png = figures.learning_curves(cells, section.phantom)
+        figure = ReportFigure(png, caption, f"Learning curves of {what}. {words}")
+        section.figures.append(figure)
 
 
 def _history(path: Path) -> dict[str, NDArray]:
@@ -98,10 +76,6 @@ def _history(path: Path) -> dict[str, NDArray]:
         return {str(name): table[name].to_numpy(float) for name in ("epoch", *CURVES)}
     except ValueError as error:
         raise InputError(f"{path}: not a table of numbers ({error})") from None
-
-
-def _most_epochs(runs: Sequence[dict[str, NDArray]]) -> int:
-    return max(len(run["epoch"]) for run in runs)
 
 
 def _cost(records: Sequence[dict[str, Any]]) -> list[object]:
@@ -114,15 +88,9 @@ def _cost(records: Sequence[dict[str, Any]]) -> list[object]:
 
     accuracy, minutes = values("best_validation_balanced_accuracy"), values("seconds") / 60
     devices = list(dict.fromkeys(str(record.get("device", "")) for record in records))
-    return [
-        _span(values("n_training_images")),
-        _span(values("epochs")),
-        _span(values("gradient_steps")),
-        _span(values("best_epoch")),
-        percent(accuracy.mean()),
-        f"{minutes.mean():.1f}",
-        ", ".join(devices),
-    ]
+    spans = ("n_training_images", "epochs", "gradient_steps", "best_epoch")
+    means = (percent(accuracy.mean()), f"{minutes.mean():.1f}")
+    return [*(_span(values(name)) for name in spans), *means, ", ".join(devices)]
 
 
 def _span(values: NDArray) -> str | None:
@@ -133,37 +101,28 @@ def _span(values: NDArray) -> str | None:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def search(study: Study, section: ReportSection, phantom: bool) -> None:
+def search(study: Study, section: ReportSection) -> None:
     """Fill in the random search of the classifier, where there was one."""
     for folder in sorted((study.root / "search").glob("*mm")):
         if not (folder / "draws.tsv").is_file():
             continue
-        table = read_tsv(
-            folder / "draws.tsv", ("draw", "balanced_accuracy_mean", "balanced_accuracy_std")
-        )
+        measured = ("draw", "balanced_accuracy_mean", "balanced_accuracy_std")
+        table = read_tsv(folder / "draws.tsv", measured)
         means = pd.to_numeric(table["balanced_accuracy_mean"], errors="coerce")
         best = table.loc[means.sort_values(ascending=False, kind="stable").index[:N_SHOWN]]
         folds = [name for name in table.columns if name.startswith("fold_")]
-        settings = [
-            name
-            for name in table.columns
-            if name
-            not in (*folds, "draw", "failure", "balanced_accuracy_mean", "balanced_accuracy_std")
-        ]
+        settings = [c for c in table.columns if c not in (*measured, *folds, "failure")]
         rows = []
         for row in best.to_dict("records"):
             mean, std = (percent(row[f"balanced_accuracy_{part}"]) for part in ("mean", "std"))
             rows.append([row["draw"], *(_short(row[name]) for name in settings), f"{mean} ± {std}"])
-        head = (
-            "draw",
-            *(name.replace("_", " ") for name in settings),
-            "balanced accuracy over the folds, %",
-        )
+        head = " | ".join(["draw", *settings, "balanced accuracy over the folds, %"])
         caption = (
             f"At {folder.name}: the best of {len(table)} draws in {len(folds)} folds; "
             "the first is used"
         )
-        section.tables.append(make_table(caption, head, rows, numeric=range(len(head))))
+        numeric = range(len(settings) + 2)
+        section.add_table(caption, head.replace("_", " "), rows, numeric=numeric)
         if "failure" in table.columns and (failed := int(table["failure"].notna().sum())):
             section.paragraphs.append(
                 f"At {folder.name}, {failed} draw(s) diverged or did not fit into the device."

@@ -58,6 +58,8 @@ class ReportSection:
         What the section shows, in this order.
     problem : str
         Why the section's files could not be read; empty where they could.
+    phantom : bool
+        Whether the study's participants are phantoms.
     """
 
     name: str
@@ -66,24 +68,26 @@ class ReportSection:
     tables: list[ReportTable] = field(default_factory=list)
     figures: list[ReportFigure] = field(default_factory=list)
     problem: str = ""
+    phantom: bool = False
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to show: the stage has not run."""
         return not (self.paragraphs or self.tables or self.figures or self.problem)
 
-
-def make_table(
-    caption: str,
-    columns: Sequence[str],
-    rows: Iterable[Sequence[object]],
-    *,
-    numeric: Iterable[int] = (),
-    folded: bool = False,
-) -> ReportTable:
-    """Build a table from any values; missing ones are shown as a dash."""
-    text = tuple(tuple(cell_text(value) for value in row) for row in rows)
-    return ReportTable(caption, tuple(columns), text, frozenset(numeric), folded)
+    def add_table(
+        self,
+        caption: str,
+        head: str,
+        rows: Iterable[Sequence[object]],
+        *,
+        numeric: Iterable[int] = (),
+        folded: bool = False,
+    ) -> None:
+        """Add a table of any values, missing ones as a dash; ``|`` parts the columns' heads."""
+        columns = tuple(name.strip() for name in head.split("|"))
+        text = tuple(tuple(cell_text(value) for value in row) for row in rows)
+        self.tables.append(ReportTable(caption, columns, text, frozenset(numeric), folded))
 
 
 def cell_text(value: object) -> str:
@@ -100,9 +104,7 @@ def cell_text(value: object) -> str:
 def percent(value: object, sign: bool = False) -> str:
     """``0.663`` -> ``66.3``; missing -> a dash. The unit stands in the column's head."""
     number = to_number(value)
-    if number is None:
-        return "–"
-    return f"{100 * number:+.1f}" if sign else f"{100 * number:.1f}"
+    return "–" if number is None else f"{100 * number:{'+' if sign else ''}.1f}"
 
 
 def to_number(value: object) -> float | None:
@@ -124,12 +126,8 @@ def p_text(value: object) -> str:
 
 def data_text(data: str) -> str:
     """A cell's data in words: ``real+synthetic-50`` -> ``real + 50 synthetic per label``."""
-    words = []
-    for part in data.split("+"):
-        name, _, n = part.partition("-")
-        words.append(
-            f"{n} synthetic per label"
-            if name == "synthetic"
-            else {"classical": "classical augmentation"}.get(name, name)
-        )
-    return " + ".join(words) + (" only" if data.startswith("synthetic") else "")
+    parts = [part.partition("-") for part in data.split("+")]
+    words = {"classical": "classical augmentation"}
+    words |= {name: f"{n} synthetic per label" for name, _, n in parts if name == "synthetic"}
+    only = " only" if data.startswith("synthetic") else ""
+    return " + ".join(words.get(name, name) for name, _, _ in parts) + only

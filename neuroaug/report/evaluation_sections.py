@@ -13,7 +13,6 @@ from neuroaug.report.content import (
     ReportFigure,
     ReportSection,
     data_text,
-    make_table,
     p_text,
     percent,
     to_number,
@@ -33,7 +32,7 @@ FURTHER = (
 )
 
 
-def results(study: Study, section: ReportSection, phantom: bool) -> None:
+def results(study: Study, section: ReportSection) -> None:
     """Fill in ``results.tsv``: mean and standard deviation over runs, 95 % interval, and a plot."""
     if not study.results.is_file():
         return
@@ -53,74 +52,44 @@ def results(study: Study, section: ReportSection, phantom: bool) -> None:
         steps = ", equal steps" if row["steps"] == "matched" else ""
         name = f"{row['training_split']}: {data_text(str(row['data']))}{steps}"
         kind = f"{row['network']} {row['resolution']}"
-        rows.append(
-            [
-                name,
-                kind,
-                row["test_set"],
-                row["n_real_per_label"],
-                row["n_synthetic_per_label"],
-                row["n_runs"],
-                *scores,
-            ]
-        )
+        counts = (row[key] for key in ("n_real_per_label", "n_synthetic_per_label", "n_runs"))
+        rows.append([name, kind, row["test_set"], *counts, *scores])
         mean, low, high = (
             to_number(row[f"balanced_accuracy_{part}"]) for part in ("mean", "ci_low", "ci_high")
         )
         if mean is not None and low is not None and high is not None:
             points.append((f"{name}\n{kind}", str(row["test_set"]), mean, low, high))
-    head = (
-        "training set",
-        "classifier",
-        "test set",
-        "real per label",
-        "synthetic per label",
-        "runs",
-    )
-    columns = (*head, *(f"{m.replace('_', ' ')}, %" for m in MEASURES))
-    section.tables.append(make_table("Results of each cell", columns, rows, numeric=range(3, 9)))
+    head = "training set | classifier | test set | real per label | synthetic per label | runs"
+    head = " | ".join([head, *(f"{m.replace('_', ' ')}, %" for m in MEASURES)])
+    section.add_table("Results of each cell", head, rows, numeric=range(3, 9))
     if points:
-        png = figures.intervals(points, phantom)
+        png = figures.intervals(points, section.phantom)
         words = "; ".join(f"{p[0]} on {p[1]}: {percent(p[2])} %".replace("\n", " ") for p in points)
-        section.figures.append(
-            ReportFigure(png, "Balanced accuracy: mean over runs and 95 % interval.", words)
-        )
-    if not phantom:
+        caption = "Balanced accuracy: mean over runs and 95 % interval."
+        section.figures.append(ReportFigure(png, caption, words))
+    if not section.phantom:
         _published(section, table)
 
 
 def _published(section: ReportSection, table: pd.DataFrame) -> None:
     """Put the papers' figures beside those of the same cells."""
-    printed = read_tsv(
-        packaged("report", "published.tsv"), ("cell", "test_set", "metric", "mean", "std", "source")
-    )
+    columns = ("cell", "test_set", "metric", "mean", "std", "source")
+    printed = read_tsv(packaged("report", "published.tsv"), columns)
     ours = {(row["cell"], row["test_set"]): row for row in table.to_dict("records")}
     rows = []
     for row in printed.to_dict("records"):
-        own = ours.get((row["cell"], row["test_set"]))
-        if own is not None and row["metric"] in MEASURES:
-            here = (
-                f"{percent(own[row['metric'] + '_mean'])} ± {percent(own[row['metric'] + '_std'])}"
-            )
+        cell, test_set, metric = row["cell"], row["test_set"], row["metric"]
+        own = ours.get((cell, test_set))
+        if own is not None and metric in MEASURES:
+            here = f"{percent(own[f'{metric}_mean'])} ± {percent(own[f'{metric}_std'])}"
             there = f"{percent(row['mean'])} ± {percent(row['std'])}"
-            rows.append(
-                [
-                    row["cell"],
-                    row["test_set"],
-                    row["metric"].replace("_", " "),
-                    here,
-                    there,
-                    row["source"],
-                ]
-            )
+            rows.append([cell, test_set, metric.replace("_", " "), here, there, row["source"]])
     if rows:
-        head = ("cell", "test set", "measure", "here, %", "published, %", "where")
-        section.tables.append(
-            make_table("Beside the published figures", head, rows, numeric=(3, 4))
-        )
+        head = "cell | test set | measure | here, % | published, % | where"
+        section.add_table("Beside the published figures", head, rows, numeric=(3, 4))
 
 
-def comparisons(study: Study, section: ReportSection, phantom: bool) -> None:
+def comparisons(study: Study, section: ReportSection) -> None:
     """Fill in ``comparisons.tsv``."""
     if not study.comparisons.is_file():
         return
@@ -132,36 +101,23 @@ def comparisons(study: Study, section: ReportSection, phantom: bool) -> None:
     )
     rows: dict[bool, list[list[object]]] = {True: [], False: []}
     for row in table.to_dict("records"):
-        interval = f"[{percent(row['ci_low'], sign=True)}, {percent(row['ci_high'], sign=True)}]"
+        pair = [row[name] for name in ("cell", "reference_cell", "test_set")]
+        shown, low, high = (
+            percent(row[name], sign=True) for name in ("difference", "ci_low", "ci_high")
+        )
+        tests = (p_text(row["p"]), p_text(row["p_holm"]))
+        measure = str(row["metric"]).replace("_", " ")
         rows[row["metric"] == "balanced_accuracy"].append(
-            [
-                *(row[name] for name in ("cell", "reference_cell", "test_set")),
-                str(row["metric"]).replace("_", " "),
-                percent(row["difference"], sign=True),
-                interval,
-                p_text(row["p"]),
-                p_text(row["p_holm"]),
-            ]
+            [*pair, measure, shown, f"[{low}, {high}]", *tests]
         )
     head = (
-        "cell",
-        "compared with",
-        "test set",
-        "measure",
-        "difference, points",
-        "95 % interval",
-        "p",
-        "p (Holm)",
+        "cell | compared with | test set | measure | difference, points | 95 % interval | p | "
+        "p (Holm)"
     )
-    if rows[True]:
-        section.tables.append(
-            make_table("Differences in balanced accuracy", head, rows[True], numeric=range(4, 8))
-        )
-    if rows[False]:
-        caption = "Differences in sensitivity and specificity"
-        section.tables.append(
-            make_table(caption, head, rows[False], numeric=range(4, 8), folded=True)
-        )
+    for main, what in ((True, "balanced accuracy"), (False, "sensitivity and specificity")):
+        if rows[main]:
+            caption = f"Differences in {what}"
+            section.add_table(caption, head, rows[main], numeric=range(4, 8), folded=not main)
     if table.empty:
         section.paragraphs.append("No cell has a real-only cell to be compared with.")
 
@@ -174,9 +130,8 @@ def cautions(study: Study) -> list[str]:
         counts = read_tsv(test, ("diagnosis",))["diagnosis"].value_counts()
         fewest = int(counts.min()) if len(counts) else 0
         if 0 < fewest < FEW_PARTICIPANTS:
-            people = " and ".join(
-                f"{n} {label}" for label, n in counts.sort_index(ascending=False).items()
-            )
+            by_label = counts.sort_index(ascending=False).items()
+            people = " and ".join(f"{n} {label}" for label, n in by_label)
             found.append(
                 f"The test set holds {people}: few participants decide, one alone moves the "
                 f"balanced accuracy of a run by up to {50 / fewest:.1f} points."
@@ -184,9 +139,7 @@ def cautions(study: Study) -> list[str]:
     path = study.root / "evaluation" / "detectable.tsv"
     if path.is_file():
         table = read_tsv(path, ("cell", "test_set", "detectable"))
-        sizes = [
-            number for value in table["detectable"] if (number := to_number(value)) is not None
-        ]
+        sizes = [size for size in map(to_number, table["detectable"]) if size is not None]
         if sizes:
             low, high = (f"{100 * size:.0f}" for size in (min(sizes), max(sizes)))
             least = low if low == high else f"{low} to {high}"
@@ -205,7 +158,7 @@ def cell_folders(study: Study) -> Iterator[Path]:
     yield from dict.fromkeys([path for path in named if path in found] + found)
 
 
-def leakage(study: Study, section: ReportSection, phantom: bool) -> None:
+def leakage(study: Study, section: ReportSection) -> None:
     """Fill in the proofs of `neuroaug.audit`, ``evaluation/<cell>/leakage.tsv``."""
     rows, refused = [], 0
     for path in (folder / FILE_NAME for folder in cell_folders(study)):
@@ -220,30 +173,25 @@ def leakage(study: Study, section: ReportSection, phantom: bool) -> None:
         "external set, no other visit of one and no copy of their image (by checksum) was seen by "
         f"a generator or stands in the training set. {len(rows)} checks, {refused} failed."
     )
-    head = ("cell", *(column.replace("_", " ") for column in PROOF_COLUMNS))
-    numeric = [i for i, name in enumerate(head) if name.startswith("n ")]
-    section.tables.append(make_table("Checks", head, rows, numeric=numeric, folded=len(rows) > 12))
+    numeric = [i for i, name in enumerate(PROOF_COLUMNS, 1) if name.startswith("n_")]
+    head = " | ".join(["cell", *PROOF_COLUMNS]).replace("_", " ")
+    section.add_table("Checks", head, rows, numeric=numeric, folded=len(rows) > 12)
 
 
-def further(study: Study, section: ReportSection, phantom: bool) -> None:
+def further(study: Study, section: ReportSection) -> None:
     """Fill in the tables beside the results, as they stand in ``evaluation/``."""
     for name, caption in FURTHER:
         path = study.root / "evaluation" / f"{name}.tsv"
-        if not path.is_file():
-            continue
-        table = read_tsv(path)
-        if table.empty:
+        if not path.is_file() or (table := read_tsv(path)).empty:
             continue
         numeric = [
             i
             for i, column in enumerate(table.columns)
             if to_number(table[column].dropna().head(1).squeeze()) is not None
         ]
-        rows = [
-            [_short(value) for value in row] for row in table.itertuples(index=False, name=None)
-        ]
-        head = [column.replace("_", " ") for column in table.columns]
-        section.tables.append(make_table(caption, head, rows, numeric=numeric, folded=True))
+        rows = [list(map(_short, row)) for row in table.itertuples(index=False, name=None)]
+        head = " | ".join(table.columns).replace("_", " ")
+        section.add_table(caption, head, rows, numeric=numeric, folded=True)
 
 
 def _short(value: object) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,16 +49,13 @@ def intervals(rows: Sequence[tuple[str, str, float, float, float]], phantom: boo
     axes = figure.add_subplot()
     for k, test_set in enumerate(sets):
         offset = (k - (len(sets) - 1) / 2) * 0.22
+        colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
         for name, which, mean, low, high in rows:
-            if which != test_set:
-                continue
-            y = names.index(name) + offset
-            colour = COLOURS[k % len(COLOURS)]
-            axes.plot([100 * low, 100 * high], [y, y], color=colour, linewidth=1.6)
-            axes.plot([100 * mean], [y], MARKERS[k % len(MARKERS)], color=colour, markersize=6)
-        axes.plot(
-            [], [], MARKERS[k % len(MARKERS)], color=COLOURS[k % len(COLOURS)], label=test_set
-        )
+            if which == test_set:
+                y = names.index(name) + offset
+                axes.plot([100 * low, 100 * high], [y, y], color=colour, linewidth=1.6)
+                axes.plot([100 * mean], [y], marker, color=colour, markersize=6)
+        axes.plot([], [], marker, color=colour, label=test_set)
     axes.axvline(50, color="0.5", linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set_ylim(len(names) - 0.5, -0.5)
@@ -121,34 +119,20 @@ def learning_curves(cells: Mapping[str, Sequence[Mapping[str, NDArray]]], phanto
     figure = _figure(0.6 + 2.6 * n_columns, 0.3 + 2.9 * n_rows)
     axes = np.atleast_2d(figure.subplots(2 * n_rows, n_columns, squeeze=False))
     for k, (name, runs) in enumerate(cells.items()):
-        above, below = (
-            axes[2 * (k // n_columns), k % n_columns],
-            axes[2 * (k // n_columns) + 1, k % n_columns],
-        )
-        for column, style in (("training_loss", "-"), ("validation_loss", "--")):
-            _curves(above, runs, column, style, COLOURS[0 if column == "training_loss" else 1])
-        _curves(
-            below,
-            [{**r, "y": 100 * r["validation_balanced_accuracy"]} for r in runs],
-            "y",
-            "-",
-            COLOURS[2],
-        )
-        for run in runs:
-            accuracy = run["validation_balanced_accuracy"]
-            if np.isfinite(accuracy).any():
-                best = int(np.nanargmax(accuracy))
-                below.plot(
-                    [run["epoch"][best]],
-                    [100 * accuracy[best]],
-                    "o",
-                    color=COLOURS[2],
-                    markersize=3,
-                )
+        above, below = axes[2 * (k // n_columns) :, k % n_columns][:2]
+        _curves(above, runs, "training_loss", "-", COLOURS[0])
+        _curves(above, runs, "validation_loss", "--", COLOURS[1])
+        scored = [{**run, "y": 100 * run["validation_balanced_accuracy"]} for run in runs]
+        _curves(below, scored, "y", "-", COLOURS[2])
+        for run in scored:
+            if np.isfinite(run["y"]).any():
+                best = int(np.nanargmax(run["y"]))
+                x, y = [run["epoch"][best]], [run["y"][best]]
+                below.plot(x, y, "o", color=COLOURS[2], markersize=3)
         below.axhline(50, color="0.5", linewidth=0.8, linestyle=":")
         below.set_ylim(0, 103)
         above.set_ylim(bottom=0)
-        above.set_title(_wrapped(name), fontsize=7.5)
+        above.set_title(textwrap.fill(name, 30), fontsize=7.5)
         below.set_xlabel("epoch", fontsize=7)
         if k % n_columns == 0:
             above.set_ylabel("loss", fontsize=7)
@@ -178,12 +162,6 @@ def _curves(
     mean = np.nanmean(stacked[:, known], axis=0)
     marker = "." if known.sum() < 5 else None
     axes.plot(np.arange(1, n + 1)[known], mean, style, color=colour, linewidth=1.6, marker=marker)
-
-
-def _wrapped(name: str) -> str:
-    import textwrap
-
-    return textwrap.fill(name, 30)
 
 
 def _fit(axes: Any, values: NDArray) -> None:
@@ -230,10 +208,8 @@ def montage(
         (real, f"{label}: real (training)", COLOURS[0]),
         (synthetic, f"{label}: synthetic", COLOURS[1]),
     )
-    widths = [max(len(images), 1) for images, _, _ in sides]
-    for axes, (images, name, colour) in zip(
-        figure.subplots(1, 2, width_ratios=widths), sides, strict=True
-    ):
+    panels = figure.subplots(1, 2, width_ratios=[max(len(images), 1) for images, _, _ in sides])
+    for axes, (images, name, colour) in zip(panels, sides, strict=True):
         axes.set_title(name, fontsize=10, color=colour, fontweight="bold")
         axes.axis("off")
         if images:
@@ -263,30 +239,18 @@ def mosaic(images: Sequence[list[NDArray]], gap: int = 2) -> NDArray:
 def chain_diagnostics(sets: Mapping[str, Mapping[str, NDArray]], phantom: bool) -> bytes:
     """Histogram the acceptance rate and the displacement of each set's chains."""
     figure = _figure(7.6, 2.5)
-    for axes, column, title in zip(
-        figure.subplots(1, 2),
-        ("acceptance_rate", "displacement"),
-        ("acceptance rate of a chain", "distance from the start (latent units)"),
-        strict=True,
-    ):
-        values = [
-            table[column][np.isfinite(table[column])] for table in sets.values() if column in table
-        ]
-        names = [name for name, table in sets.items() if column in table]
-        edges = (
-            np.histogram_bin_edges(np.concatenate(values), 24)
-            if values and sum(map(len, values))
-            else 10
-        )
-        for k, (name, data) in enumerate(zip(names, values, strict=True)):
-            axes.hist(
-                data,
-                bins=edges,
-                histtype="step",
-                linewidth=1.5,
-                color=COLOURS[k % len(COLOURS)],
-                label=name,
-            )
+    titles = {
+        "acceptance_rate": "acceptance rate of a chain",
+        "displacement": "distance from the start (latent units)",
+    }
+    for axes, (column, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+        values = {name: table[column] for name, table in sets.items() if column in table}
+        known = {name: of[np.isfinite(of)] for name, of in values.items()}
+        every = np.concatenate([np.empty(0), *known.values()])
+        edges = np.histogram_bin_edges(every, 24) if len(every) else 10
+        style = {"histtype": "step", "linewidth": 1.5, "bins": edges}
+        for k, (name, data) in enumerate(known.items()):
+            axes.hist(data, color=COLOURS[k % len(COLOURS)], label=name, **style)
         axes.set_xlabel(title)
         axes.set_ylabel("images")
         axes.spines[["top", "right"]].set_visible(False)

@@ -11,10 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from neuroaug.errors import InputError
-from neuroaug.imaging import caps as caps_names
+from neuroaug.imaging.caps import Visit, t1_linear_image
 from neuroaug.imaging.nifti import read_volume
 from neuroaug.report import figures
-from neuroaug.report.content import ReportFigure, ReportSection, make_table
+from neuroaug.report.content import ReportFigure, ReportSection
 from neuroaug.study import Study
 from neuroaug.system.files import read_json, read_tsv
 
@@ -32,7 +32,7 @@ def member_folders(root: Path) -> Iterator[tuple[str, Path]]:
             yield f"{split.name} {member.name}", member
 
 
-def generators(study: Study, section: ReportSection, phantom: bool) -> None:
+def generators(study: Study, section: ReportSection) -> None:
     """Fill in each model folder: what it learned from, how training went."""
     rows, histories = [], {}
     for name, folder in member_folders(study.root / "models"):
@@ -42,17 +42,10 @@ def generators(study: Study, section: ReportSection, phantom: bool) -> None:
         config = read_json(folder / "config.json")
         record = config.get("training", {})
         network = config.get("config", config).get("network")
-        rows.append(
-            [
-                name,
-                f"{config.get('model', '')} {network or ''}".strip(),
-                config.get("grid"),
-                *(record.get(key) for key in ("n_images", "epochs", "best_epoch")),
-                _rounded(record.get("elbo")),
-                record.get("stopped_by"),
-                _rounded(record.get("metric_contrast")),
-            ]
-        )
+        kind = f"{config.get('model', '')} {network or ''}".strip()
+        keys = ("n_images", "epochs", "best_epoch", "elbo", "stopped_by", "metric_contrast")
+        figured = [_rounded(record.get(key)) for key in keys]
+        rows.append([name, kind, config.get("grid"), *figured])
         if record.get("metric_dead"):
             section.paragraphs.append(
                 f"{name}: the learned metric is flat (its network learned nothing), so its samples "
@@ -62,27 +55,19 @@ def generators(study: Study, section: ReportSection, phantom: bool) -> None:
             histories[name] = _history(folder / "history.csv")
     if not rows:
         return
-    head = (
-        "generator",
-        "network",
-        "grid",
-        "training images",
-        "epochs",
-        "best epoch",
-        "best ELBO",
-        "stopped by",
-        "metric contrast",
-    )
     section.paragraphs.insert(
         0, "One generative model per diagnosis, learned from its training participants only."
     )
-    section.tables.append(make_table("Generators", head, rows, numeric=(3, 4, 5, 6, 8)))
+    head = (
+        "generator | network | grid | training images | epochs | best epoch | best ELBO | "
+        "stopped by | metric contrast"
+    )
+    section.add_table("Generators", head, rows, numeric=(3, 4, 5, 6, 8))
     if histories:
         words = "; ".join(f"{name}: {len(h['epoch'])} epochs" for name, h in histories.items())
         caption = "Training curves (the first epochs may lie outside the frame)."
-        section.figures.append(
-            ReportFigure(figures.training_curves(histories, phantom), caption, words)
-        )
+        png = figures.training_curves(histories, section.phantom)
+        section.figures.append(ReportFigure(png, caption, words))
 
 
 def _history(path: Path) -> dict[str, NDArray]:
@@ -91,52 +76,39 @@ def _history(path: Path) -> dict[str, NDArray]:
     except (ValueError, OSError) as error:  # pandas' parser and decoding errors are ValueErrors
         raise InputError(f"{path}: not readable as a table ({str(error).strip()})") from None
     if "epoch" not in table.columns:
-        raise InputError(
-            f"{path}: column epoch missing; found {', '.join(map(str, table.columns))}"
-        )
-    return {
-        str(name): pd.to_numeric(table[name], errors="coerce").to_numpy(float)
-        for name in table.columns
-    }
+        found = ", ".join(map(str, table.columns))
+        raise InputError(f"{path}: column epoch missing; found {found}")
+    return {str(name): _numbers(table[name]) for name in table.columns}
+
+
+def _numbers(column: pd.Series) -> NDArray:
+    return pd.to_numeric(column, errors="coerce").to_numpy(float)
 
 
 def _rounded(value: Any) -> Any:
     return f"{value:.5g}" if isinstance(value, float) else value
 
 
-def synthetic_sets(study: Study, section: ReportSection, phantom: bool) -> None:
+def synthetic_sets(study: Study, section: ReportSection) -> None:
     """Fill in each synthetic set: how it was sampled, how the chains moved."""
     rows, tables = [], {}
     for name, folder in member_folders(study.root / "synthetic"):
         if not (folder / "synthesis.json").is_file():
             continue
         record = read_json(folder / "synthesis.json")
-        n = (
-            len(read_tsv(folder / "participants.tsv"))
-            if (folder / "participants.tsv").is_file()
-            else None
-        )
+        people = folder / "participants.tsv"
+        n = len(read_tsv(people)) if people.is_file() else None
         found: dict[str, NDArray] = {}
         if (folder / "draws.tsv").is_file():
             table = read_tsv(folder / "draws.tsv")
-            for column in ("acceptance_rate", "displacement"):
-                if column in table.columns:
-                    found[column] = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
-            found = {
-                column: values for column, values in found.items() if np.isfinite(values).any()
-            }
+            columns = [c for c in ("acceptance_rate", "displacement") if c in table.columns]
+            found = {c: v for c in columns if np.isfinite(v := _numbers(table[c])).any()}
         if found:
             tables[name] = found
         acceptance = found.get("acceptance_rate")
-        rows.append(
-            [
-                name,
-                n,
-                *(record.get(key) for key in ("sampler", "profile", "seed", "dtype")),
-                _spread(acceptance),
-                _spread(found.get("displacement")),
-            ]
-        )
+        settings = (record.get(key) for key in ("sampler", "profile", "seed", "dtype"))
+        spreads = (_spread(acceptance), _spread(found.get("displacement")))
+        rows.append([name, n, *settings, *spreads])
         if acceptance is not None and np.nanmean(acceptance) < LOW_ACCEPTANCE:
             section.paragraphs.append(
                 f"{name}: on average {100 * np.nanmean(acceptance):.0f} % of the moves were "
@@ -145,19 +117,9 @@ def synthetic_sets(study: Study, section: ReportSection, phantom: bool) -> None:
             )
     if not rows:
         return
-    head = (
-        "set",
-        "images",
-        "sampler",
-        "settings",
-        "seed",
-        "voxel type",
-        "acceptance rate",
-        "displacement",
-    )
-    section.tables.append(
-        make_table("Synthetic sets (mean and range over images)", head, rows, numeric=(1, 4, 6, 7))
-    )
+    caption = "Synthetic sets (mean and range over images)"
+    head = "set | images | sampler | settings | seed | voxel type | acceptance rate | displacement"
+    section.add_table(caption, head, rows, numeric=(1, 4, 6, 7))
     if tables:
         words = "; ".join(
             f"{name}: {', '.join(f'{c} {_spread(v)}' for c, v in t.items())}"
@@ -167,9 +129,8 @@ def synthetic_sets(study: Study, section: ReportSection, phantom: bool) -> None:
             "How the chains moved: share of moves accepted, and distance of each sample from where "
             "its chain began."
         )
-        section.figures.append(
-            ReportFigure(figures.chain_diagnostics(tables, phantom), caption, words)
-        )
+        png = figures.chain_diagnostics(tables, section.phantom)
+        section.figures.append(ReportFigure(png, caption, words))
 
 
 def _spread(values: NDArray | None) -> str | None:
@@ -179,17 +140,16 @@ def _spread(values: NDArray | None) -> str | None:
     return f"{known.mean():.2f} ({known.min():.2f} to {known.max():.2f})"
 
 
-def images(study: Study, section: ReportSection, phantom: bool) -> None:
+def images(study: Study, section: ReportSection) -> None:
     """Fill in slices of training participants beside synthetic ones, per set."""
     for name, folder in member_folders(study.root / "synthetic"):
         if not (folder / "synthesis.json").is_file():
             continue
         record = read_json(folder / "synthesis.json")
         resolution = str(record.get("resolution", study.config.resolution))
-        made = read_tsv(folder / "participants.tsv", ("participant_id",))["participant_id"][
-            :N_SHOWN
-        ]
-        synthetic = _slices(folder, [(participant, "ses-M000") for participant in made], resolution)
+        made = read_tsv(folder / "participants.tsv", ("participant_id",))["participant_id"]
+        shown = [(participant, "ses-M000") for participant in made[:N_SHOWN]]
+        synthetic = _slices(folder, shown, resolution)
         learned = read_tsv(folder / "lineage.tsv", ("participant_id", "session_id"))
         visits = list(zip(learned["participant_id"], learned["session_id"], strict=True))
         real = _slices(study.caps, _spaced(visits, N_SHOWN), resolution)
@@ -198,27 +158,23 @@ def images(study: Study, section: ReportSection, phantom: bool) -> None:
             f"images 1 to {len(synthetic)} (right); sagittal, coronal and axial slices at "
             f"{resolution}. Not chosen by looks."
         )
-        png = figures.montage(real, synthetic, str(record.get("label", name)), phantom)
+        png = figures.montage(real, synthetic, str(record.get("label", name)), section.phantom)
         section.figures.append(ReportFigure(png, caption, f"Slices of heads, {caption}"))
-    if section.figures and not phantom:
+    if section.figures and not section.phantom:
         section.paragraphs.append(
             "This file shows slices of real participants: handle it as you handle their scans."
         )
 
 
 def _spaced(visits: list[tuple[str, str]], n: int) -> list[tuple[str, str]]:
-    return [
-        visits[i]
-        for i in sorted({round(k) for k in np.linspace(0, len(visits) - 1, min(n, len(visits)))})
-    ]
+    places = np.linspace(0, len(visits) - 1, min(n, len(visits)))
+    return [visits[i] for i in sorted({round(place) for place in places})]
 
 
 def _slices(caps: Path, visits: list[tuple[str, str]], resolution: str) -> list[list[NDArray]]:
     found = []
     for participant, session in visits:
-        path = caps_names.t1_linear_image(
-            caps, caps_names.Visit(participant, session), resolution=resolution
-        )
+        path = t1_linear_image(caps, Visit(participant, session), resolution)
         if path.is_file():
             volume = read_volume(path)
             found.append(figures.slices(volume.data, volume.affine))

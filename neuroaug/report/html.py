@@ -23,7 +23,8 @@ from neuroaug.study import Study
 from neuroaug.system.files import read_tsv, write_text
 from neuroaug.system.packaged_files import packaged
 
-SECTIONS: tuple[tuple[str, str, Callable[[Study, ReportSection, bool], None]], ...] = (
+Fill = Callable[[Study, ReportSection], None]
+SECTIONS: tuple[tuple[str, str, Fill], ...] = (
     ("results", "Results", evaluation_sections.results),
     ("comparisons", "Comparisons with real images alone", evaluation_sections.comparisons),
     ("training", "Training of the classifiers", classifier_sections.training),
@@ -69,7 +70,10 @@ def render(study: Study) -> str:
     import jinja2
 
     phantom = study_sections.is_phantom(study)
-    sections = [_collect(study, name, title, fill, phantom) for name, title, fill in SECTIONS]
+    sections = [
+        _collect(study, ReportSection(name, title, phantom=phantom), fill)
+        for name, title, fill in SECTIONS
+    ]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(packaged("report", "templates")),
         autoescape=True,
@@ -90,29 +94,18 @@ def render(study: Study) -> str:
 def _verdict(study: Study) -> Verdict:
     """Judge the comparisons; where they give an answer, add what the study is too small to see."""
     try:
-        table = (
-            read_tsv(study.comparisons, COMPARISON_COLUMNS) if study.comparisons.is_file() else None
-        )
-        verdict = judge(table)
-        return (
-            replace(verdict, cautions=tuple(evaluation_sections.cautions(study)))
-            if verdict.sentences or verdict.folded
-            else verdict
-        )
+        known = study.comparisons.is_file()
+        verdict = judge(read_tsv(study.comparisons, COMPARISON_COLUMNS) if known else None)
+        if not (verdict.sentences or verdict.folded):
+            return verdict
+        return replace(verdict, cautions=tuple(evaluation_sections.cautions(study)))
     except NeuroaugError as error:
         return Verdict("unknown", f"Not known: {error}")
 
 
-def _collect(
-    study: Study,
-    name: str,
-    title: str,
-    fill: Callable[[Study, ReportSection, bool], None],
-    phantom: bool,
-) -> ReportSection:
-    section = ReportSection(name, title)
+def _collect(study: Study, section: ReportSection, fill: Fill) -> ReportSection:
     try:
-        fill(study, section, phantom)
+        fill(study, section)
     except NeuroaugError as error:  # a torn table is a finding to report, not the end of the report
         section.problem = str(error)
     return section

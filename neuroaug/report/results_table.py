@@ -30,9 +30,9 @@ def print_results(study: Study) -> None:
     for measure in MEASURES:
         table.add_column(measure.replace("_", " "), justify="right")
     for row in results.itertuples():
+        steps = ", equal steps" if row.steps == "matched" else ""
         table.add_row(
-            f"{row.training_split} {row.data}"
-            + (", equal steps" if row.steps == "matched" else ""),
+            f"{row.training_split} {row.data}{steps}",
             f"{row.network} {row.resolution}",
             str(row.test_set),
             str(row.n_runs),

@@ -6,7 +6,7 @@ import pandas as pd
 
 from neuroaug.cohort.split_folder import SplitFolder
 from neuroaug.imaging import caps as caps_names
-from neuroaug.report.content import ReportSection, make_table, p_text
+from neuroaug.report.content import ReportSection, p_text
 from neuroaug.report.generator_sections import member_folders
 from neuroaug.study import Study
 from neuroaug.system.files import read_json, read_tsv
@@ -25,7 +25,7 @@ def is_phantom(study: Study) -> bool:
     return False
 
 
-def participants(study: Study, section: ReportSection, phantom: bool) -> None:
+def participants(study: Study, section: ReportSection) -> None:
     """Fill in who is in which set, whether the sets match, and who was left out."""
     if not (study.splits / "split.json").is_file():
         return
@@ -35,70 +35,41 @@ def participants(study: Study, section: ReportSection, phantom: bool) -> None:
         table = split.table(name)
         for label in sorted(table["diagnosis"].unique(), key=lambda value: (value != "CN", value)):
             people = table[table["diagnosis"] == label]
-            sex = people["sex"].dropna()
-            age = people["age"].dropna()
-            ages = (
-                f"{age.mean():.1f} ± {age.std(ddof=1):.1f}"
-                if len(age) > 1
-                else f"{age.mean():.1f}"
-                if len(age)
-                else None
-            )
+            sex, age = people["sex"].dropna(), people["age"].dropna()
+            deviation = f" ± {age.std(ddof=1):.1f}" if len(age) > 1 else ""
+            ages = f"{age.mean():.1f}{deviation}" if len(age) else None
             women = int((sex == "F").sum())
-            rows.append(
-                [
-                    name,
-                    label,
-                    len(people),
-                    ages,
-                    f"{len(sex) - women} M, {women} F",
-                    people["site"].nunique(),
-                ]
-            )
-    head = ("set", "label", "participants", "age (mean ± sd)", "sex", "sites")
-    section.tables.append(
-        make_table("Sets, one image a participant", head, rows, numeric=(2, 3, 5))
-    )
+            sexes = f"{len(sex) - women} M, {women} F"
+            rows.append([name, label, len(people), ages, sexes, people["site"].nunique()])
+    head = "set | label | participants | age (mean ± sd) | sex | sites"
+    section.add_table("Sets, one image a participant", head, rows, numeric=(2, 3, 5))
     section.paragraphs.append(
         f"Split {split.hash[:12]} (hash over its tables); every model, set and score carries it."
     )
 
     balance = split.balance()
     if len(balance):
+        columns = ("label", "variable", "test", "values")
         rows = [
-            [
-                f"{r['set_1']} / {r['set_2']}",
-                r["label"],
-                r["variable"],
-                r["test"],
-                r["values"],
-                p_text(r["p"]),
-                r["note"],
-            ]
+            [f"{r['set_1']} / {r['set_2']}", *(r[c] for c in columns), p_text(r["p"]), r["note"]]
             for r in balance.to_dict("records")
         ]
-        tests = ("sets", "label", "variable", "test", "values", "p", "note")
-        section.tables.append(
-            make_table(
-                "Do the sets match? (p above .05: no difference found)", tests, rows, numeric=(5,)
-            )
-        )
+        head = "sets | label | variable | test | values | p | note"
+        caption = "Do the sets match? (p above .05: no difference found)"
+        section.add_table(caption, head, rows, numeric=(5,))
     exclusions = split.exclusions()
     if len(exclusions):
         counts = exclusions.groupby("rule")["participant_id"].agg(["size", "nunique"]).reset_index()
-        rows = [
-            list(row)
-            for row in counts.sort_values("size", ascending=False).itertuples(
-                index=False, name=None
-            )
-        ]
-        rules = ("rule", "visits", "participants")
-        section.tables.append(
-            make_table("Visits left out, by rule (exclusions.tsv)", rules, rows, numeric=(1, 2))
+        most_first = counts.sort_values("size", ascending=False)
+        section.add_table(
+            "Visits left out, by rule (exclusions.tsv)",
+            "rule | visits | participants",
+            most_first.itertuples(index=False, name=None),
+            numeric=(1, 2),
         )
 
 
-def preprocessing(study: Study, section: ReportSection, phantom: bool) -> None:
+def preprocessing(study: Study, section: ReportSection) -> None:
     """Fill in how many visits were preprocessed, and what the quality check said."""
     if not caps_names.is_caps(study.caps):
         return
@@ -117,12 +88,8 @@ def preprocessing(study: Study, section: ReportSection, phantom: bool) -> None:
         ]
         if "pass_probability" in table.columns:
             probability = pd.to_numeric(table["pass_probability"], errors="coerce")
-            rows.append(
-                [
-                    "lowest probability of passing among those that passed",
-                    float(probability[passed].min()),
-                ]
-            )
+            lowest = float(probability[passed].min())
+            rows.append(["lowest probability of passing among those that passed", lowest])
     else:
         section.paragraphs.append(
             "There is no quality check (qc.tsv) in this CAPS: every visit counts as passed."
@@ -134,37 +101,32 @@ def preprocessing(study: Study, section: ReportSection, phantom: bool) -> None:
         ["template", "given by path" if settings.template else "packaged"],
         ["resolutions written", ", ".join(settings.resolutions)],
     ]
-    section.tables.append(make_table("Raw scan to registered volume", ("", ""), rows, numeric=(1,)))
+    section.add_table("Raw scan to registered volume", " | ", rows, numeric=(1,))
 
 
-def failures(study: Study, section: ReportSection, phantom: bool) -> None:
+def failures(study: Study, section: ReportSection) -> None:
     """Fill in ``failures.tsv``, row by row."""
     path = study.caps / "failures.tsv"
     if not path.is_file():
         return
-    table = read_tsv(path, ("participant_id", "session_id", "stage", "reason"))
+    columns = ["participant_id", "session_id", "stage", "reason"]
+    table = read_tsv(path, columns)
     if table.empty:
         section.paragraphs.append("None.")
         return
-    columns = ["participant_id", "session_id", "stage", "reason"]
     rows = list(table[columns].head(MOST_ROWS).itertuples(index=False, name=None))
     if len(table) > MOST_ROWS:
         section.paragraphs.append(f"The first {MOST_ROWS} of {len(table)} rows of failures.tsv.")
-    head = ("participant", "session", "stage", "reason")
-    section.tables.append(
-        make_table("What could not be done (failures.tsv)", head, rows, folded=len(rows) > 20)
-    )
+    head, folded = "participant | session | stage | reason", len(rows) > 20
+    section.add_table("What could not be done (failures.tsv)", head, rows, folded=folded)
 
 
-def configuration(study: Study, section: ReportSection, phantom: bool) -> None:
+def configuration(study: Study, section: ReportSection) -> None:
     """Fill in every setting as the stages resolved it."""
-    hidden = set() if phantom else {"phantom"}
-    rows = list(_flatten("", study.config.model_dump(mode="json", exclude=hidden)))
-    section.tables.append(
-        make_table(
-            "neuroaug.yaml, every default spelled out", ("setting", "value"), rows, folded=True
-        )
-    )
+    hidden = set() if section.phantom else {"phantom"}
+    rows = _flatten("", study.config.model_dump(mode="json", exclude=hidden))
+    caption = "neuroaug.yaml, every default spelled out"
+    section.add_table(caption, "setting | value", rows, folded=True)
 
 
 def _flatten(prefix: str, value: object) -> list[tuple[str, str]]:
@@ -179,12 +141,10 @@ def _flatten(prefix: str, value: object) -> list[tuple[str, str]]:
     return [(prefix, "not set" if value is None or value == {} else str(value))]
 
 
-def software(study: Study, section: ReportSection, phantom: bool) -> None:
+def software(study: Study, section: ReportSection) -> None:
     """Fill in the versions that wrote this report, and other ones that generators recorded."""
     here = versions()
-    section.tables.append(
-        make_table("Software that wrote this report", ("package", "version"), sorted(here.items()))
-    )
+    section.add_table("Software that wrote this report", "package | version", sorted(here.items()))
     rows = []
     for name, folder in member_folders(study.root / "models"):
         if (folder / "environment.json").is_file():
@@ -196,5 +156,5 @@ def software(study: Study, section: ReportSection, phantom: bool) -> None:
                 if package in here and version != here[package]
             ]
     if rows:
-        head = ("generator", "package", "trained with", "here")
-        section.tables.append(make_table("Trained with other versions", head, rows))
+        head = "generator | package | trained with | here"
+        section.add_table("Trained with other versions", head, rows)

@@ -60,28 +60,22 @@ def judge(comparisons: pd.DataFrame | None) -> Verdict:
     rows = comparisons[comparisons["metric"] == "balanced_accuracy"]
     rows = rows[["synthetic" in str(cell) for cell in rows["cell"]]]
     judged = [(_judge_row(row), row) for _, row in rows.iterrows()]
-    judged = [(kind, row) for kind, row in judged if kind != "unknown"]
-    if not judged:
+    said = [(kind, _sentence(kind, row)) for kind, row in judged if kind != "unknown"]
+    if not said:
         return UNKNOWN
-    said = [(kind, _sentence(kind, row)) for kind, row in judged]
-    n = len(judged)
+    n = len(said)
     many = n > MOST_SENTENCES
     sentences = tuple(sentence for kind, sentence in said if not many or kind in ("helped", "hurt"))
     folded = tuple(sentence for kind, sentence in said if many and kind not in ("helped", "hurt"))
-    better, worse = (sum(kind == which for kind, _ in judged) for which in ("helped", "hurt"))
+    better, worse = (sum(kind == which for kind, _ in said) for which in ("helped", "hurt"))
     of = f"in {{}} of {n} comparisons" if n > 1 else "in the one comparison made"
+    helped, hurt = of.format(better), of.format(worse)
     if better and worse:
-        outcome = "mixed"
-        headline = (
-            f"Mixed: synthetic images helped {of.format(better)} and hurt {of.format(worse)}."
-        )
+        outcome, headline = "mixed", f"Mixed: synthetic images helped {helped} and hurt {hurt}."
     elif better:
-        outcome, headline = "helped", f"Synthetic images helped {of.format(better)}."
+        outcome, headline = "helped", f"Synthetic images helped {helped}."
     elif worse:
-        outcome, headline = (
-            "hurt",
-            f"Synthetic images made the classifier worse {of.format(worse)}.",
-        )
+        outcome, headline = "hurt", f"Synthetic images made the classifier worse {hurt}."
     else:
         outcome = "not shown"
         headline = (
@@ -117,11 +111,9 @@ def _sentence(kind: str, row: pd.Series) -> str:
         ),
     }[kind]
     steps = " with equal gradient steps" if cell.steps == "matched" else ""
-    difference, low_text, high_text = (
-        percent(value, sign=True) for value in (row["difference"], low, high)
-    )
+    shown = [percent(value, sign=True) for value in (row["difference"], low, high)]
     return (
         f"{data_text(cell.data)}{steps} ({cell.split}, {cell.network}, {cell.resolution}) against "
-        f"{data_text(reference.data)}, on {row['test_set']}: {difference} points of balanced "
-        f"accuracy, 95 % interval {low_text} to {high_text}: {meaning}"
+        f"{data_text(reference.data)}, on {row['test_set']}: {shown[0]} points of balanced "
+        f"accuracy, 95 % interval {shown[1]} to {shown[2]}: {meaning}"
     )

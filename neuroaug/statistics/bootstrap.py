@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from neuroaug.statistics.columns import MEASURES
 from neuroaug.system.randomness import RESAMPLING
 
 N_REPLICATES = 10_000
@@ -62,13 +63,8 @@ class RunOutcomes:
     def take(self, images: np.ndarray) -> RunOutcomes:
         """Keep some of the images."""
         names = tuple(np.asarray(self.participants, dtype=object)[images])
-        return RunOutcomes(
-            names,
-            self.positive[images],
-            self.correct[:, images],
-            self.score[:, images],
-            self.generators,
-        )
+        said = (self.correct[:, images], self.score[:, images])
+        return RunOutcomes(names, self.positive[images], *said, self.generators)
 
 
 def resampled(n: int, n_replicates: int, rng: np.random.Generator) -> np.ndarray:
@@ -107,20 +103,16 @@ class Resampling:
     ) -> None:
         self.key, self.n_replicates = key, n_replicates
         self.images = {label: np.flatnonzero(positive == label) for label in (True, False)}
-        self._weights = {
-            label: resampled(
-                len(images), n_replicates, RESAMPLING.numpy(*key, "participants", label)
-            )
-            if len(images)
-            else None
-            for label, images in self.images.items()
-        }
+        self._weights: dict[bool, np.ndarray | None] = {True: None, False: None}
+        for label, images in self.images.items():
+            if len(images):
+                rng = RESAMPLING.numpy(*key, "participants", label)
+                self._weights[label] = resampled(len(images), n_replicates, rng)
 
     def runs(self, outcomes: RunOutcomes, name: str) -> np.ndarray:
         """Weights of the resampled runs of the cell `name`, always the same ones."""
-        return resampled_runs(
-            outcomes.generators, self.n_replicates, RESAMPLING.numpy(*self.key, "runs", name)
-        )
+        rng = RESAMPLING.numpy(*self.key, "runs", name)
+        return resampled_runs(outcomes.generators, self.n_replicates, rng)
 
     def _accuracy(
         self, outcomes: RunOutcomes, name: str, label: bool, runs: np.ndarray
@@ -137,10 +129,9 @@ class Resampling:
     def _posterior(self, outcomes: RunOutcomes, name: str, label: bool) -> np.ndarray:
         """Samples (B,) of the Jeffreys posterior of the accuracy on one label, mean over runs."""
         correct = outcomes.correct[:, self.images[label]].mean(axis=0)
+        n, n_right = len(correct), correct.sum()
         rng = RESAMPLING.numpy(*self.key, "posterior", name, label)
-        return rng.beta(
-            correct.sum() + 0.5, len(correct) - correct.sum() + 0.5, size=self.n_replicates
-        )
+        return rng.beta(n_right + 0.5, n - n_right + 0.5, size=self.n_replicates)
 
     def replicates(self, outcomes: RunOutcomes, name: str) -> dict[str, np.ndarray]:
         """Replicates (B,) of balanced accuracy, sensitivity and specificity of a cell."""
@@ -152,14 +143,9 @@ class Resampling:
         if self.n_replicates > 1 and np.ptp(balanced) < 1e-12:
             # Runs that say one label throughout, some AD and some CN: each scores 1/2 whoever is
             # tested.
-            balanced = (
-                self._posterior(outcomes, name, True) + self._posterior(outcomes, name, False)
-            ) / 2
-        return {
-            "balanced_accuracy": balanced,
-            "sensitivity": sensitivity,
-            "specificity": specificity,
-        }
+            first, second = (self._posterior(outcomes, name, label) for label in (True, False))
+            balanced = (first + second) / 2
+        return dict(zip(MEASURES, (balanced, sensitivity, specificity), strict=True))
 
     def brier(self, outcomes: RunOutcomes, name: str) -> np.ndarray:
         """Replicates (B,) of the Brier score."""
@@ -193,9 +179,8 @@ class Resampling:
         for start in range(0, n_replicates, step):
             rows = slice(start, min(start + step, n_replicates))
             mean = (runs[rows] @ wins.reshape(len(wins), -1)).reshape(-1, *shape)
-            result[rows] = np.einsum(
-                "bi,bij,bj->b", positive[rows], mean, negative[rows], optimize=True
-            )
+            factors = (positive[rows], mean, negative[rows])
+            result[rows] = np.einsum("bi,bij,bj->b", *factors, optimize=True)
         return result
 
 

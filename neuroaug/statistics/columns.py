@@ -5,30 +5,12 @@ MEASURES = ("balanced_accuracy", "sensitivity", "specificity")
 SCORE_COLUMNS = ("participant_id", "session_id", "test_set", "label", "score", "prediction")
 """A run's ``scores.tsv`` and ``validation-scores.tsv``, one row per image."""
 
-RESULT_COLUMNS = (
-    "cell",
-    "training_split",
-    "network",
-    "resolution",
-    "data",
-    "n_real_per_label",
-    "n_synthetic_per_label",
-    "steps",
-    "test_set",
-    "n_runs",
-    *(f"{measure}_{part}" for measure in MEASURES for part in ("mean", "std", "ci_low", "ci_high")),
-)
+_TRAINED = ("cell", "training_split", "network", "resolution", "data", "n_real_per_label")
+_TESTED = ("n_synthetic_per_label", "steps", "test_set", "n_runs")
+_PARTS = ("mean", "std", "ci_low", "ci_high")
+RESULT_COLUMNS = (*_TRAINED, *_TESTED, *(f"{m}_{part}" for m in MEASURES for part in _PARTS))
 """``results.tsv``, one row per cell and test set."""
 
-COMPARISON_COLUMNS = (
-    "cell",
-    "reference_cell",
-    "test_set",
-    "metric",
-    "difference",
-    "ci_low",
-    "ci_high",
-    "p",
-    "p_holm",
-)
+COMPARED = ("cell", "reference_cell", "test_set", "metric")
+COMPARISON_COLUMNS = (*COMPARED, "difference", "ci_low", "ci_high", "p", "p_holm")
 """``comparisons.tsv``, one row per cell with a real-only cell beside it, test set and measure."""

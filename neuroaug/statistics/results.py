@@ -58,9 +58,8 @@ def reference_cells(cell: Cell) -> tuple[Cell, ...]:
     if cell.data == "real":
         return ()
     real = cell.model_copy(update={"data": "real"})
-    return (
-        (real,) if cell.steps == "epochs" else (real, real.model_copy(update={"steps": "epochs"}))
-    )
+    same = () if cell.steps == "epochs" else (real.model_copy(update={"steps": "epochs"}),)
+    return (real, *same)
 
 
 def summarise_scores(
@@ -134,10 +133,8 @@ class _Bootstrap:
     def replicates(self, found: CellScores, test_set: str) -> dict[str, np.ndarray]:
         key = (found.name, test_set)
         if key not in self._replicates:
-            outcomes = found.outcomes[test_set]
-            self._replicates[key] = self.resampling(found, test_set).replicates(
-                outcomes, found.name
-            )
+            resampling, outcomes = self.resampling(found, test_set), found.outcomes[test_set]
+            self._replicates[key] = resampling.replicates(outcomes, found.name)
         return self._replicates[key]
 
     def interval(self, found: CellScores, test_set: str, measure: str) -> tuple[float, float]:
@@ -148,10 +145,8 @@ class _Bootstrap:
     def difference(
         self, found: CellScores, reference: CellScores, test_set: str, measure: str
     ) -> np.ndarray:
-        return (
-            self.replicates(found, test_set)[measure]
-            - self.replicates(reference, test_set)[measure]
-        )
+        own, other = (self.replicates(cell, test_set)[measure] for cell in (found, reference))
+        return own - other
 
 
 def _result_row(
@@ -175,13 +170,10 @@ def _result_row(
         "n_runs": len(per_run),
     }
     for measure in MEASURES:
-        low, high = bootstrap.interval(found, test_set, measure)
-        row |= {
-            f"{measure}_mean": float(per_run[measure].mean()),
-            f"{measure}_std": float(per_run[measure].std(ddof=1)),
-            f"{measure}_ci_low": low,
-            f"{measure}_ci_high": high,
-        }
+        row[f"{measure}_mean"] = float(per_run[measure].mean())
+        row[f"{measure}_std"] = float(per_run[measure].std(ddof=1))
+        ends = bootstrap.interval(found, test_set, measure)
+        row[f"{measure}_ci_low"], row[f"{measure}_ci_high"] = ends
     return row
 
 
@@ -201,19 +193,8 @@ def _comparisons(
                 difference = means[0] - means[1]
                 replicates = bootstrap.difference(found, reference, test_set, measure)
                 n = found.n_people(test_set, measure)
-                low, high = interval(replicates, difference, n)
-                rows.append(
-                    {
-                        "cell": found.name,
-                        "reference_cell": reference.name,
-                        "test_set": test_set,
-                        "metric": measure,
-                        "difference": difference,
-                        "ci_low": low,
-                        "ci_high": high,
-                        "p": p_value(replicates, n),
-                    }
-                )
+                tested = (*interval(replicates, difference, n), p_value(replicates, n), np.nan)
+                rows.append((found.name, reference.name, test_set, measure, difference, *tested))
     table = pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
     for _, family in table.groupby(["test_set", "metric"]):
         table.loc[family.index, "p_holm"] = holm(family["p"].astype(float).tolist())

@@ -148,16 +148,11 @@ def calibration_table(positive: np.ndarray, score: np.ndarray, n_bins: int = 10)
         bin_low, bin_high, n, mean_score, observed (fraction of AD).
     """
     bins = np.minimum((np.asarray(score) * n_bins).astype(int), n_bins - 1)
-    rows = [
-        {
-            "bin_low": k / n_bins,
-            "bin_high": (k + 1) / n_bins,
-            "n": int((bins == k).sum()),
-            "mean_score": float(score[bins == k].mean()),
-            "observed": float(positive[bins == k].mean()),
-        }
-        for k in np.unique(bins)
-    ]
+    rows = []
+    for k in np.unique(bins):
+        held = bins == k
+        means = (float(score[held].mean()), float(positive[held].mean()))
+        rows.append((k / n_bins, (k + 1) / n_bins, int(held.sum()), *means))
     return pd.DataFrame(rows, columns=["bin_low", "bin_high", "n", "mean_score", "observed"])
 
 
@@ -180,10 +175,10 @@ def aligned(runs: Sequence[pd.DataFrame], what: str) -> list[pd.DataFrame]:
     """
     key = ["participant_id", "session_id"]
     ordered = [run.sort_values(key, ignore_index=True) for run in runs]
-    first = ordered[0][[*key, "label"]]
-    for other in ordered[1:]:
-        if not first.equals(other[[*key, "label"]]):
-            both = first.merge(other[[*key, "label"]], how="outer", indicator=True)
+    first, *others = (run[[*key, "label"]] for run in ordered)
+    for other in others:
+        if not first.equals(other):
+            both = first.merge(other, how="outer", indicator=True)
             who = both.loc[both["_merge"] != "both", "participant_id"].iloc[0]
             raise InputError(
                 f"{what}: its runs were not tested on the same images (e.g. {who}); "

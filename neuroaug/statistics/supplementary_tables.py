@@ -13,50 +13,20 @@ import pandas as pd
 
 from neuroaug.statistics.bootstrap import Resampling, RunOutcomes, detectable, interval
 from neuroaug.statistics.cell_scores import VALIDATION, CellScores
-from neuroaug.statistics.columns import MEASURES
+from neuroaug.statistics.columns import COMPARED, MEASURES
 from neuroaug.statistics.scores import calibration_table
 
 MIN_GROUP = 10  # participants of each label
 AGE_BOUNDS = (0, 65, 75, 85, 200)  # years
 MEASURE_COLUMNS = ("cell", "test_set", "metric", "mean", "std", "ci_low", "ci_high")
-DETECTABLE_COLUMNS = (
-    "cell",
-    "reference_cell",
-    "test_set",
-    "metric",
-    "standard_error",
-    "detectable",
-    "n_comparisons",
-    "detectable_after_correction",
-)
-SELECTION_COLUMNS = (
-    "training_split",
-    "network",
-    "resolution",
-    "data",
-    "steps",
-    "test_set",
-    "chosen_on",
-    "n_synthetic_per_label",
-    "validation_balanced_accuracy",
-    "balanced_accuracy",
-    "ci_low",
-    "ci_high",
-    "n_candidates",
-)
-SUBGROUP_COLUMNS = (
-    "cell",
-    "test_set",
-    "variable",
-    "group",
-    "n_cn",
-    "n_ad",
-    "metric",
-    "mean",
-    "std",
-    "ci_low",
-    "ci_high",
-)
+_FOUND = ("standard_error", "detectable", "n_comparisons", "detectable_after_correction")
+DETECTABLE_COLUMNS = (*COMPARED, *_FOUND)
+_FAMILY = ("training_split", "network", "resolution", "data", "steps")
+_CHOICE = ("test_set", "chosen_on", "n_synthetic_per_label", "validation_balanced_accuracy")
+_REACHED = ("balanced_accuracy", "ci_low", "ci_high", "n_candidates")
+SELECTION_COLUMNS = (*_FAMILY, *_CHOICE, *_REACHED)
+_GROUP = ("variable", "group", "n_cn", "n_ad")
+SUBGROUP_COLUMNS = (*MEASURE_COLUMNS[:2], *_GROUP, *MEASURE_COLUMNS[2:])
 CALIBRATION_COLUMNS = ("cell", "test_set", "bin_low", "bin_high", "n", "mean_score", "observed")
 
 
@@ -69,19 +39,15 @@ def further_measures(
         for test_set, outcomes in found.outcomes.items():
             per_run = found.per_run(test_set)
             resampled = resampling(found, test_set)
-            n = outcomes.n_smallest
-            auc = interval(resampled.auc(outcomes, found.name), float(per_run["auc"].mean()), n)
-            brier = interval(
-                resampled.brier(outcomes, found.name), float(per_run["brier"].mean()), n
-            )
-            for metric, (low, high) in {
-                "auc": auc,
-                "brier": brier,
-                "calibration_error": (np.nan, np.nan),
-            }.items():
-                values = per_run[metric]
-                head = (found.name, test_set, metric)
-                rows.append((*head, float(values.mean()), float(values.std(ddof=1)), low, high))
+            replicates = {
+                "auc": resampled.auc(outcomes, found.name),
+                "brier": resampled.brier(outcomes, found.name),
+                "calibration_error": np.full(1, np.nan),
+            }
+            for metric, drawn in replicates.items():
+                mean, std = float(per_run[metric].mean()), float(per_run[metric].std(ddof=1))
+                ends = interval(drawn, mean, outcomes.n_smallest)
+                rows.append((found.name, test_set, metric, mean, std, *ends))
     return pd.DataFrame(rows, columns=list(MEASURE_COLUMNS))
 
 
@@ -124,9 +90,8 @@ def selection(
         cell = found.cell
         if cell.n_synthetic:
             data = cell.data.rsplit("-", 1)[0]
-            families.setdefault(
-                (cell.split, cell.network, cell.resolution, data, cell.steps), []
-            ).append(found)
+            alike = (cell.split, cell.network, cell.resolution, data, cell.steps)
+            families.setdefault(alike, []).append(found)
     rows = []
     for family, candidates in families.items():
         test_sets = [
@@ -134,26 +99,19 @@ def selection(
         ]
         for test_set in test_sets:
             for chosen_on in (VALIDATION, test_set):
-                values = [
-                    float(c.per_run(chosen_on)["balanced_accuracy"].mean()) for c in candidates
-                ]
+                values = [_mean_accuracy(candidate, chosen_on) for candidate in candidates]
                 if np.isnan(values).any():
                     continue
                 best = candidates[int(np.argmax(values))]  # of equals, the fewest images
+                reached = (_mean_accuracy(best, name) for name in (VALIDATION, test_set))
                 ends = interval_of(best, test_set, "balanced_accuracy")
-                rows.append(
-                    (
-                        *family,
-                        test_set,
-                        chosen_on,
-                        best.cell.n_synthetic,
-                        float(best.per_run(VALIDATION)["balanced_accuracy"].mean()),
-                        float(best.per_run(test_set)["balanced_accuracy"].mean()),
-                        *ends,
-                        len(candidates),
-                    )
-                )
+                choice = (test_set, chosen_on, best.cell.n_synthetic)
+                rows.append((*family, *choice, *reached, *ends, len(candidates)))
     return pd.DataFrame(rows, columns=list(SELECTION_COLUMNS))
+
+
+def _mean_accuracy(found: CellScores, test_set: str) -> float:
+    return float(found.per_run(test_set)["balanced_accuracy"].mean())
 
 
 def subgroups(
@@ -171,9 +129,8 @@ def subgroups(
                 if min(n_ad, n_cn) < MIN_GROUP:
                     continue
                 key = (seed, test_set, variable, group)
-                replicates = Resampling(part.positive, *key, n_replicates=n_replicates).replicates(
-                    part, found.name
-                )
+                resampling = Resampling(part.positive, *key, n_replicates=n_replicates)
+                replicates = resampling.replicates(part, found.name)
                 sensitivity = part.correct[:, part.positive].mean(axis=1)
                 specificity = part.correct[:, ~part.positive].mean(axis=1)
                 values = ((sensitivity + specificity) / 2, sensitivity, specificity)
@@ -192,13 +149,8 @@ def _groups(outcomes: RunOutcomes, people: pd.DataFrame) -> Iterator[tuple[str, 
     rows = known.reindex([name.split(" ")[0] for name in outcomes.participants])
     ages = rows["age"].astype(float).to_numpy()
     for low, high in pairwise(AGE_BOUNDS):
-        name = (
-            f"under {high}"
-            if low == 0
-            else f"{low} and over"
-            if high == AGE_BOUNDS[-1]
-            else f"{low} to {high - 1}"
-        )
+        name = f"{low} and over" if high == AGE_BOUNDS[-1] else f"{low} to {high - 1}"
+        name = f"under {high}" if low == 0 else name
         yield "age", name, (ages >= low) & (ages < high)
     for variable in ("sex", "site"):
         for group in sorted(rows[variable].dropna().unique(), key=str):

@@ -104,9 +104,8 @@ class MeanRecall(Metric):
 
 def mean_recall(truth: NDArray[Any], prediction: NDArray[Any]) -> float:
     """Balanced accuracy of class numbers, over the classes that occur."""
-    return float(
-        np.mean([np.mean(prediction[truth == label] == label) for label in np.unique(truth)])
-    )
+    recalls = [np.mean(prediction[truth == label] == label) for label in np.unique(truth)]
+    return float(np.mean(recalls))
 
 
 def _metrics() -> dict[str, Metric]:
@@ -126,10 +125,9 @@ class ClassRecorder(ScoreRecorder):
     ) -> None:
         """Check the metric and add it to the epoch's row."""
         self.check(metrics, epoch=state.current_epoch)
+        row = self.run.history[-1]
         for metric, name in {LOSS: "loss", BALANCED_ACCURACY: "balanced_accuracy"}.items():
-            self.run.history[-1][f"validation_{name}"] = metrics.get_metric_value(
-                metric, epoch=state.current_epoch
-            )
+            row[f"validation_{name}"] = metrics.get_metric_value(metric, epoch=state.current_epoch)
 
     def check(self, metrics: MetricsHandler, epoch: int | None = None) -> None:
         """Compare ClinicaDL's metric with that of the predictions.
@@ -139,11 +137,9 @@ class ClassRecorder(ScoreRecorder):
         RuntimeError
             If they differ.
         """
-        truth, prediction = (
-            np.array([row[name] for row in self.rows]) for name in ("label", "prediction")
-        )
+        rows = pd.DataFrame(self.rows)
         found = metrics.get_metric_value(BALANCED_ACCURACY, epoch=epoch)
-        expected = mean_recall(truth, prediction)
+        expected = mean_recall(rows["label"].to_numpy(), rows["prediction"].to_numpy())
         if not abs(found - expected) <= 1e-12:
             raise RuntimeError(
                 f"{BALANCED_ACCURACY}: ClinicaDL reports {found}, the predictions give {expected}"
@@ -217,10 +213,8 @@ class Trained:
     def _by_parts(
         self, images: NDArray[np.uint8], function: Callable[[torch.Tensor], torch.Tensor]
     ) -> NDArray[np.float64]:
-        parts = torch.from_numpy(images).split(SCORED_AT_ONCE)
-        return np.concatenate(
-            [function(part[:, None].float() / 255).double().numpy() for part in parts]
-        )
+        parts = torch.from_numpy(images)[:, None].split(SCORED_AT_ONCE)
+        return np.concatenate([function(part.float() / 255).double().numpy() for part in parts])
 
 
 def train(
@@ -274,15 +268,14 @@ def train(
         device=find_devices(settings.device).first,
         bf16=False,
     )
+    tested = {name: as_images(test, f"test{i}x") for i, (name, test) in enumerate(tests.items())}
     with tempfile.TemporaryDirectory(prefix="neuroaug-published-") as scratch:
         found = fit(
             as_images(training, "train"),
             as_images(validation, "validation"),
             engine,
             maps=Path(scratch) / "maps",
-            tests={
-                name: as_images(test, f"test{i}x") for i, (name, test) in enumerate(tests.items())
-            },
+            tests=tested,
             title=title,
             task=ClassificationTask(model, _metrics, ClassRecorder),
         )
@@ -291,7 +284,6 @@ def train(
         for name, rows in found.scores.items()
     }
     network = digit_networks.build(settings.network, training.images.shape[1], n_classes)
-    network.load_state_dict(
-        {k.removeprefix("network."): v for k, v in found.run.best_weights.items()}
-    )
+    weights = {k.removeprefix("network."): v for k, v in found.run.best_weights.items()}
+    network.load_state_dict(weights)
     return Trained(accuracy, found.run.best_value, found.run.best_epoch, network.eval())

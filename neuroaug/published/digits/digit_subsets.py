@@ -145,9 +145,5 @@ def draw(
         part = whole.take(np.concatenate(rows))
         return LabelledImages(part.images, renamed[part.labels])
 
-    return Subset(
-        pick(source.pool, parts["train"]),
-        pick(source.pool, parts["validation"]),
-        pick(source.test, parts["test"]),
-        len(wanted),
-    )
+    train, validation = (pick(source.pool, parts[name]) for name in ("train", "validation"))
+    return Subset(train, validation, pick(source.test, parts["test"]), len(wanted))

@@ -15,6 +15,7 @@ from neuroaug.models.generative_model import GenerativeModel
 from neuroaug.published import trained_generators
 from neuroaug.published.digits.digit_images import LabelledImages
 from neuroaug.published.experiments.augmentation import same_class_distances
+from neuroaug.published.measures import NEAREST
 from neuroaug.published.reference_gradient import with_reference_gradient
 from neuroaug.published.run_scores import DIVERGED, PERCENT, Score
 from neuroaug.published.table_run import TableRun
@@ -65,9 +66,8 @@ def _measured(run: TableRun, settings: dict[str, Any], key: dict[str, Any]) -> d
             label=model.label,
         )
         images.append(trained_generators.as_stored(model.decode(z)[:, 0].numpy()))
-        spread = float(
-            (model.centroids - model.centroids.mean(0)).norm(dim=1).square().mean().sqrt()
-        )
+        centred = model.centroids - model.centroids.mean(0)
+        spread = float(centred.norm(dim=1).square().mean().sqrt())
         acceptance.append(info.acceptance_rate)
         displacement.append(info.displacement / spread)
     labels = np.repeat(np.array(list(models), dtype=np.int64), key["n"])
@@ -79,9 +79,7 @@ def _measured(run: TableRun, settings: dict[str, Any], key: dict[str, Any]) -> d
         "validation accuracy": PERCENT * found.validation,
         "acceptance": PERCENT * float(np.mean(acceptance)),
         "displacement": float(np.median(displacement)),
-        "nearest training image, median": float(
-            np.median(same_class_distances(synthetic, subset.train))
-        ),
+        NEAREST: float(np.median(same_class_distances(synthetic, subset.train))),
     }
 
 

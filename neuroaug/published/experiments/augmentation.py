@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from neuroaug.published.digits.digit_images import LabelledImages
-from neuroaug.published.measures import nearest_distances
+from neuroaug.published.measures import NEAREST, nearest_distances
 from neuroaug.published.run_scores import PERCENT, Score
 from neuroaug.published.table_run import BOTH, ONLY, TableRun, arms
 
@@ -37,38 +37,28 @@ def table_2(run: TableRun) -> list[Score]:
     settings, kind, subset = run.settings, run.classifier(), run.subset
     n = settings["n_synthetic"][0]
     synthetic = {arm.name: run.synthetic(arm, n) for arm in arms(settings)}
-    real = run.train(
-        subset.train, {"test": subset.test, **synthetic}, kind, "real, tested on synthetic"
-    )
+    tests = {"test": subset.test, **synthetic}
+    real = run.train(subset.train, tests, kind, "real, tested on synthetic")
     scores = [run.score("Baseline", "accuracy", PERCENT * real.accuracy["test"])]
     held_out = same_class_distances(subset.test, subset.train)
     near = float(np.quantile(held_out, 0.05))
-    scores.append(
-        run.score(
-            "Held-out real images", "nearest training image, median", float(np.median(held_out))
-        )
-    )
+    scores.append(run.score("Held-out real images", NEAREST, float(np.median(held_out))))
     for arm in arms(settings):
-        found = run.augmented(arm, n, ONLY, kind)
         distances = same_class_distances(synthetic[arm.name], subset.train)
-        scores += [
-            run.score(arm.name, "GAN-train", PERCENT * found["test"]),
-            run.score(arm.name, "GAN-test", PERCENT * real.accuracy[arm.name]),
-            run.score(arm.name, "nearest training image, median", float(np.median(distances))),
-            run.score(
-                arm.name, "nearer than 95 % of held-out", PERCENT * float(np.mean(distances < near))
-            ),
-        ]
+        measures = {
+            "GAN-train": PERCENT * run.augmented(arm, n, ONLY, kind)["test"],
+            "GAN-test": PERCENT * real.accuracy[arm.name],
+            NEAREST: float(np.median(distances)),
+            "nearer than 95 % of held-out": PERCENT * float(np.mean(distances < near)),
+        }
+        scores += run.scores([(arm.name, measures)])
     return scores
 
 
 def same_class_distances(images: LabelledImages, training: LabelledImages) -> np.ndarray:
     """Distance of each image to the nearest training image of its own class, (N,), in any order."""
-    return np.concatenate(
-        [
-            nearest_distances(
-                images.images[images.labels == label], training.images[training.labels == label]
-            )
-            for label in np.unique(images.labels)
-        ]
-    )
+    distances = []
+    for label in np.unique(images.labels):
+        own = training.images[training.labels == label]
+        distances.append(nearest_distances(images.images[images.labels == label], own))
+    return np.concatenate(distances)

@@ -30,9 +30,7 @@ def table(run: TableRun) -> list[Score]:
     }
 
     def compute() -> dict[str, float]:
-        model = trained_generators.fitted(
-            run.memo, subset.train, run.model_settings("rhvae"), label="all", seed=run.seed
-        )
+        model = run.model_of_all("rhvae")
         codes = model.centroids
         straight = torch.cdist(codes.double(), codes.double()).numpy()
         curved = geodesic_distances(model.metric, codes)
@@ -70,9 +68,8 @@ def _spanning_pairs(distances: NDArray[np.float64]) -> list[tuple[int, int]]:
     from scipy.sparse.csgraph import minimum_spanning_tree
 
     tree = minimum_spanning_tree(np.maximum(distances, 1e-300)).tocoo()
-    return [
-        (min(int(i), int(j)), max(int(i), int(j))) for i, j in zip(tree.row, tree.col, strict=True)
-    ]
+    ends = np.sort(np.stack([tree.row, tree.col], axis=1), axis=1).tolist()
+    return [(first, second) for first, second in ends]
 
 
 def k_medoids(distances: NDArray[np.float64], k: int, seed: int) -> NDArray[np.int64]:

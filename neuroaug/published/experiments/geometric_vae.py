@@ -17,7 +17,7 @@ from neuroaug.geometry import PosteriorMetric
 from neuroaug.geometry.metrics.posterior import nearest_neighbour_temperature
 from neuroaug.models.vae import DECAY, REGULARIZATION, VAE, medoids
 from neuroaug.published import trained_generators
-from neuroaug.published.measures import kernel_mmd, nearest_distances, precision_recall
+from neuroaug.published.measures import NEAREST, kernel_mmd, nearest_distances, precision_recall
 from neuroaug.published.run_scores import Score
 from neuroaug.published.table_run import TableRun, arms
 
@@ -32,9 +32,7 @@ def table(run: TableRun) -> list[Score]:
     a row with the other half shows what perfect samples would get.
     """
     settings, subset = run.settings, run.subset
-    model = trained_generators.fitted(
-        run.memo, subset.train, run.model_settings("vae"), label="all", seed=run.seed
-    )
+    model = run.model_of_all("vae")
     assert isinstance(model, VAE)
     found = run.memo.value(
         {
@@ -50,17 +48,12 @@ def table(run: TableRun) -> list[Score]:
         },
         lambda: _compute(run, model),
     )
-    return [
-        run.score(row, measure, value)
-        for row, measures in found
-        for measure, value in measures.items()
-    ]
+    return run.scores(found)
 
 
 def _compute(run: TableRun, model: VAE) -> list[Any]:
     settings, subset = run.settings, run.subset
-    kind = run.classifier()
-    classifier = run.train(subset.train, {"test": subset.test}, kind, "features")
+    classifier = run.train(subset.train, {"test": subset.test}, run.classifier(), "features")
     half = np.random.default_rng(run.seed).permutation(len(subset.test))
     reference, other = (subset.test.images[part] for part in np.array_split(half, 2))
 
@@ -79,16 +72,13 @@ def _compute(run: TableRun, model: VAE) -> list[Any]:
             "mmd": kernel_mmd(real, features),
             "PRD recall": recall,
             "PRD precision": precision,
-            "nearest training image, median": float(np.median(distances)),
+            NEAREST: float(np.median(distances)),
         }
 
     rows: list[Any] = [("Held-out real images", measured(other))]
     n = settings["n_drawn"]
     for arm in arms(settings):
-        images = trained_generators.sampled(
-            model, n, arm.sampler, seed=run.seed, profile=arm.profile
-        )
-        rows.append((arm.name, measured(images)))
+        rows.append((arm.name, measured(run.sampled(model, arm, n))))
     for k in settings["n_centroids"]:
         few = with_centroids(model, subset.train.floats(), k)
         images = trained_generators.sampled(few, n, "geometric", seed=run.seed)
@@ -105,12 +95,9 @@ def with_centroids(model: VAE, images: NDArray[np.float32], k: int) -> VAE:
     mean, log_variance = model.encode(torch.from_numpy(images)[:, None])
     chosen = medoids(mean, k)
     means = mean[chosen]
+    variances, temperature = log_variance[chosen].exp(), nearest_neighbour_temperature(means)
     few.metric = PosteriorMetric(
-        means,
-        log_variance[chosen].exp(),
-        temperature=nearest_neighbour_temperature(means),
-        regularization=REGULARIZATION,
-        decay=DECAY,
+        means, variances, temperature=temperature, regularization=REGULARIZATION, decay=DECAY
     )
     few.sampler_settings = {}
     return few

@@ -36,11 +36,8 @@ def table(run: TableRun) -> list[Score]:
         }
 
         def compute(name: str = name) -> dict[str, Any]:
-            model = trained_generators.fitted(
-                run.memo, subset.train, run.model_settings(name), label="all", seed=run.seed
-            )
             images = torch.from_numpy(subset.test.floats())[:, None]
-            return evaluated(model, images, settings["n_importance"], run.seed)
+            return evaluated(run.model_of_all(name), images, settings["n_importance"], run.seed)
 
         found = run.memo.value(key, compute)
         scores += [run.score(name, measure, found[measure]) for measure in ("log p(x)", "ELBO")]

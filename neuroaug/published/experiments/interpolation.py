@@ -5,6 +5,7 @@ The papers show pictures; a classifier's confidence along the way is measured be
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import asdict
 from typing import Any
 
@@ -39,18 +40,7 @@ def table(run: TableRun) -> list[Score]:
         "seed": run.seed,
     }
     found = run.memo.value(key, lambda: _compute(run))
-    return [
-        run.score(row, measure, value)
-        for row, measures in found.items()
-        for measure, value in measures.items()
-    ]
-
-
-def trained(run: TableRun) -> GenerativeModel:
-    """The generator of all the run's training images."""
-    return trained_generators.fitted(
-        run.memo, run.subset.train, run.model_settings("rhvae"), label="all", seed=run.seed
-    )
+    return run.scores(found.items())
 
 
 def random_pairs(run: TableRun) -> list[tuple[int, int]]:
@@ -92,26 +82,24 @@ def decoded(model: GenerativeModel, path: Tensor) -> np.ndarray:
 
 
 def _compute(run: TableRun) -> dict[str, Any]:
-    subset, model = run.subset, trained(run)
+    subset, model = run.subset, run.model_of_all("rhvae")
     judge = run.train(subset.train, {"test": subset.test}, run.classifier(), "judge")
     groups = {"": random_pairs(run), ", farthest pairs": farthest_pairs(run, model)}
-    found: dict[str, list[dict[str, float]]] = {
-        name + group: [] for group in groups for name in PATHS
-    }
-    for group, first, second in [
-        (group, *pair) for group, chosen in groups.items() for pair in chosen
-    ]:
-        label = int(subset.train.labels[first])
-        for name, path in paths(model, first, second).items():
-            probability = judge.probabilities(decoded(model, path))
-            found[name + group].append(
-                {
-                    "confidence, mean": PERCENT * float(probability.max(1).mean()),
-                    "confidence, least": PERCENT * float(probability.max(1).min()),
-                    "own class": PERCENT * float((probability.argmax(1) == label).mean()),
-                    "length": float(geodesic.length(model.metric, path)),
-                }
-            )
+
+    def measured(path: Tensor, label: int) -> dict[str, float]:
+        probability = judge.probabilities(decoded(model, path))
+        return {
+            "confidence, mean": PERCENT * float(probability.max(1).mean()),
+            "confidence, least": PERCENT * float(probability.max(1).min()),
+            "own class": PERCENT * float((probability.argmax(1) == label).mean()),
+            "length": float(geodesic.length(model.metric, path)),
+        }
+
+    found: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for group, chosen in groups.items():
+        for first, second in chosen:
+            for name, path in paths(model, first, second).items():
+                found[name + group].append(measured(path, int(subset.train.labels[first])))
     return {
         name: {measure: float(np.mean([row[measure] for row in rows])) for measure in rows[0]}
         for name, rows in found.items()
