@@ -10,8 +10,6 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from neuroaug.cli.console import command, log, start
 from neuroaug.cli.options import (
     FILES,
@@ -19,13 +17,12 @@ from neuroaug.cli.options import (
     Device,
     Label,
     Part,
-    Quiet,
     Seed,
     SplitName,
-    Verbose,
     choice,
     config_of,
     literals,
+    option,
     overlay,
     part,
 )
@@ -45,20 +42,15 @@ SAMPLING = "Sampling"
 @command("augment", epilog="Example: neuroaug augment --label AD --n 5000")
 def augment(
     label: Label,
-    n: Annotated[int, typer.Option("--n", help="Images the set is to hold.")],
+    n: Annotated[int, option("--n", "Images the set is to hold.")],
     caps: Caps = None,
     split: SplitName = None,
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", help="A trained model folder.", rich_help_panel=FILES),
-    ] = None,
+    model: Annotated[Path | None, option("--model", "A trained model folder.", FILES)] = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Synthetic CAPS (default: the study's).", rich_help_panel=FILES),
+        Path | None, option("--out", "Synthetic CAPS (default: the study's).", FILES)
     ] = None,
     sampler: Annotated[
-        str | None,
-        choice("--sampler", SAMPLERS.names, "Sampler of latent codes", panel=SAMPLING),
+        str | None, choice("--sampler", SAMPLERS.names, "Sampler of latent codes", SAMPLING)
     ] = None,
     sampler_profile: Annotated[
         str | None,
@@ -66,26 +58,23 @@ def augment(
             "--sampler-profile",
             literals(SynthesisConfig, "profile"),
             "Step sizes and lengths of chains",
-            panel=SAMPLING,
+            SAMPLING,
         ),
     ] = None,
     seed: Seed = None,
     model_seed: Annotated[
-        int | None, typer.Option("--model-seed", help="Which of the label's generators.")
+        int | None, option("--model-seed", "Which of the label's generators.")
     ] = None,
     dtype: Annotated[
-        str | None,
-        choice("--dtype", literals(SynthesisConfig, "dtype"), "Voxels on disk", panel=FILES),
+        str | None, choice("--dtype", literals(SynthesisConfig, "dtype"), "Voxels on disk", FILES)
     ] = None,
     shard: Annotated[
-        Part | None, part("--shard", "i/n: this part only, for job arrays.", panel=SAMPLING)
+        Part | None, part("--shard", "i/n: this part only, for job arrays.", SAMPLING)
     ] = None,
     device: Device = "auto",
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> None:
     """Draw synthetic images as a CAPS; trains the generator if there is none. Resumes, extends."""
-    study = start("augment", verbose, quiet)
+    study = start("augment")
     if n < 1:
         raise InputError(f"--n {n}: at least 1 image must be asked for")
     from neuroaug.imaging.caps import require_caps

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from neuroaug.cli.console import command, log, start
-from neuroaug.cli.options import FILES, Quiet, Verbose, choice
+from neuroaug.cli.console import command, log
+from neuroaug.cli.options import FILES, choice, option
 
 BENCHMARKS = {
     "sampler": "HMC on the learned metric, beside pythae",
@@ -30,15 +30,11 @@ def bench(
         str | None, choice("bench", (*BENCHMARKS, ALL), "Which benchmark (default: list them)")
     ] = None,
     json_file: Annotated[
-        Path | None,
-        typer.Option("--json", help="Write the figures here too.", rich_help_panel=FILES),
+        Path | None, option("--json", "Write the figures here too.", FILES)
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Sizes of the papers: long.")] = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
+    full: Annotated[bool, option("--full", "Sizes of the papers: long.")] = False,
 ) -> None:
     """Measure speeds on this machine, beside the reference code where it is installed."""
-    start("bench", verbose, quiet, use_study=False)
     if name is None:
         for known, what in {**BENCHMARKS, ALL: "all of them, in turn"}.items():
             typer.echo(f"{known:<16} {what}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from neuroaug.cli.console import command, log, start
-from neuroaug.cli.options import HARDWARE, Quiet, Seed, Verbose, choice, literals, overlay
+from neuroaug.cli.options import HARDWARE, Seed, choice, literals, option, overlay
 from neuroaug.config import PhantomConfig
 from neuroaug.errors import InputError
 
@@ -18,22 +18,16 @@ def phantom(
     folder: Annotated[
         Path | None, typer.Argument(help="BIDS folder to make (default: the study's).")
     ] = None,
-    participants: Annotated[
-        int | None, typer.Option("--participants", help="How many participants.")
-    ] = None,
+    participants: Annotated[int | None, option("--participants", "How many participants.")] = None,
     seed: Seed = None,
     cohort: Annotated[
         str | None,
         choice("--cohort", literals(PhantomConfig, "cohort"), "Cohort whose tables it imitates"),
     ] = None,
-    n_procs: Annotated[
-        int, typer.Option("--n-procs", help="Processes.", rich_help_panel=HARDWARE)
-    ] = 1,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
+    n_procs: Annotated[int, option("--n-procs", "Processes.", HARDWARE)] = 1,
 ) -> None:
     """Make the embedded cohort: raw BIDS of phantoms, no patient in it."""
-    study = start("phantom", verbose, quiet)
+    study = start("phantom")
     if folder is None and study is not None:
         folder = study.bids
     if folder is None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from neuroaug.cli.console import command, start
 from neuroaug.cli.options import (
     FILES,
@@ -15,13 +13,12 @@ from neuroaug.cli.options import (
     Device,
     ImageResolution,
     Label,
-    Quiet,
     Seed,
     SplitName,
     Threads,
-    Verbose,
     choice,
     config_of,
+    option,
     overlay,
 )
 from neuroaug.errors import InputError
@@ -40,48 +37,34 @@ def train(
     caps: Caps = None,
     split: SplitName = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Model folder (default: the study's).", rich_help_panel=FILES),
+        Path | None, option("--out", "Model folder (default: the study's).", FILES)
     ] = None,
     resolution: ImageResolution = None,
     network: Annotated[
-        str | None,
-        choice("--network", NETWORKS.names, "Encoder and decoder", panel=GENERATOR),
+        str | None, choice("--network", NETWORKS.names, "Encoder and decoder", GENERATOR)
     ] = None,
     model: Annotated[
-        str | None,
-        choice("--model", FAMILIES.names, "Family of the generator", panel=GENERATOR),
+        str | None, choice("--model", FAMILIES.names, "Family of the generator", GENERATOR)
     ] = None,
     latent_dim: Annotated[
-        int | None,
-        typer.Option("--latent-dim", help="Latent dimension.", rich_help_panel=GENERATOR),
+        int | None, option("--latent-dim", "Latent dimension.", GENERATOR)
     ] = None,
     batch_size: Annotated[
-        int | None,
-        typer.Option("--batch-size", help="Images per step.", rich_help_panel=OPTIMISATION),
+        int | None, option("--batch-size", "Images per step.", OPTIMISATION)
     ] = None,
     epochs: Annotated[
-        int | None,
-        typer.Option("--epochs", help="At most so many epochs.", rich_help_panel=OPTIMISATION),
+        int | None, option("--epochs", "At most so many epochs.", OPTIMISATION)
     ] = None,
     learning_rate: Annotated[
-        float | None,
-        typer.Option(
-            "--learning-rate", help="Learning rate of Adam.", rich_help_panel=OPTIMISATION
-        ),
+        float | None, option("--learning-rate", "Learning rate of Adam.", OPTIMISATION)
     ] = None,
     seed: Seed = None,
     device: Device = "auto",
-    n_devices: Annotated[
-        int,
-        typer.Option("--n-devices", help="GPUs (or CPU processes).", rich_help_panel=HARDWARE),
-    ] = 1,
+    n_devices: Annotated[int, option("--n-devices", "GPUs (or CPU processes).", HARDWARE)] = 1,
     omp_nthreads: Threads = None,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> None:
     """Train one generator (RHVAE) on one label's training set. Resumes where it stopped."""
-    study = start("train", verbose, quiet)
+    study = start("train")
     config = overlay(
         config_of(study).generator,
         {"max_epochs": "--epochs"},
