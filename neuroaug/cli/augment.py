@@ -27,7 +27,6 @@ from neuroaug.cli.options import (
     part,
 )
 from neuroaug.cli.split import split_cohort
-from neuroaug.cli.train import train_generator
 from neuroaug.config import SynthesisConfig
 from neuroaug.errors import InputError
 from neuroaug.registries import SAMPLERS
@@ -84,11 +83,10 @@ def augment(
         require_caps(caps)
     if model is None:
         model = _model_folder(study, label, caps, split, out, model_seed, device)
-    _check_label(model, label)
+    _check_model(model, label, study.config.resolution if study and out is None else None)
     if out is None:
         if study is None:
             raise InputError("--out: needed outside a study")
-        _check_grid(model, study)
         out = study.synthetic(_split_name(study, split), label, model_seed)
     config = overlay(
         config_of(study).synthesis, sampler=sampler, profile=sampler_profile, seed=seed, dtype=dtype
@@ -109,12 +107,9 @@ def augment(
 
 def _study_sampler(study: Study | None) -> str | None:
     """Sampler of the study; None, which is the model's own, where it names none that fits."""
-    if study is None:
-        return None
-    synthesis = study.config.synthesis
     # The default is the RHVAE's; with another family it stands for that family's own.
-    default = type(synthesis).model_fields["sampler"].default
-    return None if synthesis.sampler == default else synthesis.sampler
+    sampler = config_of(study).synthesis.sampler
+    return None if sampler == SynthesisConfig().sampler else sampler
 
 
 def _split_name(study: Study, split: str | None) -> str:
@@ -151,10 +146,14 @@ def _model_folder(
         folder = study.model(_split_name(study, split), label, model_seed)
     if not (folder / "config.json").is_file():
         log.info("no generator for %s yet: training one in %s", label, folder)
-        train_generator(
+        from neuroaug.training.label_training import train_label
+
+        config = config_of(study)
+        train_label(
             study,
             label,
-            config_of(study).generator,
+            config.generator,
+            resolution=config.resolution,
             caps=caps,
             split=split,
             out=folder,
@@ -164,26 +163,23 @@ def _model_folder(
     return folder
 
 
-def _check_label(model: Path, label: str) -> None:
+def _check_model(model: Path, label: str, resolution: str | None) -> None:
+    """Refuse a model of another label, or of images at another than the study's resolution."""
     from neuroaug.system.files import read_json
 
     if not (model / "config.json").is_file():
         raise InputError(f"{model}: no trained model there; train one with 'neuroaug train'")
-    learned = read_json(model / "config.json").get("label")
-    if learned != label:
+    learned = read_json(model / "config.json")
+    learned_label, grid = learned.get("label"), learned.get("grid")
+    if learned_label != label:
         raise InputError(
-            f"{model}: learned from label '{learned}', not '{label}'; give the model of that label"
+            f"{model}: learned from label '{learned_label}', not '{label}'; "
+            "give the model of that label"
         )
-
-
-def _check_grid(model: Path, study: Study) -> None:
-    from neuroaug.system.files import read_json
-
-    learned = read_json(model / "config.json").get("grid")
-    if learned != study.config.resolution:
+    if resolution is not None and grid != resolution:
         raise InputError(
-            f"{model}: learned from {learned} images, and this study is at "
-            f"{study.config.resolution}; train a model at that resolution, or give --out"
+            f"{model}: learned from {grid} images, and this study is at {resolution}; "
+            "train a model at that resolution, or give --out"
         )
 
 
@@ -194,8 +190,5 @@ def _say(summary: GenerateSummary, out: Path) -> None:
     log.info("%s: %d images written, %d there", out, summary.n_written, summary.n_present)
     if summary.acceptance_rate is None or math.isnan(summary.acceptance_rate):
         return  # the prior and the mixture draw without chains
-    log.info(
-        "samples: acceptance %.2f, median displacement from the start %.2f",
-        summary.acceptance_rate,
-        summary.displacement,
-    )
+    said = "samples: acceptance %.2f, median displacement from the start %.2f"
+    log.info(said, summary.acceptance_rate, summary.displacement)

@@ -64,7 +64,7 @@ def choice(flag: str, known: Sequence[Any], help: str, panel: str | None = None)
             raise InputError(f"{flag} {text}: unknown; choose one of {listed}")
         return by_name[text]
 
-    more = {"parser": parse, "autocompletion": lambda: list(by_name)}
+    more: dict[str, Any] = {"parser": parse, "autocompletion": lambda: list(by_name)}
     if flag.startswith("-"):
         return option(flag, f"{help}: {listed}.", panel, **more)
     return typer.Argument(help=f"{help}: {listed}.", **more)

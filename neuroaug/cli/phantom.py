@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from neuroaug.cli.console import command, log, start
-from neuroaug.cli.options import HARDWARE, Seed, choice, literals, option, overlay
+from neuroaug.cli.options import HARDWARE, Seed, choice, config_of, literals, option, overlay
 from neuroaug.config import PhantomConfig
 from neuroaug.errors import InputError
 
@@ -33,7 +33,7 @@ def phantom(
     if folder is None:
         raise InputError("phantom: give the BIDS folder to make")
     config = overlay(
-        (study.config.phantom if study is not None else None) or PhantomConfig(),
+        config_of(study).phantom or PhantomConfig(),
         {"n_participants": "--participants"},
         n_participants=participants,
         seed=seed,
@@ -41,11 +41,5 @@ def phantom(
     )
     from neuroaug.phantom.phantom_cohort import make_cohort
 
-    make_cohort(
-        folder,
-        n_participants=config.n_participants,
-        seed=config.seed,
-        n_procs=n_procs,
-        cohort=config.cohort,
-    )
+    make_cohort(folder, **config.model_dump(), n_procs=n_procs)
     log.info("%s: %d phantom participants", folder, config.n_participants)

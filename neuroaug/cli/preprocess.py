@@ -138,22 +138,16 @@ def preprocess(
 
 def _resolutions(study: Study | None, typed: list[str] | None) -> tuple[str, ...] | None:
     """Resolutions typed, or those of the study with the one that it evaluates; None: as set."""
-    if typed:
-        return tuple(dict.fromkeys(("1mm", *typed)))
-    if study is None or study.config.resolution in study.config.preprocessing.resolutions:
+    config = config_of(study)
+    kept = config.preprocessing.resolutions
+    if not typed and (study is None or config.resolution in kept):
         return None
-    wanted = (*study.config.preprocessing.resolutions, study.config.resolution)
-    return tuple(dict.fromkeys(("1mm", *wanted)))
+    return tuple(dict.fromkeys(("1mm", *(typed or (*kept, config.resolution)))))
 
 
 def _say(summary: PreprocessSummary, target: Path) -> None:
-    log.info(
-        "%s: %d visits done, %d failed, %d were done before",
-        target,
-        summary.n_ok,
-        summary.n_failed,
-        summary.n_skipped,
-    )
+    counts = summary.n_ok, summary.n_failed, summary.n_skipped
+    log.info("%s: %d visits done, %d failed, %d were done before", target, *counts)
     if summary.n_failed:
         log.info("why they failed: %s", target / "failures.tsv")
     if summary.n_rejected:

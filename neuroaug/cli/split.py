@@ -111,12 +111,9 @@ def split_cohort(
 
     if study is not None:
         caps, tables, out = caps or study.caps, tables or study.tables, out or study.splits
-    if caps is None:
-        raise InputError("CAPS: needed outside a study")
-    if tables is None:
-        raise InputError("--tables: needed outside a study")
-    if out is None:
-        raise InputError("--out: needed outside a study")
+    if caps is None or tables is None or out is None:
+        absent = "CAPS" if caps is None else "--tables" if tables is None else "--out"
+        raise InputError(f"{absent}: needed outside a study")
     require_caps(caps)
     visits, cohort = read_visits(tables, cohort=config.cohort)
     labelled, exclusions = assign_labels(
