@@ -1,4 +1,4 @@
-"""``neuroaug run`` and ``neuroaug demo``: start the workflow, say how it ended."""
+"""Start the workflow of a study, and say how it ended."""
 
 from __future__ import annotations
 
@@ -104,26 +104,6 @@ def run(
     if n_failed:
         log.info("%d visit(s) failed and were left out: %s", n_failed, failures)
     return 1 if n_failed else 0
-
-
-def demo(folder: Path, *, cores: int | None = None) -> int:
-    """Run the whole protocol on the embedded cohort.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the study lies.
-    cores : int, optional
-        Cores of this machine (default: all).
-
-    Returns
-    -------
-    int
-        0 if all is done: the cohort's unreadable scan is expected to fail.
-    """
-    run(shipped("configs") / "demo.yaml", folder, cores=cores)
-    log.info("study: %s   report: %s", folder, folder / "report.html")
-    return 0
 
 
 def _resolve(config: Path, study_folder: Path | None) -> tuple[StudyConfig, Path]:

@@ -41,8 +41,10 @@ class EvaluateStage(Stage):
         for cell in config.cells():
             asked = config.evaluation.model_dump(mode="json", exclude=NOT_OF_A_RUN)
             asked["epochs"] = config.evaluation.epochs_of(cell.network)
-            found_by = f"search_{cell.resolution}_" if cell.network == OPTIMISED else "none"
-            searches = [job for job in earlier["search"] if job.name.startswith(found_by)]
+            searches: list[Job] = []
+            if cell.network == OPTIMISED:
+                found_by = f"search_{cell.resolution}_"
+                searches = [job for job in earlier["search"] if job.name.startswith(found_by)]
             for runs in _groups(config):
                 group = f"{runs[0]}-{runs[-1]}" if len(runs) > 1 else str(runs[0])
                 taken = generators(config, cell, runs)
