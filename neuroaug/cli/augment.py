@@ -10,8 +10,6 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from neuroaug.cli.console import command, log, start
 from neuroaug.cli.options import (
     FILES,
@@ -19,18 +17,16 @@ from neuroaug.cli.options import (
     Device,
     Label,
     Part,
-    Quiet,
     Seed,
     SplitName,
-    Verbose,
     choice,
     config_of,
     literals,
+    option,
     overlay,
     part,
 )
 from neuroaug.cli.split import split_cohort
-from neuroaug.cli.train import train_generator
 from neuroaug.config import SynthesisConfig
 from neuroaug.errors import InputError
 from neuroaug.registries import SAMPLERS
@@ -45,20 +41,15 @@ SAMPLING = "Sampling"
 @command("augment", epilog="Example: neuroaug augment --label AD --n 5000")
 def augment(
     label: Label,
-    n: Annotated[int, typer.Option("--n", help="Images the set is to hold.")],
+    n: Annotated[int, option("--n", "Images the set is to hold.")],
     caps: Caps = None,
     split: SplitName = None,
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", help="A trained model folder.", rich_help_panel=FILES),
-    ] = None,
+    model: Annotated[Path | None, option("--model", "A trained model folder.", FILES)] = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Synthetic CAPS (default: the study's).", rich_help_panel=FILES),
+        Path | None, option("--out", "Synthetic CAPS (default: the study's).", FILES)
     ] = None,
     sampler: Annotated[
-        str | None,
-        choice("--sampler", SAMPLERS.names, "Sampler of latent codes", panel=SAMPLING),
+        str | None, choice("--sampler", SAMPLERS.names, "Sampler of latent codes", SAMPLING)
     ] = None,
     sampler_profile: Annotated[
         str | None,
@@ -66,26 +57,23 @@ def augment(
             "--sampler-profile",
             literals(SynthesisConfig, "profile"),
             "Step sizes and lengths of chains",
-            panel=SAMPLING,
+            SAMPLING,
         ),
     ] = None,
     seed: Seed = None,
     model_seed: Annotated[
-        int | None, typer.Option("--model-seed", help="Which of the label's generators.")
+        int | None, option("--model-seed", "Which of the label's generators.")
     ] = None,
     dtype: Annotated[
-        str | None,
-        choice("--dtype", literals(SynthesisConfig, "dtype"), "Voxels on disk", panel=FILES),
+        str | None, choice("--dtype", literals(SynthesisConfig, "dtype"), "Voxels on disk", FILES)
     ] = None,
     shard: Annotated[
-        Part | None, part("--shard", "i/n: this part only, for job arrays.", panel=SAMPLING)
+        Part | None, part("--shard", "i/n: this part only, for job arrays.", SAMPLING)
     ] = None,
     device: Device = "auto",
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> None:
     """Draw synthetic images as a CAPS; trains the generator if there is none. Resumes, extends."""
-    study = start("augment", verbose, quiet)
+    study = start("augment")
     if n < 1:
         raise InputError(f"--n {n}: at least 1 image must be asked for")
     from neuroaug.imaging.caps import require_caps
@@ -95,11 +83,10 @@ def augment(
         require_caps(caps)
     if model is None:
         model = _model_folder(study, label, caps, split, out, model_seed, device)
-    _check_label(model, label)
+    _check_model(model, label, study.config.resolution if study and out is None else None)
     if out is None:
         if study is None:
             raise InputError("--out: needed outside a study")
-        _check_grid(model, study)
         out = study.synthetic(_split_name(study, split), label, model_seed)
     config = overlay(
         config_of(study).synthesis, sampler=sampler, profile=sampler_profile, seed=seed, dtype=dtype
@@ -120,12 +107,9 @@ def augment(
 
 def _study_sampler(study: Study | None) -> str | None:
     """Sampler of the study; None, which is the model's own, where it names none that fits."""
-    if study is None:
-        return None
-    synthesis = study.config.synthesis
     # The default is the RHVAE's; with another family it stands for that family's own.
-    default = type(synthesis).model_fields["sampler"].default
-    return None if synthesis.sampler == default else synthesis.sampler
+    sampler = config_of(study).synthesis.sampler
+    return None if sampler == SynthesisConfig().sampler else sampler
 
 
 def _split_name(study: Study, split: str | None) -> str:
@@ -162,10 +146,14 @@ def _model_folder(
         folder = study.model(_split_name(study, split), label, model_seed)
     if not (folder / "config.json").is_file():
         log.info("no generator for %s yet: training one in %s", label, folder)
-        train_generator(
+        from neuroaug.training.label_training import train_label
+
+        config = config_of(study)
+        train_label(
             study,
             label,
-            config_of(study).generator,
+            config.generator,
+            resolution=config.resolution,
             caps=caps,
             split=split,
             out=folder,
@@ -175,26 +163,23 @@ def _model_folder(
     return folder
 
 
-def _check_label(model: Path, label: str) -> None:
+def _check_model(model: Path, label: str, resolution: str | None) -> None:
+    """Refuse a model of another label, or of images at another than the study's resolution."""
     from neuroaug.system.files import read_json
 
     if not (model / "config.json").is_file():
         raise InputError(f"{model}: no trained model there; train one with 'neuroaug train'")
-    learned = read_json(model / "config.json").get("label")
-    if learned != label:
+    learned = read_json(model / "config.json")
+    learned_label, grid = learned.get("label"), learned.get("grid")
+    if learned_label != label:
         raise InputError(
-            f"{model}: learned from label '{learned}', not '{label}'; give the model of that label"
+            f"{model}: learned from label '{learned_label}', not '{label}'; "
+            "give the model of that label"
         )
-
-
-def _check_grid(model: Path, study: Study) -> None:
-    from neuroaug.system.files import read_json
-
-    learned = read_json(model / "config.json").get("grid")
-    if learned != study.config.resolution:
+    if resolution is not None and grid != resolution:
         raise InputError(
-            f"{model}: learned from {learned} images, and this study is at "
-            f"{study.config.resolution}; train a model at that resolution, or give --out"
+            f"{model}: learned from {grid} images, and this study is at {resolution}; "
+            "train a model at that resolution, or give --out"
         )
 
 
@@ -205,8 +190,5 @@ def _say(summary: GenerateSummary, out: Path) -> None:
     log.info("%s: %d images written, %d there", out, summary.n_written, summary.n_present)
     if summary.acceptance_rate is None or math.isnan(summary.acceptance_rate):
         return  # the prior and the mixture draw without chains
-    log.info(
-        "samples: acceptance %.2f, median displacement from the start %.2f",
-        summary.acceptance_rate,
-        summary.displacement,
-    )
+    said = "samples: acceptance %.2f, median displacement from the start %.2f"
+    log.info(said, summary.acceptance_rate, summary.displacement)

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from neuroaug.cli.console import command, log, start
-from neuroaug.cli.options import FILES, Quiet, Verbose, choice
+from neuroaug.cli.console import command, log
+from neuroaug.cli.options import FILES, choice, option
 
 BENCHMARKS = {
     "sampler": "HMC on the learned metric, beside pythae",
@@ -30,15 +30,11 @@ def bench(
         str | None, choice("bench", (*BENCHMARKS, ALL), "Which benchmark (default: list them)")
     ] = None,
     json_file: Annotated[
-        Path | None,
-        typer.Option("--json", help="Write the figures here too.", rich_help_panel=FILES),
+        Path | None, option("--json", "Write the figures here too.", FILES)
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Sizes of the papers: long.")] = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
+    full: Annotated[bool, option("--full", "Sizes of the papers: long.")] = False,
 ) -> None:
     """Measure speeds on this machine, beside the reference code where it is installed."""
-    start("bench", verbose, quiet, use_study=False)
     if name is None:
         for known, what in {**BENCHMARKS, ALL: "all of them, in turn"}.items():
             typer.echo(f"{known:<16} {what}")
@@ -55,14 +51,9 @@ def bench(
         rows += [{"bench": one, **row} for row in found]
         if json_file is not None:
             # After each, so that a long night that is cut short leaves what it measured.
-            record = {
-                "bench": name,
-                "full": full,
-                "machine": {"cores": n_cores(), "processor": platform.machine()},
-                "versions": versions(),
-                "rows": rows,
-            }
-            write_json(json_file, record)
+            machine = {"cores": n_cores(), "processor": platform.machine()}
+            record = {"bench": name, "full": full, "machine": machine, "versions": versions()}
+            write_json(json_file, {**record, "rows": rows})
     if json_file is not None:
         log.info("%s", json_file)
 
@@ -83,19 +74,13 @@ def _print(name: str, rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(title=f"neuroaug bench {name}")
-    for column in ("name", "value", "unit", "reference", "ratio", "note"):
-        table.add_column(column)
+    keys = ("name", "value", "unit", "reference_value", "ratio", "note")
+    for key in keys:
+        table.add_column(key.removesuffix("_value"))
     for row in rows:
-        table.add_row(
-            str(row["name"]),
-            _number(row.get("value")),
-            str(row.get("unit", "")),
-            _number(row.get("reference_value")),
-            _number(row.get("ratio")),
-            str(row.get("note", "")),
-        )
+        table.add_row(*(_text(row.get(key)) for key in keys))
     Console(width=140).print(table)
 
 
-def _number(value: Any) -> str:
+def _text(value: Any) -> str:
     return "" if value is None else f"{value:.4g}" if isinstance(value, int | float) else str(value)

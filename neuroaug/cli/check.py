@@ -8,20 +8,20 @@ from typing import Annotated
 
 import typer
 
-from neuroaug.cli.console import command, log, start
-from neuroaug.cli.options import Processes, Quiet, Verbose
+from neuroaug.cli.console import command, configure_messages, log, start
+from neuroaug.cli.options import Processes, option
 
 
 @command("check", epilog="Example: neuroaug check /data/adni_bids --json")
 def check(
     dataset: Annotated[Path, typer.Argument(help="A BIDS or CAPS folder.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable findings.")] = False,
+    as_json: Annotated[bool, option("--json", "Machine-readable findings.")] = False,
     n_procs: Processes = None,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> None:
     """Find every unreadable or inconsistent file before hours are spent."""
-    start("check", verbose, quiet or as_json)
+    if as_json:
+        configure_messages(quiet=True)
+    start("check")
     from neuroaug.dataset_check.check_files import check as check_dataset
     from neuroaug.system.threads import n_cores
 

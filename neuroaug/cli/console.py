@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import errno
+import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
@@ -30,8 +32,20 @@ ORDER = ("check", "preprocess", "split", "train", "augment", "evaluate", "search
 """The first commands in the help, in the order of their use; the others follow by name."""
 
 
+MESSAGES = "Messages"
+VERBOSE = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Say more.", rich_help_panel=MESSAGES)
+]
+QUIET = Annotated[
+    bool, typer.Option("-q", "--quiet", help="Say only what went wrong.", rich_help_panel=MESSAGES)
+]
+"""Every command has these, last in its help."""
+
+
 def command(name: str, *, epilog: str, hidden: bool = False) -> Callable[[Function], Function]:
     """Register a function as a command; its docstring is the help, its first line the short one.
+
+    The options ``--verbose`` and ``--quiet`` are added; the function does not see them.
 
     Parameters
     ----------
@@ -44,8 +58,21 @@ def command(name: str, *, epilog: str, hidden: bool = False) -> Callable[[Functi
     """
 
     def register(function: Function) -> Function:
+        @wraps(function)
+        def run(verbose: bool, quiet: bool, **arguments: Any) -> None:
+            configure_messages(verbose=verbose, quiet=quiet)
+            function(**arguments)
+
+        own = inspect.signature(function, eval_str=True)
+        shared = [
+            inspect.Parameter(flag, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+            for flag, kind in (("verbose", VERBOSE), ("quiet", QUIET))
+        ]
+        run.__signature__ = own.replace(  # type: ignore[attr-defined]
+            parameters=[*own.parameters.values(), *shared]
+        )
         alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
-        alone.command(name, cls=VariadicCommand, epilog=epilog, hidden=hidden)(function)
+        alone.command(name, cls=VariadicCommand, epilog=epilog, hidden=hidden)(run)
         COMMANDS.add(name, typer.main.get_command(alone))  # type: ignore[arg-type]
         return function
 
@@ -144,29 +171,8 @@ def _fail(message: str, code: int) -> None:
     sys.exit(code)
 
 
-def start(stage: str, verbose: bool, quiet: bool, *, use_study: bool = True) -> Study | None:
-    """Set up messages and, where the current folder is a study, the stage's log in it.
-
-    Parameters
-    ----------
-    stage : str
-        Name of the log file.
-    verbose, quiet : bool
-        Whether the terminal shows more than usual, or warnings and errors only.
-    use_study : bool
-        Whether to look for a study at all.
-
-    Returns
-    -------
-    Study or None
-        The study of the current folder.
-    """
-    from neuroaug.system import progress
-
-    progress.quiet = quiet
-    configure_logging(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
-    if not use_study:
-        return None
+def start(stage: str) -> Study | None:
+    """The study of the current folder, if it is one; the stage's log is kept in it."""
     from neuroaug.study import Study
 
     study = Study.here()
@@ -175,7 +181,7 @@ def start(stage: str, verbose: bool, quiet: bool, *, use_study: bool = True) -> 
     return study
 
 
-def start_in_study(stage: str, verbose: bool, quiet: bool, folder: Path | None) -> Study:
+def start_in_study(stage: str, folder: Path | None) -> Study:
     """As `start`, for commands that work on a study: the one in `folder`, or the current one.
 
     Raises
@@ -183,7 +189,6 @@ def start_in_study(stage: str, verbose: bool, quiet: bool, folder: Path | None) 
     InputError
         If there is none.
     """
-    start(stage, verbose, quiet, use_study=False)
     from neuroaug.study import Study
 
     study = Study.open(folder) if folder is not None else Study.here()
@@ -203,13 +208,16 @@ class _Console(logging.Handler):
         print(record.getMessage(), file=stream, flush=True)
 
 
-def configure_logging(level: int) -> None:
-    """Send our messages, as plain lines, to the terminal."""
+def configure_messages(*, verbose: bool = False, quiet: bool = False) -> None:
+    """Send our messages, as plain lines, to the terminal: all, the usual, or warnings only."""
+    from neuroaug.system import progress
+
+    progress.quiet = quiet
     for handler in list(log.handlers):
         handler.close()
         log.removeHandler(handler)
     console = _Console()
-    console.setLevel(level)
+    console.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
     log.addHandler(console)
     log.setLevel(logging.DEBUG)
     log.propagate = False

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from neuroaug.cli.console import command, log, start_in_study
-from neuroaug.cli.options import HARDWARE, Device, Quiet, StudyFolder, Verbose
+from neuroaug.cli.options import HARDWARE, Device, StudyFolder, option
 from neuroaug.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,34 +24,25 @@ RUNS = "Which runs"
 def evaluate(
     study: StudyFolder = None,
     cell: Annotated[
-        list[str] | None,
-        typer.Option("--cell", help="Only these cells, space separated.", rich_help_panel=RUNS),
+        list[str] | None, option("--cell", "Only these cells, space separated.", RUNS)
     ] = None,
     run: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--run", help="Only these runs (from 0), space separated.", rich_help_panel=RUNS
-        ),
+        list[int] | None, option("--run", "Only these runs (from 0), space separated.", RUNS)
     ] = None,
-    n_procs: Annotated[
-        int, typer.Option("--n-procs", help="Runs at a time.", rich_help_panel=HARDWARE)
-    ] = 1,
+    n_procs: Annotated[int, option("--n-procs", "Runs at a time.", HARDWARE)] = 1,
     omp_nthreads: Annotated[
-        int | None,
-        typer.Option("--omp-nthreads", help="CPU threads per run.", rich_help_panel=HARDWARE),
+        int | None, option("--omp-nthreads", "CPU threads per run.", HARDWARE)
     ] = None,
     device: Device = "auto",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Prove that nothing leaks, estimate the time, stop.")
+        bool, option("--dry-run", "Prove that nothing leaks, estimate the time, stop.")
     ] = False,
     summary: Annotated[
-        bool, typer.Option("--summary", help="Only remake the tables from the scores there are.")
+        bool, option("--summary", "Only remake the tables from the scores there are.")
     ] = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> None:
     """Train and test ClinicaDL CNNs on real, synthetic and real + synthetic images."""
-    opened = start_in_study("evaluate", verbose, quiet, study)
+    opened = start_in_study("evaluate", study)
     config = opened.config
     cells = tuple(config.cell(name) for name in cell) if cell else config.cells()
     n_runs = config.evaluation.runs

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Section = TypeVar("Section", bound=BaseModel)
 
-FILES, HARDWARE, MESSAGES = "Input and output", "Hardware", "Messages"
+FILES, HARDWARE = "Input and output", "Hardware"
 """Panels of the help that several commands have."""
 
 _PART = re.compile(r"(\d+)/(\d+)")
@@ -32,7 +32,12 @@ class Part(NamedTuple):
     n: int
 
 
-def choice(flag: str, known: Sequence[Any], help: str, *, panel: str | None = None) -> Any:
+def option(flag: str, help: str, panel: str | None = None, **more: Any) -> Any:
+    """Option as typed, its help, and the panel of the help that lists it."""
+    return typer.Option(flag, help=help, rich_help_panel=panel, **more)
+
+
+def choice(flag: str, known: Sequence[Any], help: str, panel: str | None = None) -> Any:
     """Option, or argument, whose value is one of `known`; help and completion list them.
 
     Parameters
@@ -59,17 +64,13 @@ def choice(flag: str, known: Sequence[Any], help: str, *, panel: str | None = No
             raise InputError(f"{flag} {text}: unknown; choose one of {listed}")
         return by_name[text]
 
-    kind: Any = typer.Option if flag.startswith("-") else typer.Argument
-    return kind(
-        *([flag] if flag.startswith("-") else []),
-        parser=parse,
-        autocompletion=lambda: list(by_name),
-        help=f"{help}: {listed}.",
-        rich_help_panel=panel,
-    )
+    more: dict[str, Any] = {"parser": parse, "autocompletion": lambda: list(by_name)}
+    if flag.startswith("-"):
+        return option(flag, f"{help}: {listed}.", panel, **more)
+    return typer.Argument(help=f"{help}: {listed}.", **more)
 
 
-def part(flag: str, help: str, *, panel: str | None = None) -> Any:
+def part(flag: str, help: str, panel: str | None = None) -> Any:
     """Option that takes one part of the work, for arrays of jobs: ``i/n`` becomes a `Part`.
 
     Raises
@@ -84,7 +85,7 @@ def part(flag: str, help: str, *, panel: str | None = None) -> Any:
             raise InputError(f"{flag} {text}: expected i/n with 1 <= i <= n, for instance 2/8")
         return Part(int(match[1]), int(match[2]))
 
-    return typer.Option(flag, parser=parse, help=help, rich_help_panel=panel)
+    return option(flag, help, panel, parser=parse)
 
 
 def literals(section: type[BaseModel], field: str) -> tuple[Any, ...]:
@@ -97,45 +98,30 @@ def _device(text: str) -> str:
     return text
 
 
-Verbose = Annotated[
-    bool, typer.Option("-v", "--verbose", help="Say more.", rich_help_panel=MESSAGES)
-]
-Quiet = Annotated[
-    bool, typer.Option("-q", "--quiet", help="Say only what went wrong.", rich_help_panel=MESSAGES)
-]
 Device = Annotated[
     str,
-    typer.Option(
+    option(
         "--device",
+        "auto (a GPU where there is one), cpu, cuda, cuda:1 ...",
+        HARDWARE,
         parser=_device,
         autocompletion=lambda: ["auto", "cpu", "cuda", "cuda:1"],
-        help="auto (a GPU where there is one), cpu, cuda, cuda:1 ...",
-        rich_help_panel=HARDWARE,
     ),
 ]
-Threads = Annotated[
-    int | None, typer.Option("--omp-nthreads", help="CPU threads.", rich_help_panel=HARDWARE)
-]
-Processes = Annotated[
-    int | None, typer.Option("--n-procs", help="Processes.", rich_help_panel=HARDWARE)
-]
+Threads = Annotated[int | None, option("--omp-nthreads", "CPU threads.", HARDWARE)]
+Processes = Annotated[int | None, option("--n-procs", "Processes.", HARDWARE)]
 Cores = Annotated[
-    int | None,
-    typer.Option(
-        "--cores", help="Cores of this machine to use (default: all).", rich_help_panel=HARDWARE
-    ),
+    int | None, option("--cores", "Cores of this machine to use (default: all).", HARDWARE)
 ]
 Caps = Annotated[Path | None, typer.Argument(help="CAPS folder (default: the study's).")]
 StudyFolder = Annotated[
     Path | None, typer.Argument(help="Study folder (default: the current one).")
 ]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
-Label = Annotated[str, typer.Option("--label", help="Diagnosis: CN or AD.")]
+Seed = Annotated[int | None, option("--seed", "Seed of everything random.")]
+Label = Annotated[str, option("--label", "Diagnosis: CN or AD.")]
 SplitName = Annotated[
     str | None,
-    typer.Option(
-        "--split", help="Training set: a name in a study (train, train-50), else a TSV's path."
-    ),
+    option("--split", "Training set: a name in a study (train, train-50), else a TSV's path."),
 ]
 ImageResolution = Annotated[
     str | None, choice("--resolution", get_args(Resolution), "Voxel size of the images")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from neuroaug.cli.console import command, log, start
-from neuroaug.cli.options import HARDWARE, Quiet, Seed, Verbose, choice, literals, overlay
+from neuroaug.cli.options import HARDWARE, Seed, choice, config_of, literals, option, overlay
 from neuroaug.config import PhantomConfig
 from neuroaug.errors import InputError
 
@@ -18,28 +18,22 @@ def phantom(
     folder: Annotated[
         Path | None, typer.Argument(help="BIDS folder to make (default: the study's).")
     ] = None,
-    participants: Annotated[
-        int | None, typer.Option("--participants", help="How many participants.")
-    ] = None,
+    participants: Annotated[int | None, option("--participants", "How many participants.")] = None,
     seed: Seed = None,
     cohort: Annotated[
         str | None,
         choice("--cohort", literals(PhantomConfig, "cohort"), "Cohort whose tables it imitates"),
     ] = None,
-    n_procs: Annotated[
-        int, typer.Option("--n-procs", help="Processes.", rich_help_panel=HARDWARE)
-    ] = 1,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
+    n_procs: Annotated[int, option("--n-procs", "Processes.", HARDWARE)] = 1,
 ) -> None:
     """Make the embedded cohort: raw BIDS of phantoms, no patient in it."""
-    study = start("phantom", verbose, quiet)
+    study = start("phantom")
     if folder is None and study is not None:
         folder = study.bids
     if folder is None:
         raise InputError("phantom: give the BIDS folder to make")
     config = overlay(
-        (study.config.phantom if study is not None else None) or PhantomConfig(),
+        config_of(study).phantom or PhantomConfig(),
         {"n_participants": "--participants"},
         n_participants=participants,
         seed=seed,
@@ -47,11 +41,5 @@ def phantom(
     )
     from neuroaug.phantom.phantom_cohort import make_cohort
 
-    make_cohort(
-        folder,
-        n_participants=config.n_participants,
-        seed=config.seed,
-        n_procs=n_procs,
-        cohort=config.cohort,
-    )
+    make_cohort(folder, **config.model_dump(), n_procs=n_procs)
     log.info("%s: %d phantom participants", folder, config.n_participants)

@@ -13,11 +13,10 @@ from neuroaug.cli.options import (
     HARDWARE,
     Caps,
     Part,
-    Quiet,
-    Verbose,
     choice,
     config_of,
     literals,
+    option,
     overlay,
     part,
 )
@@ -38,34 +37,20 @@ VISITS, PROCESSING = "Which visits", "Processing"
 )
 def preprocess(
     caps: Caps = None,
-    bids: Annotated[
-        Path | None, typer.Option("--bids", help="Raw images.", rich_help_panel=FILES)
-    ] = None,
+    bids: Annotated[Path | None, option("--bids", "Raw images.", FILES)] = None,
     participant_label: Annotated[
         list[str] | None,
-        typer.Option(
-            "--participant-label",
-            help="Only these, space separated; 'sub-' optional.",
-            rich_help_panel=VISITS,
-        ),
+        option("--participant-label", "Only these, space separated; 'sub-' optional.", VISITS),
     ] = None,
     session_label: Annotated[
         list[str] | None,
-        typer.Option(
-            "--session-label",
-            help="Only these, space separated; 'ses-' optional.",
-            rich_help_panel=VISITS,
-        ),
+        option("--session-label", "Only these, space separated; 'ses-' optional.", VISITS),
     ] = None,
     visits: Annotated[
-        Path | None,
-        typer.Option(
-            "--visits", help="TSV of participant_id and session_id.", rich_help_panel=VISITS
-        ),
+        Path | None, option("--visits", "TSV of participant_id and session_id.", VISITS)
     ] = None,
     bids_filter_file: Annotated[
-        Path | None,
-        typer.Option("--bids-filter-file", help="JSON, as fMRIPrep's.", rich_help_panel=VISITS),
+        Path | None, option("--bids-filter-file", "JSON, as fMRIPrep's.", VISITS)
     ] = None,
     profile: Annotated[
         str | None,
@@ -73,7 +58,7 @@ def preprocess(
             "--profile",
             literals(PreprocessingConfig, "profile"),
             "Precision of the registration",
-            panel=PROCESSING,
+            PROCESSING,
         ),
     ] = None,
     n4_distance: Annotated[
@@ -82,14 +67,11 @@ def preprocess(
             "--n4-distance",
             literals(PreprocessingConfig, "n4_distance"),
             "N4 spline distance in mm (Clinica 0.12 has 200, up to 0.11.3 600)",
-            panel=PROCESSING,
+            PROCESSING,
         ),
     ] = None,
     template: Annotated[
-        Path | None,
-        typer.Option(
-            "--template", help="Full-head template on the MNI grid.", rich_help_panel=PROCESSING
-        ),
+        Path | None, option("--template", "Full-head template on the MNI grid.", PROCESSING)
     ] = None,
     resolution: Annotated[
         list[str] | None,
@@ -97,47 +79,28 @@ def preprocess(
             "--resolution",
             get_args(Resolution),
             "Grids to write, space separated; 1mm always",
-            panel=PROCESSING,
+            PROCESSING,
         ),
     ] = None,
-    n_procs: Annotated[
-        int | None, typer.Option("--n-procs", help="Visits at a time.", rich_help_panel=HARDWARE)
-    ] = None,
-    omp_nthreads: Annotated[
-        int,
-        typer.Option("--omp-nthreads", help="ANTs threads per visit.", rich_help_panel=HARDWARE),
-    ] = 1,
-    mem_mb: Annotated[
-        int | None,
-        typer.Option("--mem-mb", help="Memory budget in MB.", rich_help_panel=HARDWARE),
-    ] = None,
-    work_dir: Annotated[
-        Path | None, typer.Option("--work-dir", help="Scratch folder.", rich_help_panel=FILES)
-    ] = None,
+    n_procs: Annotated[int | None, option("--n-procs", "Visits at a time.", HARDWARE)] = None,
+    omp_nthreads: Annotated[int, option("--omp-nthreads", "ANTs threads per visit.", HARDWARE)] = 1,
+    mem_mb: Annotated[int | None, option("--mem-mb", "Memory budget in MB.", HARDWARE)] = None,
+    work_dir: Annotated[Path | None, option("--work-dir", "Scratch folder.", FILES)] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            help="CAPS for added copies where CAPS is read-only.",
-            rich_help_panel=FILES,
-        ),
+        Path | None, option("--out", "CAPS for added copies where CAPS is read-only.", FILES)
     ] = None,
     rerun_failed: Annotated[
-        bool,
-        typer.Option("--rerun-failed", help="Try failed visits again.", rich_help_panel=VISITS),
+        bool, option("--rerun-failed", "Try failed visits again.", VISITS)
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and the estimated hours.")
+        bool, option("--dry-run", "Print the plan and the estimated hours.")
     ] = False,
     part_of_all: Annotated[
-        Part | None,
-        part("--part", "i/n: these participants only, for job arrays.", panel=VISITS),
+        Part | None, part("--part", "i/n: these participants only, for job arrays.", VISITS)
     ] = None,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> None:
     """N4, affine registration to MNI, crop, 2 mm and 4 mm copies: a CAPS as Clinica writes it."""
-    study = start("preprocess", verbose, quiet)
+    study = start("preprocess")
     if study is not None and caps is None:
         caps, bids = study.caps, bids or study.bids
     if caps is None:
@@ -175,22 +138,16 @@ def preprocess(
 
 def _resolutions(study: Study | None, typed: list[str] | None) -> tuple[str, ...] | None:
     """Resolutions typed, or those of the study with the one that it evaluates; None: as set."""
-    if typed:
-        return tuple(dict.fromkeys(("1mm", *typed)))
-    if study is None or study.config.resolution in study.config.preprocessing.resolutions:
+    config = config_of(study)
+    kept = config.preprocessing.resolutions
+    if not typed and (study is None or config.resolution in kept):
         return None
-    wanted = (*study.config.preprocessing.resolutions, study.config.resolution)
-    return tuple(dict.fromkeys(("1mm", *wanted)))
+    return tuple(dict.fromkeys(("1mm", *(typed or (*kept, config.resolution)))))
 
 
 def _say(summary: PreprocessSummary, target: Path) -> None:
-    log.info(
-        "%s: %d visits done, %d failed, %d were done before",
-        target,
-        summary.n_ok,
-        summary.n_failed,
-        summary.n_skipped,
-    )
+    counts = summary.n_ok, summary.n_failed, summary.n_skipped
+    log.info("%s: %d visits done, %d failed, %d were done before", target, *counts)
     if summary.n_failed:
         log.info("why they failed: %s", target / "failures.tsv")
     if summary.n_rejected:

@@ -5,26 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from neuroaug.cli.console import command, log, start_in_study
-from neuroaug.cli.options import FILES, Quiet, StudyFolder, Verbose
+from neuroaug.cli.options import FILES, StudyFolder, option
 
 
 @command("report", epilog="Example: neuroaug report /studies/adni")
 def report(
     study: StudyFolder = None,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", help="HTML file (default: the study's report.html).", rich_help_panel=FILES
-        ),
+        Path | None, option("--out", "HTML file (default: the study's report.html).", FILES)
     ] = None,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> None:
     """Write one self-contained HTML file: results, curves, montages, proofs, versions."""
-    opened = start_in_study("report", verbose, quiet, study)
+    opened = start_in_study("report", study)
     from neuroaug.report import write_report
 
     path = out or opened.report

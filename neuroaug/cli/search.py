@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from neuroaug.cli.console import command, log, start_in_study
-from neuroaug.cli.options import (
-    Device,
-    ImageResolution,
-    Quiet,
-    StudyFolder,
-    Threads,
-    Verbose,
-    overlay,
-)
+from neuroaug.cli.options import Device, ImageResolution, StudyFolder, Threads, option, overlay
 
 SEARCH = "Search"
 
@@ -23,23 +13,15 @@ SEARCH = "Search"
 @command("search", epilog="Example: neuroaug search --trials 100")
 def search(
     study: StudyFolder = None,
-    trials: Annotated[
-        int | None, typer.Option("--trials", help="Random architectures.", rich_help_panel=SEARCH)
-    ] = None,
-    folds: Annotated[
-        int | None, typer.Option("--folds", help="Cross-validation folds.", rich_help_panel=SEARCH)
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", help="Epochs per fold.", rich_help_panel=SEARCH)
-    ] = None,
+    trials: Annotated[int | None, option("--trials", "Random architectures.", SEARCH)] = None,
+    folds: Annotated[int | None, option("--folds", "Cross-validation folds.", SEARCH)] = None,
+    epochs: Annotated[int | None, option("--epochs", "Epochs per fold.", SEARCH)] = None,
     resolution: ImageResolution = None,
     omp_nthreads: Threads = None,
     device: Device = "auto",
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> None:
     """Random search of the classifier on the training set. Resumes; may run in parallel."""
-    opened = start_in_study("search", verbose, quiet, study)
+    opened = start_in_study("search", study)
     config = overlay(
         opened.config.search, {"draws": "--trials"}, draws=trials, folds=folds, epochs=epochs
     )

@@ -5,20 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from neuroaug.cli.console import command, log, start
-from neuroaug.cli.options import (
-    FILES,
-    Caps,
-    Quiet,
-    Seed,
-    Verbose,
-    choice,
-    config_of,
-    literals,
-    overlay,
-)
+from neuroaug.cli.options import FILES, Caps, Seed, choice, config_of, literals, option, overlay
 from neuroaug.config import StudyConfig
 from neuroaug.errors import InputError
 
@@ -46,52 +34,34 @@ def _number(text: str) -> int | float:
 def split(
     caps: Caps = None,
     tables: Annotated[
-        Path | None,
-        typer.Option(
-            "--tables",
-            help="Folder with participants.tsv, or a merged TSV.",
-            rich_help_panel=FILES,
-        ),
+        Path | None, option("--tables", "Folder with participants.tsv, or a merged TSV.", FILES)
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", help="Folder to write (default: the study's splits).", rich_help_panel=FILES
-        ),
+        Path | None, option("--out", "Folder to write (default: the study's splits).", FILES)
     ] = None,
     n_test: Annotated[
         float | None,
-        typer.Option(
-            "--n-test",
-            parser=_number,
-            help="Test participants per label: a number or fraction.",
-            rich_help_panel=SETS,
+        option(
+            "--n-test", "Test participants per label: a number or fraction.", SETS, parser=_number
         ),
     ] = None,
     validation: Annotated[
-        float | None,
-        typer.Option("--validation", help="Fraction of the rest.", rich_help_panel=SETS),
+        float | None, option("--validation", "Fraction of the rest.", SETS)
     ] = None,
     subset: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--subset", help="Write train-K too; several K space separated.", rich_help_panel=SETS
-        ),
+        list[int] | None, option("--subset", "Write train-K too; several K space separated.", SETS)
     ] = None,
     cohort: Annotated[
         str | None,
         choice("--cohort", literals(StudyConfig, "cohort"), "Whose conventions the tables follow"),
     ] = None,
     min_age: Annotated[
-        float | None,
-        typer.Option("--min-age", help="Years; OASIS-1 defaults to 62.", rich_help_panel=SETS),
+        float | None, option("--min-age", "Years; OASIS-1 defaults to 62.", SETS)
     ] = None,
     seed: Seed = None,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> None:
     """Draw matched test, train, validation and train-K sets, with the tests that they match."""
-    study = start("split", verbose, quiet)
+    study = start("split")
     base = config_of(study)
     typed = {
         "n_test": n_test,
@@ -141,12 +111,9 @@ def split_cohort(
 
     if study is not None:
         caps, tables, out = caps or study.caps, tables or study.tables, out or study.splits
-    if caps is None:
-        raise InputError("CAPS: needed outside a study")
-    if tables is None:
-        raise InputError("--tables: needed outside a study")
-    if out is None:
-        raise InputError("--out: needed outside a study")
+    if caps is None or tables is None or out is None:
+        absent = "CAPS" if caps is None else "--tables" if tables is None else "--out"
+        raise InputError(f"{absent}: needed outside a study")
     require_caps(caps)
     visits, cohort = read_visits(tables, cohort=config.cohort)
     labelled, exclusions = assign_labels(
@@ -157,13 +124,7 @@ def split_cohort(
         min_age=config.split.min_age,
     )
     made = make_split(
-        labelled,
-        exclusions,
-        out,
-        config.split,
-        labels=config.labels,
-        typed=typed,
-        cohort=cohort,
+        labelled, exclusions, out, config.split, labels=config.labels, typed=typed, cohort=cohort
     )
     for line in (*made.notes, *made.demographics().to_string(index=False).splitlines()):
         log.info("%s", line)

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from neuroaug.cohort.split_table import SplitTable
+from neuroaug.cohort.split_table import read_split
 from neuroaug.config import GeneratorConfig
 from neuroaug.errors import InputError
 from neuroaug.imaging.cache import CohortCache
 from neuroaug.imaging.caps import image_files
 from neuroaug.training.train import MIN_PARTICIPANTS, train
 
+if TYPE_CHECKING:
+    from neuroaug.study import Study
+
 
 def train_label(
-    table: SplitTable,
+    study: Study | None,
     label: str,
-    *,
-    caps: Path,
-    out: Path,
     config: GeneratorConfig,
+    *,
     resolution: str,
-    cache_root: Path,
-    seed: int,
+    caps: Path | None = None,
+    split: str | None = None,
+    out: Path | None = None,
+    seed: int | None = None,
     device: str = "auto",
     n_devices: int = 1,
     n_threads: int | None = None,
@@ -33,22 +37,22 @@ def train_label(
 
     Parameters
     ----------
-    table : SplitTable
-        The training set.
+    study : Study or None
+        Gives the training set, the images and the model folder where they are not passed.
     label : str
         Diagnosis whose rows are learned.
-    caps : Path
-        Preprocessed images.
-    out : Path
-        Model folder.
     config : GeneratorConfig
         Settings of the generator.
     resolution : {"1mm", "2mm", "4mm"}
         Voxel size of the images.
-    cache_root : Path
-        Folder of memory-mapped copies of images.
-    seed : int
-        Seed of weights, order and noise.
+    caps : Path, optional
+        Preprocessed images.
+    split : str, optional
+        Training set: its name in the study, or the path of a TSV.
+    out : Path, optional
+        Model folder.
+    seed : int, optional
+        Seed of weights, order and noise; by default the first of the configuration.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``.
     n_devices : int
@@ -61,14 +65,22 @@ def train_label(
     Raises
     ------
     InputError
-        If the label has too few participants, or an image is missing.
+        If a folder or the training set is neither passed nor a study's, the label has too few
+        participants, or an image is missing.
     """
+    table = read_split(study, split)
+    if study is not None:
+        caps, out = caps or study.caps, out or study.model(table.name, label, seed)
+    if caps is None or out is None:
+        raise InputError("train: outside a study, a CAPS folder and --out are needed")
     rows = table.rows(label)
     if len(rows) < MIN_PARTICIPANTS:
         raise InputError(
             f"label '{label}': {len(rows)} training participants in the split '{table.name}', "
             f"at least {MIN_PARTICIPANTS} are needed to learn a generator"
         )
+    # Memory-mapped copies of the images.
+    cache_root = study.cache if study is not None else out.parent / ".cache"
     cache = CohortCache.build(
         cache_root / f"{table.name}_{label}_{resolution}_{config.scaling}",
         image_files(caps, rows, resolution),
@@ -91,6 +103,6 @@ def train_label(
         grid=resolution,
         device=device,
         n_devices=n_devices,
-        seed=seed,
+        seed=config.seeds[0] if seed is None else seed,
         typed_batch=typed_batch,
     )

@@ -1,4 +1,4 @@
-"""``neuroaug run`` and ``neuroaug demo``: start the workflow, say how it ended."""
+"""Start the workflow of a study, and say how it ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from neuroaug.config import StudyConfig, read_config, write_config
@@ -75,10 +74,8 @@ def run(
     content, folder = _resolve(config, study_folder)
     if rehearsal:
         if config.is_dir():
-            raise InputError(
-                f"{config}: a study; rehearse its configuration in a folder of its own, "
-                "from a YAML file"
-            )
+            alone = "rehearse its configuration in a folder of its own, from a YAML file"
+            raise InputError(f"{config}: a study; {alone}")
         content, notes = rehearse(content)
         for note in notes:
             log.info("%s", note)
@@ -94,7 +91,9 @@ def run(
         raise InputError(f"{absent[0]}; give it in the YAML file, or with --set")
     _require_sets(asked)
     _prepare(folder, content)
-    with _sole_run(folder) as lock:
+    busy = f"{folder}: another 'neuroaug run' is at work on this study; wait for it"
+    # The lock goes on to the workflow's processes, and cannot outlive them.
+    with exclusive(folder / ".neuroaug" / "run.lock", busy) as lock:
         code = _snakemake(folder, cores, profile, lock)
     study = Study.open(folder)
     if code != 0:
@@ -105,26 +104,6 @@ def run(
     if n_failed:
         log.info("%d visit(s) failed and were left out: %s", n_failed, failures)
     return 1 if n_failed else 0
-
-
-def demo(folder: Path, *, cores: int | None = None) -> int:
-    """Run the whole protocol on the embedded cohort.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the study lies.
-    cores : int, optional
-        Cores of this machine (default: all).
-
-    Returns
-    -------
-    int
-        0 if all is done: the cohort's unreadable scan is expected to fail.
-    """
-    run(shipped("configs") / "demo.yaml", folder, cores=cores)
-    log.info("study: %s   report: %s", folder, folder / "report.html")
-    return 0
 
 
 def _resolve(config: Path, study_folder: Path | None) -> tuple[StudyConfig, Path]:
@@ -175,21 +154,12 @@ def _prepare(folder: Path, content: StudyConfig) -> None:
         write_config(path, content)
 
 
-def _sole_run(folder: Path) -> AbstractContextManager[int]:
-    """Hold the study for this run; the lock goes on to the workflow's processes."""
-    return exclusive(
-        folder / ".neuroaug" / "run.lock",
-        f"{folder}: another 'neuroaug run' is at work on this study; wait for it",
-    )
-
-
 def _command(folder: Path, cores: int | None, profile: str | None) -> list[str]:
     command = [sys.executable, "-m", "snakemake"]
     command += ["--snakefile", str(shipped("pipelines") / "Snakefile")]
     command += ["--directory", str(folder), "--config", f"study={folder}"]
     command += ["--rerun-incomplete", "--rerun-triggers", "mtime", "--keep-going"]
-    # Our own lock decides (see _sole_run): it cannot outlive the processes that hold it.
-    command += ["--nolock"]
+    command += ["--nolock"]  # our own decides, see `run`
     if profile is not None:
         own = shipped("configs") / profile
         command += ["--profile", str(own if own.is_dir() else profile)]
@@ -209,25 +179,18 @@ def _n_gpu_slots() -> int:
     return listed.count("GPU ") or 1000
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    # Snakemake keeps a cache in the home folder, which need not exist for an unprivileged user in a
-    # container.
-    return {
-        **os.environ,
-        "XDG_CACHE_HOME": str(folder / ".neuroaug" / "cache"),
-        "OMP_WAIT_POLICY": "PASSIVE",
-    }
-
-
 def _snakemake(folder: Path, cores: int | None, profile: str | None, lock: int) -> int:
     for record in (folder / ".neuroaug" / "failed").glob("*.json"):
         record.unlink()
+    # Snakemake keeps a cache in the home folder, which need not exist for an unprivileged user in a
+    # container.
+    own = {"XDG_CACHE_HOME": str(folder / ".neuroaug" / "cache"), "OMP_WAIT_POLICY": "PASSIVE"}
     log_path = folder / "logs" / "workflow.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with open(log_path, "w", encoding="utf-8") as stream:
         process = subprocess.Popen(
             [*_command(folder, cores, profile), "--quiet", "all"],
-            env=_environment(folder),
+            env={**os.environ, **own},
             stderr=stream,
             pass_fds=(lock,),
             preexec_fn=die_with_parent,
@@ -241,15 +204,12 @@ def _snakemake(folder: Path, cores: int | None, profile: str | None, lock: int) 
 
 
 def _explain_failure(study: Study) -> None:
-    records = [
-        json.loads(p.read_text())
-        for p in sorted((study.root / ".neuroaug" / "failed").glob("*.json"))
-    ]
+    paths = sorted((study.root / ".neuroaug" / "failed").glob("*.json"))
+    records = [json.loads(path.read_text()) for path in paths]
     if not records:
-        tail = (study.logs / "workflow.log").read_text(errors="replace").strip().splitlines()[-3:]
-        raise StageError(
-            f"the workflow stopped ({' '.join(tail)}); see {study.logs / 'workflow.log'}"
-        )
+        path = study.logs / "workflow.log"
+        tail = path.read_text(errors="replace").strip().splitlines()[-3:]
+        raise StageError(f"the workflow stopped ({' '.join(tail)}); see {path}")
     first = records[0]
     reason = first["message"].removeprefix("neuroaug: ")
     message = f"{first['job']}: {reason} (log: {study.root / first['log']})"

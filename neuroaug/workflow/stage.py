@@ -16,8 +16,11 @@ from typing import Any, ClassVar
 
 from neuroaug.config import StudyConfig
 from neuroaug.study import Study
+from neuroaug.system.files import sha256_json
 
 Resources = Mapping[str, int | Callable[..., int]]
+Earlier = Mapping[str, Sequence["Job"]]
+"""Jobs of every earlier stage, by the stage's name."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Stage(ABC):
     resources: ClassVar[Resources] = {}
 
     @abstractmethod
-    def jobs(self, study: Study, earlier: Mapping[str, Sequence[Job]]) -> list[Job]:
+    def jobs(self, study: Study, earlier: Earlier) -> list[Job]:
         """Jobs of this stage in a study; none if the study does not need it.
 
         Parameters
@@ -108,6 +111,11 @@ class Stage(ABC):
     def estimate(self, study: Study, jobs: Sequence[Job]) -> list[EstimateLine]:
         """How much work there is, and how long it may take on this machine's device."""
         return []
+
+
+def key_of(*asked: Any) -> str:
+    """Hash of what is asked of a job."""
+    return sha256_json(asked)
 
 
 def listing(folder: Path, pattern: str) -> list[tuple[str, int]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 from neuroaug.config import StudyConfig
 from neuroaug.study import Study
-from neuroaug.system.files import sha256_json
-from neuroaug.workflow.stage import EstimateLine, Job, Resources, Stage
+from neuroaug.workflow.stage import Earlier, EstimateLine, Job, Resources, Stage, key_of
 from neuroaug.workflow.stages.train_stage import all_generators
 
 
@@ -18,27 +17,19 @@ class AugmentStage(Stage):
     name = "augment"
     resources: ClassVar[Resources] = {"gpu": 1, "mem_mb": 8000}
 
-    def jobs(self, study: Study, earlier: Mapping[str, Sequence[Job]]) -> list[Job]:
+    def jobs(self, study: Study, earlier: Earlier) -> list[Job]:
         """A job per generator."""
-        config = study.config
+        config, made = study.config, all_generators(study.config)
         synthesis = config.synthesis.model_dump(mode="json")
         jobs = []
-        for (split, label, seed), train in zip(
-            all_generators(config), earlier["train"], strict=True
-        ):
+        for (split, label, seed), train in zip(made, earlier["train"], strict=True):
             # Without n: an extended set does not redo the cells that use its first images.
-            product = sha256_json(["augment", synthesis, train.key])
+            product = key_of("augment", synthesis, train.key)
             n = max(cell.n_synthetic for cell in config.cells() if cell.split == split)
-            command = ("augment", "--label", label, "--split", split, "--model-seed", str(seed))
-            jobs.append(
-                Job(
-                    f"augment_{split}_{label}_{seed}",
-                    (*command, "--n", str(n)),
-                    sha256_json([product, n]),
-                    (train.name,),
-                    product,
-                )
-            )
+            name = f"augment_{split}_{label}_{seed}"
+            which = ("--label", label, "--split", split, "--model-seed", str(seed))
+            command = ("augment", *which, "--n", str(n))
+            jobs.append(Job(name, command, key_of(product, n), (train.name,), product))
         return jobs
 
     def threads(self, config: StudyConfig, available: int) -> int:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from neuroaug.config import OPTIMISED, Cell, StudyConfig
 from neuroaug.study import Study
-from neuroaug.system.files import sha256_json
-from neuroaug.workflow.stage import EstimateLine, Job, Resources, Stage, hours_text
+from neuroaug.workflow.stage import Earlier, EstimateLine, Job, Resources, Stage, hours_text, key_of
 from neuroaug.workflow.stages.preprocess_stage import COARSER
 from neuroaug.workflow.stages.search_stage import classifier_step_seconds
 from neuroaug.workflow.stages.split_stage import n_per_label, rehearsed_set, tables_listing
@@ -30,7 +29,7 @@ class EvaluateStage(Stage):
     name = "evaluate"
     resources: ClassVar[Resources] = {"gpu": 1, "mem_mb": 32000}
 
-    def jobs(self, study: Study, earlier: Mapping[str, Sequence[Job]]) -> list[Job]:
+    def jobs(self, study: Study, earlier: Earlier) -> list[Job]:
         """A job per cell and group of runs."""
         config, (split,) = study.config, earlier["split"]
         external = [
@@ -42,28 +41,20 @@ class EvaluateStage(Stage):
         for cell in config.cells():
             asked = config.evaluation.model_dump(mode="json", exclude=NOT_OF_A_RUN)
             asked["epochs"] = config.evaluation.epochs_of(cell.network)
-            optimised = cell.network == OPTIMISED
-            searches = [
-                job
-                for job in earlier["search"]
-                if optimised and job.name.startswith(f"search_{cell.resolution}_")
-            ]
+            searches: list[Job] = []
+            if cell.network == OPTIMISED:
+                found_by = f"search_{cell.resolution}_"
+                searches = [job for job in earlier["search"] if job.name.startswith(found_by)]
             for runs in _groups(config):
                 group = f"{runs[0]}-{runs[-1]}" if len(runs) > 1 else str(runs[0])
-                used = [
-                    sets[f"augment_{s}_{label}_{seed}"]
-                    for s, label, seed in generators(config, cell, runs)
-                ]
+                taken = generators(config, cell, runs)
+                used = [sets[f"augment_{s}_{label}_{seed}"] for s, label, seed in taken]
                 products = [job.product for job in (*used, *searches[:1])]
-                command = ("evaluate", "--cell", cell.name, "--run", *map(str, runs))
-                jobs.append(
-                    Job(
-                        f"evaluate_{cell.name}_runs-{group}",
-                        (*command, "--omp-nthreads", "{threads}"),
-                        sha256_json([cell.name, asked, external, products, split.key, group]),
-                        tuple(job.name for job in (split, *used, *searches)),
-                    )
-                )
+                key = key_of(cell.name, asked, external, products, split.key, group)
+                which = ("--cell", cell.name, "--run", *map(str, runs))
+                command = ("evaluate", *which, "--omp-nthreads", "{threads}")
+                after = tuple(job.name for job in (split, *used, *searches))
+                jobs.append(Job(f"evaluate_{cell.name}_runs-{group}", command, key, after))
         return jobs
 
     def rehearsal(self, config: StudyConfig) -> dict[str, Any]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from neuroaug.config import PhantomConfig, StudyConfig
 from neuroaug.study import Study
-from neuroaug.system.files import sha256_json
-from neuroaug.workflow.stage import Job, Stage
+from neuroaug.workflow.stage import Earlier, Job, Stage, key_of
 
 REHEARSED_PARTICIPANTS = 36
 
@@ -18,11 +16,11 @@ class PhantomStage(Stage):
 
     name = "phantom"
 
-    def jobs(self, study: Study, earlier: Mapping[str, Sequence[Job]]) -> list[Job]:
+    def jobs(self, study: Study, earlier: Earlier) -> list[Job]:
         """One job, or none in a study of patients."""
         if study.config.phantom is None:
             return []
-        key = sha256_json(["phantom", study.config.phantom.model_dump(mode="json")])
+        key = key_of("phantom", study.config.phantom.model_dump(mode="json"))
         return [Job("phantom", ("phantom", "--n-procs", "{threads}"), key)]
 
     def threads(self, config: StudyConfig, available: int) -> int:

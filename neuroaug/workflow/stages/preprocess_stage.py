@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from neuroaug.config import StudyConfig
 from neuroaug.errors import InputError
 from neuroaug.study import Study
-from neuroaug.system.files import sha256_json
-from neuroaug.workflow.stage import EstimateLine, Job, Resources, Stage, listing
+from neuroaug.workflow.stage import Earlier, EstimateLine, Job, Resources, Stage, key_of, listing
 
 RAW_SCANS = "sub-*/**/*_T1w.nii*"
 PHANTOM_SHARE = 0.25  # of a real head's seconds: the voxels of the embedded cohort are larger
@@ -22,7 +21,7 @@ class PreprocessStage(Stage):
     name = "preprocess"
     resources: ClassVar[Resources] = {"mem_mb": lambda wildcards, threads: 3000 * threads}
 
-    def jobs(self, study: Study, earlier: Mapping[str, Sequence[Job]]) -> list[Job]:
+    def jobs(self, study: Study, earlier: Earlier) -> list[Job]:
         """A job per part of the participants."""
         config = study.config.preprocessing
         raw: str | list[tuple[str, int]] | None = None
@@ -30,17 +29,16 @@ class PreprocessStage(Stage):
             raw = earlier["phantom"][0].key
         elif study.bids is not None:
             raw = listing(study.bids, RAW_SCANS)
-        product = sha256_json(["preprocess", config.model_dump(mode="json"), raw])
+        product = key_of("preprocess", config.model_dump(mode="json"), raw)
+        after = tuple(job.name for job in earlier["phantom"])
         jobs = []
         for part in range(1, config.jobs + 1):
             name = f"preprocess-{part}"
-            command = ["preprocess", "--n-procs", "{threads}"]
-            if config.jobs > 1:
-                command += ["--part", f"{part}/{config.jobs}"]
-            key, after = sha256_json([name, product]), tuple(job.name for job in earlier["phantom"])
+            of_all = ("--part", f"{part}/{config.jobs}") if config.jobs > 1 else ()
+            command = ("preprocess", "--n-procs", "{threads}", *of_all)
             # Exit code 1: visits that failed are listed in failures.tsv, and later stages leave
             # them out.
-            jobs.append(Job(name, tuple(command), key, after, product, exit_codes=(0, 1)))
+            jobs.append(Job(name, command, key_of(name, product), after, product, (0, 1)))
         return jobs
 
     def threads(self, config: StudyConfig, available: int) -> int:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from neuroaug.study import Study
-from neuroaug.system.files import sha256_json
-from neuroaug.workflow.stage import Job, Stage
+from neuroaug.workflow.stage import Earlier, Job, Stage, key_of
 
 
 class ReportStage(Stage):
@@ -14,8 +11,8 @@ class ReportStage(Stage):
 
     name = "report"
 
-    def jobs(self, study: Study, earlier: Mapping[str, Sequence[Job]]) -> list[Job]:
+    def jobs(self, study: Study, earlier: Earlier) -> list[Job]:
         """One job."""
         (summarise,) = earlier["summarise"]
-        key = sha256_json(["report", summarise.key])
+        key = key_of("report", summarise.key)
         return [Job("report", ("report",), key, (summarise.name,))]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from neuroaug.config import OPTIMISED, StudyConfig
 from neuroaug.study import Study
-from neuroaug.system.files import sha256_json
-from neuroaug.workflow.stage import EstimateLine, Job, Resources, Stage, hours_text
+from neuroaug.workflow.stage import Earlier, EstimateLine, Job, Resources, Stage, hours_text, key_of
 from neuroaug.workflow.stages.split_stage import n_per_label
 
 if TYPE_CHECKING:
@@ -28,20 +27,18 @@ class SearchStage(Stage):
     name = "search"
     resources: ClassVar[Resources] = {"gpu": 1, "mem_mb": 32000, "runtime": 2880}
 
-    def jobs(self, study: Study, earlier: Mapping[str, Sequence[Job]]) -> list[Job]:
+    def jobs(self, study: Study, earlier: Earlier) -> list[Job]:
         """Equal jobs per resolution, each of which takes trials until none is left."""
         config, (split,) = study.config, earlier["split"]
         asked = config.search.model_dump(mode="json", exclude={"jobs"})
         shared = config.evaluation.model_dump(mode="json", include=set(SHARED_SETTINGS))
         jobs = []
         for resolution in searched_resolutions(config):
-            product = sha256_json(["search", resolution, asked, shared, split.key])
+            product = key_of("search", resolution, asked, shared, split.key)
             command = ("search", "--resolution", resolution, "--omp-nthreads", "{threads}")
             for part in range(1, config.search.jobs + 1):
                 name = f"search_{resolution}_{part}"
-                jobs.append(
-                    Job(name, command, sha256_json([product, name]), (split.name,), product)
-                )
+                jobs.append(Job(name, command, key_of(product, name), (split.name,), product))
         return jobs
 
     def threads(self, config: StudyConfig, available: int) -> int:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from neuroaug.config import StudyConfig
 from neuroaug.study import Study
-from neuroaug.system.files import sha256_json
-from neuroaug.workflow.stage import Job, Stage, listing
+from neuroaug.workflow.stage import Earlier, Job, Stage, key_of, listing
 
 # Per label, ADNI's train-full (TPAMI sec. 5.4): for a split that is not drawn yet.
 PUBLISHED_SIZE = 226
@@ -21,12 +19,12 @@ class SplitStage(Stage):
 
     name = "split"
 
-    def jobs(self, study: Study, earlier: Mapping[str, Sequence[Job]]) -> list[Job]:
+    def jobs(self, study: Study, earlier: Earlier) -> list[Job]:
         """One job."""
         config, preprocess = study.config.model_dump(mode="json"), earlier["preprocess"]
         tables = None if study.config.phantom else tables_listing(study.tables)
         asked = [config["split"], config["cohort"], config["labels"]]
-        key = sha256_json(["split", *asked, tables, preprocess[0].product])
+        key = key_of("split", *asked, tables, preprocess[0].product)
         return [Job("split", ("split",), key, tuple(job.name for job in preprocess))]
 
     def rehearsal(self, config: StudyConfig) -> dict[str, Any]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from neuroaug.study import Study
-from neuroaug.system.files import sha256_json
-from neuroaug.workflow.stage import Job, Stage
+from neuroaug.workflow.stage import Earlier, Job, Stage, key_of
 
 
 class SummariseStage(Stage):
@@ -14,8 +11,8 @@ class SummariseStage(Stage):
 
     name = "summarise"
 
-    def jobs(self, study: Study, earlier: Mapping[str, Sequence[Job]]) -> list[Job]:
+    def jobs(self, study: Study, earlier: Earlier) -> list[Job]:
         """One job."""
         runs = sorted(earlier["evaluate"], key=lambda job: job.name)
-        key, after = sha256_json([job.key for job in runs]), tuple(job.name for job in runs)
+        key, after = key_of(*(job.key for job in runs)), tuple(job.name for job in runs)
         return [Job("summarise", ("evaluate", "--summary"), key, after)]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from neuroaug.config import Cell, StudyConfig
 from neuroaug.study import Study
-from neuroaug.system.files import sha256_json
-from neuroaug.workflow.stage import EstimateLine, Job, Resources, Stage, hours_text
+from neuroaug.workflow.stage import Earlier, EstimateLine, Job, Resources, Stage, hours_text, key_of
 from neuroaug.workflow.stages.split_stage import n_per_label
 
 
@@ -19,22 +18,17 @@ class TrainStage(Stage):
     name = "train"
     resources: ClassVar[Resources] = {"gpu": 1, "mem_mb": 64000, "runtime": 2880}
 
-    def jobs(self, study: Study, earlier: Mapping[str, Sequence[Job]]) -> list[Job]:
+    def jobs(self, study: Study, earlier: Earlier) -> list[Job]:
         """A job per generator."""
         config, (split_job,) = study.config, earlier["split"]
         settings = config.generator.fingerprint()
         jobs = []
         for split, label, seed in all_generators(config):
             asked = [settings, config.resolution, split, label, seed]
-            command = ("train", "--label", label, "--split", split, "--seed", str(seed))
-            jobs.append(
-                Job(
-                    f"train_{split}_{label}_{seed}",
-                    (*command, "--omp-nthreads", "{threads}"),
-                    sha256_json(["train", *asked, split_job.key]),
-                    (split_job.name,),
-                )
-            )
+            name, key = f"train_{split}_{label}_{seed}", key_of("train", *asked, split_job.key)
+            which = ("--label", label, "--split", split, "--seed", str(seed))
+            command = ("train", *which, "--omp-nthreads", "{threads}")
+            jobs.append(Job(name, command, key, (split_job.name,)))
         return jobs
 
     def threads(self, config: StudyConfig, available: int) -> int:
@@ -101,10 +95,9 @@ def generator_step_seconds(study: Study) -> tuple[float, str]:
     if config.network == "mlp":
         return float("nan"), "the fully connected network is not measured here"
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    shape = GRIDS[study.config.resolution].shape
-    model = FAMILIES.get(config.model)(config, shape, label="CN", grid=study.config.resolution).to(
-        device
-    )
+    grid = study.config.resolution
+    shape = GRIDS[grid].shape
+    model = FAMILIES.get(config.model)(config, shape, label="CN", grid=grid).to(device)
     x = torch.rand(1, 1, *shape, device=device)
     times = []
     for _ in range(2):
