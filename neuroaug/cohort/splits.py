@@ -294,7 +294,7 @@ def _draw_subset(
 
 
 def _shuffled(people: pd.DataFrame, seed: int, name: str, label: str, draw: int) -> list[str]:
-    """Participants of a label in the random order of one draw of the set `name`."""
+    """Participants of a label in the order of the `draw`-th attempt at the set `name`."""
     names = people.loc[people["diagnosis"] == label, "participant_id"].to_numpy()
     return list(names[RESAMPLING.numpy(seed, name, label, draw).permutation(len(names))])
 

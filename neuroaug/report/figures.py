@@ -170,9 +170,10 @@ def _fit(axes: Any, values: NDArray) -> None:
         return
     low, high = np.percentile(values, [5, 95])
     margin = 0.3 * (high - low) + 1e-9
-    before = axes.get_ylim() if getattr(axes, "_fitted", False) else (low - margin, high + margin)
-    axes.set_ylim(min(before[0], low - margin), max(before[1], high + margin))
-    axes._fitted = True
+    bottom, top = low - margin, high + margin
+    if not axes.get_autoscaley_on():  # another curve set them: show both
+        bottom, top = min(axes.get_ylim()[0], bottom), max(axes.get_ylim()[1], top)
+    axes.set_ylim(bottom, top)
 
 
 def slices(volume: NDArray, affine: NDArray) -> list[NDArray]:
