@@ -137,8 +137,8 @@ def _model_folder(
             raise InputError("augment: outside a study, a CAPS folder (or --model) is needed")
         folder = out.parent / f"{out.name}_model"
     else:
-        if label not in study.config.labels:
-            known = ", ".join(study.config.labels)
+        if label not in study.config.label_names:
+            known = ", ".join(study.config.label_names)
             raise InputError(f"label '{label}': this study's labels are {known}")
         if not (study.splits / "split.json").is_file():
             log.info("no split yet: making the default one in %s", study.splits)

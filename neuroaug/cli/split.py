@@ -124,7 +124,13 @@ def split_cohort(
         min_age=config.split.min_age,
     )
     made = make_split(
-        labelled, exclusions, out, config.split, labels=config.labels, typed=typed, cohort=cohort
+        labelled,
+        exclusions,
+        out,
+        config.split,
+        labels=config.label_names,
+        typed=typed,
+        cohort=cohort,
     )
     for line in (*made.notes, *made.demographics().to_string(index=False).splitlines()):
         log.info("%s", line)

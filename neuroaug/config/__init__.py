@@ -5,7 +5,8 @@ Every key has a default; an unknown key is refused with the nearest known one.
 
 from neuroaug.config.cell import CLASSIFIERS, OPTIMISED, Cell
 from neuroaug.config.generator_settings import FamilySettings, GeneratorConfig
-from neuroaug.config.section import Label, Resolution, Steps
+from neuroaug.config.label_settings import CUSTOM, LabelRules
+from neuroaug.config.section import PUBLISHED_LABELS, Resolution, Steps
 from neuroaug.config.stage_settings import (
     ClassifierSpec,
     EvaluationConfig,
@@ -25,14 +26,16 @@ from neuroaug.config.study_config import (
 
 __all__ = [
     "CLASSIFIERS",
+    "CUSTOM",
     "OPTIMISED",
+    "PUBLISHED_LABELS",
     "Cell",
     "ClassifierSpec",
     "EvaluationConfig",
     "ExternalConfig",
     "FamilySettings",
     "GeneratorConfig",
-    "Label",
+    "LabelRules",
     "PhantomConfig",
     "PreprocessingConfig",
     "Resolution",

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from neuroaug.errors import InputError
 from neuroaug.registries import Registry
 
-Label = Literal["CN", "AD"]
+PUBLISHED_LABELS = ("CN", "AD")  # of the cohorts of the papers: negative, positive
 Resolution = Literal["1mm", "2mm", "4mm"]
 Steps = Literal["epochs", "matched"]
 

@@ -7,11 +7,20 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from neuroaug.config.cell import CLASSIFIERS, DATA_PATTERN, Cell
 from neuroaug.config.generator_settings import FAMILY_SETTING, GeneratorConfig
-from neuroaug.config.section import ConfigSection, Label, Resolution
+from neuroaug.config.label_settings import CUSTOM, LabelRules
+from neuroaug.config.section import PUBLISHED_LABELS, ConfigSection, Resolution
 from neuroaug.config.stage_settings import (
     EvaluationConfig,
     PhantomConfig,
@@ -23,14 +32,27 @@ from neuroaug.config.stage_settings import (
 from neuroaug.errors import InputError
 from neuroaug.system.files import reading, write_text
 
+CohortName = Literal["auto", "adni", "aibl", "oasis1", "custom"]
+
 
 class ExternalConfig(ConfigSection):
     """An external test cohort."""
 
     caps: str
     tables: str
-    cohort: Literal["auto", "adni", "aibl", "oasis1"] = "auto"
+    cohort: CohortName = "auto"
     min_age: float | None = None
+    labels: LabelRules | None = Field(
+        None, description="of a custom cohort whose tables are not like the study's"
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without rules of its own it is written as before there were any: keys of jobs stay."""
+        content: dict[str, Any] = handler(self)
+        if self.labels is None:
+            content.pop("labels", None)
+        return content
 
 
 class StudyConfig(ConfigSection):
@@ -39,9 +61,9 @@ class StudyConfig(ConfigSection):
     caps: str = "caps"
     bids: str | None = None
     tables: str = "bids"
-    cohort: Literal["auto", "adni", "aibl", "oasis1"] = "auto"
+    cohort: CohortName = "auto"
     external: dict[str, ExternalConfig] = Field(default_factory=dict)
-    labels: tuple[Label, ...] = ("CN", "AD")
+    labels: tuple[str, ...] | LabelRules = PUBLISHED_LABELS
     resolution: Resolution = "2mm"
     phantom: PhantomConfig | None = None
     preprocessing: PreprocessingConfig = PreprocessingConfig()
@@ -51,12 +73,65 @@ class StudyConfig(ConfigSection):
     evaluation: EvaluationConfig = EvaluationConfig()
     search: SearchConfig = SearchConfig()
 
-    @field_validator("labels")
+    @field_validator("labels", mode="before")
     @classmethod
-    def _distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+    def _names_or_rules(cls, labels: Any) -> Any:
+        """Choose between the two forms here, so that a message is about the form that is meant."""
+        if isinstance(labels, dict):
+            return LabelRules.model_validate(labels)
+        if isinstance(labels, LabelRules):
+            return labels
+        if not isinstance(labels, list | tuple):
+            raise ValueError("expected a list of labels, or the rules of a custom cohort")
+        for name in labels:
+            if name not in PUBLISHED_LABELS:
+                known = " and ".join(PUBLISHED_LABELS)
+                raise ValueError(
+                    f"label '{name}': a list names {known}; labels of your own need cohort: custom "
+                    "and the rules that give them (column, values, positive)"
+                )
         if len(set(labels)) != len(labels) or not labels:
             raise ValueError("labels must be distinct, and at least one")
-        return labels
+        return tuple(labels)
+
+    @model_validator(mode="after")
+    def _rules_where_custom(self) -> StudyConfig:
+        ruled = isinstance(self.labels, LabelRules)
+        if ruled and self.cohort not in ("auto", CUSTOM):
+            raise ValueError(f"labels: rules of one's own, but cohort is {self.cohort}; use custom")
+        if self.cohort == CUSTOM and not ruled:
+            raise ValueError(
+                "cohort: custom needs labels: {column: ..., values: {...}, positive: ...}"
+            )
+        return self
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Labels of the study; a generator is learned for each."""
+        return self.labels.names if isinstance(self.labels, LabelRules) else self.labels
+
+    @property
+    def label_rules(self) -> LabelRules | None:
+        """Rules of a custom cohort; None for the published ones, which have their own."""
+        return self.labels if isinstance(self.labels, LabelRules) else None
+
+    @property
+    def classes(self) -> tuple[str, str]:
+        """Negative and positive class of the evaluation.
+
+        Raises
+        ------
+        InputError
+            If the labels are more than two and the negative one is not named, or only one.
+        """
+        rules = self.label_rules
+        if rules is None:
+            return PUBLISHED_LABELS
+        if rules.other is None:
+            known = ", ".join(rules.names)
+            advice = "a classifier needs two" if len(rules.names) == 1 else "name labels.negative"
+            raise InputError(f"labels {known}: which one is told from {rules.positive}? {advice}")
+        return rules.other, rules.positive
 
     @model_validator(mode="after")
     def _cells_parse(self) -> StudyConfig:

@@ -84,7 +84,7 @@ def prepare(study: Study, cells: Sequence[Cell], runs: Sequence[int]) -> list[Ru
                     Synthetic(label, folder, cell.n_synthetic)
                     for label, folder in sets.get(seeds[k % len(seeds)], {}).items()
                 ],
-                labels=study.config.labels,
+                labels=study.config.label_names,
                 spec=spec,
             )
             for k in runs
@@ -108,7 +108,9 @@ def external_table(study: Study, name: str) -> tuple[Path, pd.DataFrame]:
         min_age=external.min_age,
     )
     out = study.splits / "external" / name
-    made = make_external(labelled, exclusions, out, name, labels=study.config.labels, cohort=cohort)
+    made = make_external(
+        labelled, exclusions, out, name, labels=study.config.label_names, cohort=cohort
+    )
     return caps, made.table(name)
 
 

@@ -70,7 +70,7 @@ def summarise_study(study: Study, cells: Sequence[Cell]) -> EvaluationSummary:
             elif cell.split in split.names():
                 counts = split.table(cell.split)["diagnosis"].value_counts()
                 real[cell.name] = {
-                    label: int(counts.get(label, 0)) for label in study.config.labels
+                    label: int(counts.get(label, 0)) for label in study.config.label_names
                 }
     for name, external in study.config.external.items():
         if study.path(external.tables).exists():

@@ -33,7 +33,7 @@ class TrainStage(Stage):
 
     def threads(self, config: StudyConfig, available: int) -> int:
         """The generators of one seed share what there is."""
-        return max(1, available // len(config.labels))
+        return max(1, available // len(config.label_names))
 
     def rehearsal(self, config: StudyConfig) -> dict[str, Any]:
         """A narrow network and three epochs."""
@@ -72,7 +72,7 @@ def generators(config: StudyConfig, cell: Cell, runs: Iterable[int]) -> list[tup
         return []
     seeds = config.generator.seeds
     taken = dict.fromkeys(seeds[k % len(seeds)] for k in runs)
-    return [(cell.split, label, seed) for seed in taken for label in config.labels]
+    return [(cell.split, label, seed) for seed in taken for label in config.label_names]
 
 
 def all_generators(config: StudyConfig) -> list[tuple[str, str, int]]:
