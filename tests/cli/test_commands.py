@@ -13,18 +13,18 @@ import neuroaug.cli
 from neuroaug.cli import app
 from neuroaug.cli.console import COMMANDS, ORDER, VariadicCommand
 from neuroaug.config import Resolution
-from neuroaug.registries import Registry
+from neuroaug.registries import FAMILIES, SAMPLERS, Registry
 
 NOT_COMMANDS = {"__init__", "console", "options"}
 CHOICES = {
     "preprocess --profile": ("exact", "default", "fast"),
     "preprocess --n4-distance": (200, 600),
     "preprocess --resolution": Resolution.__args__,
-    "split --cohort": ("auto", "adni", "aibl", "oasis1"),
+    "split --cohort": ("auto", "adni", "aibl", "oasis1", "custom"),
     "train --network": ("conv3d", "mlp", "mlp-toy"),
-    "train --model": ("rhvae", "vae"),
+    "train --model": FAMILIES.names,
     "train --resolution": Resolution.__args__,
-    "augment --sampler": ("geometric", "hmc", "mixture", "prior", "random-walk"),
+    "augment --sampler": SAMPLERS.names,
     "augment --sampler-profile": ("tuned", "paper"),
     "augment --dtype": ("float32", "uint8"),
     "search --resolution": Resolution.__args__,
