@@ -64,9 +64,14 @@ def test_jobs_are_named_by_their_stage_and_wait_for_earlier_ones(tmp_path):
 def test_the_command_line_understands_every_job(tmp_path):
     group = typer.main.get_command(app)
     context = click.Context(group)
-    for job in make_protocol(tmp_path, EVERYTHING).jobs.values():
+    jobs = make_protocol(tmp_path, EVERYTHING).jobs.values()
+    assert jobs
+    for job in jobs:
         name, *words = (word.format(threads=2) for word in job.command)
-        group.get_command(context, name).make_context(name, words)
+        command = group.get_command(context, name)
+        assert command is not None, f"{job.name}: no command {name}"
+        parsed = command.make_context(name, words)  # an option or a value it lacks is raised
+        assert not parsed.args, f"{job.name}: {parsed.args} left over"
 
 
 def test_a_new_stage_is_waited_for(tmp_path):
