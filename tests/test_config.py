@@ -17,6 +17,7 @@ from neuroaug.config import (
     write_config,
 )
 from neuroaug.errors import InputError
+from neuroaug.registries import NETWORKS
 from neuroaug.study import Study
 from neuroaug.system.packaged_files import shipped
 
@@ -168,7 +169,7 @@ def test_a_configuration_of_version_1_is_read_and_its_keys_stay(model):
         ({"n_leapfrgo": 3}, "unknown key 'generator.n_leapfrgo'; did you mean 'n_leapfrog'"),
         ({"latent_dmi": 3}, "unknown key 'generator.latent_dmi'; did you mean 'latent_dim'"),
         ({"model": "gan"}, "generator gan: unknown; choose one of"),
-        ({"network": "unet"}, "network unet: unknown; choose one of conv3d, mlp, mlp-toy"),
+        ({"network": "unet"}, f"network unet: unknown; choose one of {', '.join(NETWORKS.names)}"),
     ],
 )
 def test_a_setting_that_does_not_fit_is_named_in_one_line(generator, message):

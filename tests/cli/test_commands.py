@@ -13,7 +13,7 @@ import neuroaug.cli
 from neuroaug.cli import app
 from neuroaug.cli.console import COMMANDS, ORDER, VariadicCommand
 from neuroaug.config import Resolution
-from neuroaug.registries import FAMILIES, SAMPLERS, Registry
+from neuroaug.registries import FAMILIES, NETWORKS, SAMPLERS, Registry
 
 NOT_COMMANDS = {"__init__", "console", "options"}
 CHOICES = {
@@ -21,7 +21,7 @@ CHOICES = {
     "preprocess --n4-distance": (200, 600),
     "preprocess --resolution": Resolution.__args__,
     "split --cohort": ("auto", "adni", "aibl", "oasis1", "custom"),
-    "train --network": ("conv3d", "mlp", "mlp-toy"),
+    "train --network": NETWORKS.names,
     "train --model": FAMILIES.names,
     "train --resolution": Resolution.__args__,
     "augment --sampler": SAMPLERS.names,
@@ -31,8 +31,9 @@ CHOICES = {
     "phantom --cohort": ("adni", "aibl", "oasis1"),
     "bench ": ("sampler", "training-step", "preprocessing", "generate", "evaluation", "gpu", "all"),
 }
-# A new family or sampler adds to these lists; none of these names may go.
+# A new family, network or sampler adds to these lists; none of these names may go.
 PROMISED = {
+    "train --network": {"conv3d", "mlp", "mlp-toy"},
     "train --model": {"rhvae", "vae", "vamp"},
     "augment --sampler": {"geometric", "hmc", "mixture", "prior", "random-walk", "vamp"},
 }

@@ -216,7 +216,7 @@ def test_tuning_is_deterministic_and_done_once(rhvae, monkeypatch):
         ("geometric", "rhvae", "use --sampler hmc"),
         ("hmc", "vae", "use --sampler geometric"),
         ("random-walk", "vae", "use --sampler geometric"),
-        ("gibbs", "rhvae", "choose one of geometric, hmc, mixture, prior, random-walk"),
+        ("gibbs", "rhvae", f"choose one of {', '.join(SAMPLERS.names)}$"),
     ],
 )
 def test_a_sampler_for_another_model_is_refused_in_one_line(rhvae, vae, name, kind, message):
