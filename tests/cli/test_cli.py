@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from neuroaug.cli import app
+from neuroaug.registries import SAMPLERS
 
 COMMANDS = (
     "check",
@@ -96,7 +97,7 @@ def test_the_version_is_printed(cli):
         (("preprocess", "caps", "--part", "3/2"), "--part 3/2: expected i/n"),
         (
             ("augment", "--label", "AD", "--n", "5", "--sampler", "nuts"),
-            "--sampler nuts: unknown; choose one of geometric, hmc, mixture",
+            f"--sampler nuts: unknown; choose one of {', '.join(SAMPLERS.names)}",
         ),
         (("augment", "--label", "AD", "--n", "5"), "outside a study, --split and --out are needed"),
         (("augment", "nowhere", "--label", "AD", "--n", "5"), "nowhere"),
