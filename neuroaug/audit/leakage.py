@@ -72,7 +72,7 @@ def synthetic_sets(study: Study, cell: Cell, seeds: Sequence[int]) -> dict[int, 
     if not cell.n_synthetic:
         return found
     for seed in seeds:
-        for label in study.config.label_names:
+        for label in study.config.class_labels:
             folder = study.synthetic(cell.split, label, seed)
             record = SetRecord.read(folder)
             if record.label != label:

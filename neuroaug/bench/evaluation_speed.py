@@ -19,8 +19,7 @@ import numpy as np
 import pandas as pd
 
 from neuroaug.bench.benchmark import row, temporary_folder
-
-_LABELS = ("CN", "AD")
+from neuroaug.config import PUBLISHED_LABELS
 
 
 def run(full: bool = False) -> list[dict[str, Any]]:
@@ -106,11 +105,11 @@ def _images(folder: Path, resolution: str, n_train: int, n_validation: int) -> t
         volume = rng.random(grid.shape, dtype=np.float32)
         path = caps.t1_linear_image(folder / "caps", visit, resolution)
         write_volume(path, volume, grid.affine, level=1)
-        rows.append((visit.participant_id, visit.session_id, _LABELS[i % 2]))
+        rows.append((visit.participant_id, visit.session_id, PUBLISHED_LABELS[i % 2]))
     table = pd.DataFrame(rows, columns=["participant_id", "session_id", "diagnosis"])
     store = ImageStore(folder / "cache", resolution)
-    train = store.real(folder / "caps", table[:n_train], _LABELS, "train")
-    return train, store.real(folder / "caps", table[n_train:], _LABELS, "validation")
+    train = store.real(folder / "caps", table[:n_train], PUBLISHED_LABELS, "train")
+    return train, store.real(folder / "caps", table[n_train:], PUBLISHED_LABELS, "validation")
 
 
 def _streaming(resolution: str, n_images: int) -> list[dict[str, Any]]:
@@ -142,7 +141,7 @@ def _streaming(resolution: str, n_images: int) -> list[dict[str, Any]]:
             {
                 "participant_id": [f"sub-synAD{i:05d}" for i in positions],
                 "session_id": "ses-M000",
-                "diagnosis": [_LABELS[i % 2] for i in positions],
+                "diagnosis": [PUBLISHED_LABELS[i % 2] for i in positions],
                 "label": (positions % 2).astype(float),
             }
         )

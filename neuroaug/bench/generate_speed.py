@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuroaug.bench.benchmark import row, temporary_folder
+from neuroaug.config import PUBLISHED_LABELS
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from neuroaug.models import RHVAE
+
+LABEL = PUBLISHED_LABELS[1]
 
 
 def run(full: bool = False) -> list[dict[str, Any]]:
@@ -39,7 +42,7 @@ def untrained_model(folder: Path, resolution: str) -> RHVAE:
 
     torch.manual_seed(0)
     shape = GRIDS[resolution].shape
-    model = RHVAE(GeneratorConfig(), shape, label="AD", grid=resolution)
+    model = RHVAE(GeneratorConfig(), shape, label=LABEL, grid=resolution)
     model.update_metric([torch.rand(4, 1, *shape) for _ in range(5)])
     model.save(folder)
     lineage.write_lineage(folder, made_up_lineage(20))
@@ -51,7 +54,12 @@ def made_up_lineage(n: int) -> pd.DataFrame:
     import pandas as pd
 
     names = [f"sub-{i:04d}" for i in range(n)]
-    same = {"session_id": "ses-M000", "diagnosis": "AD", "image_sha256": "0" * 64, "split": "train"}
+    same = {
+        "session_id": "ses-M000",
+        "diagnosis": LABEL,
+        "image_sha256": "0" * 64,
+        "split": "train",
+    }
     return pd.DataFrame({"participant_id": names, **same, "split_hash": "0" * 64})
 
 
@@ -61,7 +69,7 @@ def _measure(resolution: str, n: int) -> dict[str, Any]:
     with temporary_folder() as folder:
         untrained_model(folder / "model", resolution)
         start = time.perf_counter()
-        generate(folder / "model", n=n, out=folder / "AD", profile="paper")
+        generate(folder / "model", n=n, out=folder / LABEL, profile="paper")
         seconds = time.perf_counter() - start
     note = f"{n} images, float32, paper settings of the sampler, written to the temporary folder"
     return row(f"generate {resolution}", n / seconds, "images/s", note)

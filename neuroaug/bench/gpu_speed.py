@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from neuroaug.bench.benchmark import N_SAMPLES, row, temporary_folder
-from neuroaug.bench.generate_speed import made_up_lineage, untrained_model
+from neuroaug.bench.generate_speed import LABEL, made_up_lineage, untrained_model
 from neuroaug.config import GeneratorConfig
 from neuroaug.errors import ResourceError
 from neuroaug.imaging.grid import GRIDS
@@ -103,7 +103,7 @@ def train_random(
         train(
             images,
             config=config,
-            label="AD",
+            label=LABEL,
             out=out,
             lineage=made_up_lineage(n_images),
             split_hash="0" * 64,
@@ -184,5 +184,5 @@ def write_images(resolution: str, n: int, device: str) -> float:
         model.sampler_settings = tune_samplers(model.latent_space())
         model.save(folder / "model")
         start = time.perf_counter()
-        generate(folder / "model", n=n, out=folder / "AD", device=device)
+        generate(folder / "model", n=n, out=folder / LABEL, device=device)
         return time.perf_counter() - start

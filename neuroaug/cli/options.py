@@ -118,7 +118,7 @@ StudyFolder = Annotated[
     Path | None, typer.Argument(help="Study folder (default: the current one).")
 ]
 Seed = Annotated[int | None, option("--seed", "Seed of everything random.")]
-Label = Annotated[str, option("--label", "Diagnosis: CN or AD.")]
+Label = Annotated[str, option("--label", "Label of the study, as its split has it.")]
 SplitName = Annotated[
     str | None,
     option("--split", "Training set: a name in a study (train, train-50), else a TSV's path."),

@@ -10,6 +10,7 @@ from neuroaug.errors import InputError
 from neuroaug.registries import Registry
 
 PUBLISHED_LABELS = ("CN", "AD")  # of the cohorts of the papers: negative, positive
+PUBLISHED_WORDS = {"CN": "cognitively normal (CN)", "AD": "Alzheimer's disease (AD)"}
 Resolution = Literal["1mm", "2mm", "4mm"]
 Steps = Literal["epochs", "matched"]
 

@@ -20,7 +20,7 @@ from pydantic import (
 from neuroaug.config.cell import CLASSIFIERS, DATA_PATTERN, Cell
 from neuroaug.config.generator_settings import FAMILY_SETTING, GeneratorConfig
 from neuroaug.config.label_settings import CUSTOM, LabelRules
-from neuroaug.config.section import PUBLISHED_LABELS, ConfigSection, Resolution
+from neuroaug.config.section import PUBLISHED_LABELS, PUBLISHED_WORDS, ConfigSection, Resolution
 from neuroaug.config.stage_settings import (
     EvaluationConfig,
     PhantomConfig,
@@ -132,6 +132,33 @@ class StudyConfig(ConfigSection):
             advice = "a classifier needs two" if len(rules.names) == 1 else "name labels.negative"
             raise InputError(f"labels {known}: which one is told from {rules.positive}? {advice}")
         return rules.other, rules.positive
+
+    @property
+    def class_labels(self) -> tuple[str, ...]:
+        """The study's labels that are told apart, in its order; generators are drawn from for them.
+
+        Raises
+        ------
+        InputError
+            See `classes`.
+        """
+        return tuple(label for label in self.label_names if label in self.classes)
+
+    @property
+    def ordered_labels(self) -> tuple[str, ...]:
+        """Labels as tables list them: negative, positive, then the others."""
+        rules = self.label_rules
+        if rules is None:
+            return PUBLISHED_LABELS
+        first = (rules.other or rules.positive, rules.positive)
+        return tuple(dict.fromkeys((*first, *rules.names)))
+
+    @property
+    def question(self) -> str:
+        """What the evaluation tells apart, in words."""
+        negative, positive = self.classes
+        words = PUBLISHED_WORDS if self.label_rules is None else {}
+        return f"{words.get(positive, positive)} against {words.get(negative, negative)}"
 
     @model_validator(mode="after")
     def _cells_parse(self) -> StudyConfig:

@@ -28,7 +28,7 @@ class Images:
     ----------
     table : DataFrame
         One row per image, index 0..n-1: ``participant_id session_id diagnosis label``; label is 1.0
-        for AD and 0.0 for CN (ClinicaDL's losses crash on integers).
+        for the positive class, 0.0 for the other (ClinicaDL's losses crash on integers).
     caches : tuple of CohortCache
         Memory-mapped arrays that hold the voxels.
     cache_of, row_of : ndarray of int, shape (n,)
@@ -53,7 +53,7 @@ class Images:
 
     @property
     def labels(self) -> NDArray[np.float64]:
-        """1.0 for AD, 0.0 for CN; shape (n,)."""
+        """1.0 for the positive class, 0.0 for the negative one; shape (n,)."""
         return self.table["label"].to_numpy(dtype=np.float64)
 
     def stored(self, positions: NDArray[np.integer]) -> NDArray[np.generic]:

@@ -1,6 +1,6 @@
 """The classifiers: the papers' two baselines, networks found by a search, and MONAI's by name.
 
-Two outputs (CN, AD) and one input channel, for volumes of any grid.
+Two outputs (negative, positive class) and one input channel, for volumes of any grid.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def build(name: str, shape: Sequence[int], spec: ClassifierSpec | None = None) -
     Returns
     -------
     nn.Module
-        Maps (B, 1, X, Y, Z) to (B, 2) logits, in the order CN, AD.
+        Maps (B, 1, X, Y, Z) to (B, 2) logits, negative class first.
 
     Raises
     ------

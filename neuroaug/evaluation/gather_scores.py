@@ -9,20 +9,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from neuroaug.config import Cell
+from neuroaug.config import PUBLISHED_LABELS, Cell
 from neuroaug.errors import InputError
 from neuroaug.evaluation.run_folder import RECORD, SCORES, VALIDATION_SCORES, intact
 from neuroaug.statistics.bootstrap import RunOutcomes
 from neuroaug.statistics.cell_scores import VALIDATION, CellScores, real_per_label
 from neuroaug.statistics.results import reference_cells
-from neuroaug.statistics.scores import POSITIVE, aligned, measures, read_scores
+from neuroaug.statistics.scores import aligned, measures, read_scores
 from neuroaug.system.files import read_json
 
 _RUN = re.compile(r"run-(\d+)")
 
 
 def gather_pairs(
-    evaluation_folder: Path, cells: Sequence[Cell], n_generators: int = 1
+    evaluation_folder: Path,
+    cells: Sequence[Cell],
+    n_generators: int = 1,
+    classes: tuple[str, str] = PUBLISHED_LABELS,
 ) -> list[tuple[CellScores, CellScores | None]]:
     """Read the scores of some cells, each beside the real-only cell that it is compared with.
 
@@ -34,6 +37,8 @@ def gather_pairs(
         The cells; one of which no run has ended is left out.
     n_generators : int
         Run k of a cell with synthetic images used generator k modulo this.
+    classes : (str, str)
+        Negative and positive class.
 
     Returns
     -------
@@ -51,7 +56,7 @@ def gather_pairs(
 
     def gathered(cell: Cell) -> CellScores | None:
         if cell.name not in known:
-            known[cell.name] = gather(evaluation_folder, cell, n_generators)
+            known[cell.name] = gather(evaluation_folder, cell, n_generators, classes)
         return known[cell.name]
 
     shown = [found for cell in dict.fromkeys(cells) if (found := gathered(cell))]
@@ -61,7 +66,12 @@ def gather_pairs(
     ]
 
 
-def gather(evaluation_folder: Path, cell: Cell, n_generators: int = 1) -> CellScores | None:
+def gather(
+    evaluation_folder: Path,
+    cell: Cell,
+    n_generators: int = 1,
+    classes: tuple[str, str] = PUBLISHED_LABELS,
+) -> CellScores | None:
     """Read the scores of every run of a cell; None where no run has ended.
 
     See `gather_pairs` for the parameters and what is refused.
@@ -73,21 +83,25 @@ def gather(evaluation_folder: Path, cell: Cell, n_generators: int = 1) -> CellSc
     rows = []
     for k, folder in folders.items():
         _refuse_edited(folder)
-        tables = [read_scores(folder / SCORES)]
+        tables = [read_scores(folder / SCORES, classes)]
         if (folder / VALIDATION_SCORES).is_file():
-            tables.append(read_scores(folder / VALIDATION_SCORES))
+            tables.append(read_scores(folder / VALIDATION_SCORES, classes))
         for table in tables:
             for test_set, scores in table.groupby("test_set", sort=False):
                 by_set.setdefault(str(test_set), {})[k] = scores
-                rows.append({"cell": cell.name, "run": k, "test_set": test_set, **measures(scores)})
+                row = {"cell": cell.name, "run": k, "test_set": test_set}
+                rows.append({**row, **measures(scores, classes[1])})
     outcomes = {
         name: _outcomes(
-            by_set[name], f"cell {cell.name}, {name}", n_generators if cell.n_synthetic else 1
+            by_set[name],
+            f"cell {cell.name}, {name}",
+            n_generators if cell.n_synthetic else 1,
+            classes[1],
         )
         for name in sorted(by_set, key=lambda name: (name != "test", name))
         if name != VALIDATION
     }
-    return CellScores(cell, outcomes, pd.DataFrame(rows), _recorded_real(folders))
+    return CellScores(cell, outcomes, pd.DataFrame(rows), _recorded_real(folders), classes)
 
 
 def run_folders(cell_folder: Path) -> dict[int, Path]:
@@ -111,12 +125,14 @@ def _refuse_edited(folder: Path) -> None:
             )
 
 
-def _outcomes(runs: Mapping[int, pd.DataFrame], what: str, n_generators: int) -> RunOutcomes:
+def _outcomes(
+    runs: Mapping[int, pd.DataFrame], what: str, n_generators: int, positive: str
+) -> RunOutcomes:
     ordered = aligned(list(runs.values()), what)
     first = ordered[0]
     return RunOutcomes(
         participants=tuple(first["participant_id"] + " " + first["session_id"]),
-        positive=(first["label"] == POSITIVE).to_numpy(),
+        positive=(first["label"] == positive).to_numpy(),
         correct=np.array([(run["label"] == run["prediction"]).to_numpy(float) for run in ordered]),
         score=np.array([run["score"].to_numpy(float) for run in ordered]),
         generators=np.array([k % n_generators for k in runs]),

@@ -10,7 +10,6 @@ images, where uint8 arrays take 16), written in a folder that two CAPS of one pa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -22,7 +21,6 @@ from neuroaug.errors import InputError
 from neuroaug.evaluation.cell_images import REQUIRED, Images, refuse_duplicates
 from neuroaug.imaging import caps as caps_names
 from neuroaug.imaging.cache import RECORD, CohortCache
-from neuroaug.statistics.scores import POSITIVE
 from neuroaug.system.files import read_tsv
 
 if TYPE_CHECKING:
@@ -54,7 +52,7 @@ class ImageStore:
     _open: dict[Path, CohortCache] = field(default_factory=dict)
 
     def real(
-        self, caps: Path, table: Path | pd.DataFrame, labels: Iterable[str], what: str
+        self, caps: Path, table: Path | pd.DataFrame, classes: tuple[str, str], what: str
     ) -> Images:
         """Images of a table's visits.
 
@@ -64,8 +62,8 @@ class ImageStore:
             CAPS of the images.
         table : path or DataFrame
             ``participant_id session_id diagnosis``, one row per visit.
-        labels : iterable of str
-            Diagnoses allowed.
+        classes : (str, str)
+            Negative and positive class: the diagnoses allowed.
         what : str
             Name of the set, for messages (``"train.tsv"``).
 
@@ -75,7 +73,7 @@ class ImageStore:
             Column missing, unknown diagnosis, duplicate visit, a visit without image (named), an
             empty table.
         """
-        table = read_labelled(table, labels, what)
+        table = read_labelled(table, classes, what)
         visits = [
             caps_names.Visit(p, s)
             for p, s in zip(table["participant_id"], table["session_id"], strict=True)
@@ -87,8 +85,8 @@ class ImageStore:
         rows[order] = np.arange(len(visits))
         return Images(table, (cache,), np.zeros_like(rows), rows, np.zeros(len(rows), dtype=bool))
 
-    def synthetic(self, folder: Path, label: str, n: int) -> Images:
-        """Images 1..n of a synthetic CAPS.
+    def synthetic(self, folder: Path, label: str, n: int, *, positive: bool) -> Images:
+        """Images 1..n of a synthetic CAPS, whose label is the positive class or the negative one.
 
         Raises
         ------
@@ -125,7 +123,7 @@ class ImageStore:
                 "participant_id": [v.participant_id for v in visits],
                 "session_id": [v.session_id for v in visits],
                 "diagnosis": label,
-                "label": float(label == POSITIVE),
+                "label": float(positive),
             }
         )
         positions = np.arange(n)
@@ -166,9 +164,8 @@ class ImageStore:
         return self._open[folder]
 
 
-def read_labelled(table: Path | pd.DataFrame, labels: Iterable[str], what: str) -> pd.DataFrame:
+def read_labelled(table: Path | pd.DataFrame, classes: tuple[str, str], what: str) -> pd.DataFrame:
     """Visits and labels, index 0..n-1, with the float column ``label``; see `ImageStore.real`."""
-    known = set(labels)
     if not isinstance(table, pd.DataFrame):
         what = str(table)
         table = read_tsv(table, REQUIRED)
@@ -178,14 +175,14 @@ def read_labelled(table: Path | pd.DataFrame, labels: Iterable[str], what: str) 
         raise InputError(f"{what}: column(s) {', '.join(missing)} missing; found {found}")
     if table.empty:
         raise InputError(f"{what}: no visit in it")
-    strange = [d for d in table["diagnosis"] if d not in known]
+    strange = [d for d in table["diagnosis"] if d not in classes]
     if strange:
         raise InputError(
-            f"{what}: unknown diagnosis {strange[0]!r}; expected {', '.join(sorted(known))}"
+            f"{what}: unknown diagnosis {strange[0]!r}; expected {', '.join(sorted(classes))}"
         )
     refuse_duplicates(table, what)
     table = table[list(REQUIRED)].reset_index(drop=True)
-    return table.assign(label=(table["diagnosis"] == POSITIVE).astype(np.float64))
+    return table.assign(label=(table["diagnosis"] == classes[1]).astype(np.float64))
 
 
 def bids_dataset(caps: Path, table: pd.DataFrame, resolution: str) -> BidsDataset:

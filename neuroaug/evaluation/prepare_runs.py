@@ -44,6 +44,7 @@ def prepare(study: Study, cells: Sequence[Cell], runs: Sequence[int]) -> list[Ru
     InputError
         If the split was edited by hand, an image is missing, or a set holds too few images.
     """
+    classes = study.config.classes
     split = open_split(study)
     validation = split.table("validation")
     tests = {"test": (study.caps, split.table("test"))}
@@ -77,19 +78,27 @@ def prepare(study: Study, cells: Sequence[Cell], runs: Sequence[int]) -> list[Ru
                 k=k,
                 out=study.run(cell, k),
                 config=study.config.evaluation,
-                train=LabelledFolder(study.caps, train),
-                validation=LabelledFolder(study.caps, validation),
-                tests={name: LabelledFolder(*of) for name, of in tests.items()},
+                train=LabelledFolder(study.caps, _of(train, classes)),
+                validation=LabelledFolder(study.caps, _of(validation, classes)),
+                tests={
+                    name: LabelledFolder(caps, _of(table, classes))
+                    for name, (caps, table) in tests.items()
+                },
                 synthetic=[
                     Synthetic(label, folder, cell.n_synthetic)
                     for label, folder in sets.get(seeds[k % len(seeds)], {}).items()
                 ],
-                labels=study.config.label_names,
+                classes=classes,
                 spec=spec,
             )
             for k in runs
         ]
     return prepared
+
+
+def _of(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """People of the two classes; a study may have more labels than are told apart."""
+    return table[table["diagnosis"].isin(classes)].reset_index(drop=True)
 
 
 def external_table(study: Study, name: str) -> tuple[Path, pd.DataFrame]:
@@ -109,7 +118,7 @@ def external_table(study: Study, name: str) -> tuple[Path, pd.DataFrame]:
     )
     out = study.splits / "external" / name
     made = make_external(
-        labelled, exclusions, out, name, labels=study.config.label_names, cohort=cohort
+        labelled, exclusions, out, name, labels=study.config.class_labels, cohort=cohort
     )
     return caps, made.table(name)
 

@@ -107,7 +107,7 @@ def _run(run: Run, store: ImageStore, device: torch.device, n_threads: int | Non
     settings = run.settings(images.n_real, device, n_threads)
     if (record := trained(run.out, training_inputs)) is not None:
         scores = classifier_training.test_again(
-            settings, images.train.shape, run.out / MAPS, images.tests
+            settings, images.train.shape, run.out / MAPS, images.tests, run.classes
         )
         write_scores(run, images, scores, {**record, "inputs": inputs})
         return run.out / SCORES
@@ -122,6 +122,7 @@ def _run(run: Run, store: ImageStore, device: torch.device, n_threads: int | Non
         checkpoint=run.out / CHECKPOINT,
         inputs=training_inputs,
         title=f"{run.cell.name} run {run.k}",
+        task=classifier_training.two_classes(run.classes),
     )
     seconds = time.monotonic() - started
     write(run, images, fitted, seconds, {"inputs": inputs, "training_inputs": training_inputs})
@@ -136,19 +137,19 @@ def read_images(run: Run, store: ImageStore) -> CellImages:
     InputError, LeakageError
         See `run_cells`.
     """
-    real = store.real(run.train.caps, run.train.table, run.labels, "the training set")
+    real = store.real(run.train.caps, run.train.table, run.classes, "the training set")
     validation = store.real(
-        run.validation.caps, run.validation.table, run.labels, "the validation set"
+        run.validation.caps, run.validation.table, run.classes, "the validation set"
     )
     tests = {
-        name: store.real(t.caps, t.table, run.labels, f"test set '{name}'")
+        name: store.real(t.caps, t.table, run.classes, f"test set '{name}'")
         for name, t in run.tests.items()
     }
     parts, counts = ([real] if run.cell.uses_real else []), []
     if run.cell.n_synthetic:
         _require_enough_synthetic(run)
         for s in run.synthetic:
-            part = store.synthetic(Path(s.folder), s.label, s.n)
+            part = store.synthetic(Path(s.folder), s.label, s.n, positive=s.label == run.classes[1])
             parts.append(part)
             counts.append({"label": s.label, "n": s.n, "sha256": part.sha256()})
     train = concatenate(parts)
@@ -156,14 +157,14 @@ def read_images(run: Run, store: ImageStore) -> CellImages:
     sets = {"the training set": train, "the validation set": validation, **named}
     require_one_grid(list(sets.values()))
     require_disjoint(sets)
-    require_both_classes(train.table, run.labels, f"cell '{run.cell.name}', training set")
-    require_both_classes(validation.table, run.labels, "the validation set")
+    require_both_classes(train.table, run.classes, f"cell '{run.cell.name}', training set")
+    require_both_classes(validation.table, run.classes, "the validation set")
     return CellImages(train, validation, tests, len(real), counts)
 
 
 def _require_enough_synthetic(run: Run) -> None:
     wanted = run.cell.n_synthetic
-    for label in run.labels:
+    for label in run.classes:
         found = sum(s.n for s in run.synthetic if s.label == label)
         if found != wanted:
             raise InputError(

@@ -1,6 +1,6 @@
 """A run's folder: what a finished run leaves, and how one sees that it is finished.
 
-``scores.tsv``             `neuroaug.statistics.columns.SCORE_COLUMNS`; score = P(AD)
+``scores.tsv``             `neuroaug.statistics.columns.SCORE_COLUMNS`; score = P(positive class)
 ``validation-scores.tsv``  the same for the validation set, at the epoch that was kept
 ``history.tsv``            one row per epoch: training loss; validation loss and measures
 ``maps/``                  ClinicaDL's MAPS, of whose weights only the best epoch's are kept
@@ -97,7 +97,7 @@ def write(
         "config": run.config.model_dump(mode="json"),
         "spec": run.spec.model_dump(mode="json") if run.spec else None,
         "n_real_per_label": {
-            label: int((real.table["diagnosis"] == label).sum()) for label in run.labels
+            label: int((real.table["diagnosis"] == label).sum()) for label in run.classes
         },
         "n_synthetic_per_label": run.cell.n_synthetic,
         "synthetic": images.synthetic,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuroaug.config import OPTIMISED, Cell, ClassifierSpec, EvaluationConfig
+from neuroaug.config import OPTIMISED, PUBLISHED_LABELS, Cell, ClassifierSpec, EvaluationConfig
 from neuroaug.evaluation.run_order import matched_items, run_seed
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ class Run:
         Used where the cell's name says ``synthetic-<n>``; one entry per label, or several whose n
         add up. That their generators saw nobody they should not have is for the caller to prove
         (`neuroaug.audit.leakage.prove`); ClinicaDL compares names only and cannot.
-    labels : sequence of str
-        Diagnoses; AD is the positive class.
+    classes : (str, str)
+        Negative and positive class: the diagnoses told apart.
     spec : ClassifierSpec, optional
         What the search found, for cells of the network ``optimised``; its learning rate and weight
         decay replace those of `config`; `EvaluationConfig.epochs_of` says for how many epochs it
@@ -79,7 +79,7 @@ class Run:
     validation: LabelledFolder
     tests: Mapping[str, LabelledFolder]
     synthetic: Sequence[Synthetic] = ()
-    labels: Sequence[str] = ("CN", "AD")
+    classes: tuple[str, str] = PUBLISHED_LABELS
     spec: ClassifierSpec | None = None
 
     @property

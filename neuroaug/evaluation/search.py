@@ -27,7 +27,13 @@ import numpy as np
 import pandas as pd
 
 from neuroaug.cohort.lineage import write_lineage
-from neuroaug.config import OPTIMISED, ClassifierSpec, EvaluationConfig, SearchConfig
+from neuroaug.config import (
+    OPTIMISED,
+    PUBLISHED_LABELS,
+    ClassifierSpec,
+    EvaluationConfig,
+    SearchConfig,
+)
 from neuroaug.errors import DivergenceError, InputError
 from neuroaug.evaluation.cell_images import Images
 from neuroaug.evaluation.image_store import ImageStore
@@ -108,7 +114,7 @@ def search(
     config: SearchConfig,
     evaluation: EvaluationConfig,
     resolution: str,
-    labels: Sequence[str] = ("CN", "AD"),
+    classes: tuple[str, str] = PUBLISHED_LABELS,
     device: str = "auto",
     n_threads: int | None = None,
     cache_folder: Path | None = None,
@@ -128,8 +134,8 @@ def search(
         Batch size, scaling, storage and precision, as of the runs to come.
     resolution : {"1mm", "2mm", "4mm"}
         Resolution of the images.
-    labels : sequence of str
-        Diagnoses allowed.
+    classes : (str, str)
+        Negative and positive class.
     device : str
         Device that trains, as `find_devices` reads it.
     n_threads : int, optional
@@ -158,7 +164,7 @@ def search(
     store = ImageStore(
         cache_folder or out / "cache", resolution, evaluation.scaling, evaluation.storage
     )
-    images = store.real(train.caps, train.table, labels, "the training set")
+    images = store.real(train.caps, train.table, classes, "the training set")
     # What a fold's result depends on beside its trial; more trials may be asked for later.
     inputs = sha256_json(
         {

@@ -56,7 +56,7 @@ def search_study(
     """
     split = open_split(study)
     table = split.table(TRAINING_SET)
-    table = table[table["diagnosis"].isin(study.config.label_names)].reset_index(drop=True)
+    table = table[table["diagnosis"].isin(study.config.classes)].reset_index(drop=True)
     checksums = [voxel_sha256(path) for path in image_files(study.caps, table, resolution)]
     return search(
         LabelledFolder(study.caps, table),
@@ -64,7 +64,7 @@ def search_study(
         config=config,
         evaluation=study.config.evaluation,
         resolution=resolution,
-        labels=study.config.label_names,
+        classes=study.config.classes,
         device=device,
         n_threads=n_threads,
         cache_folder=study.cache / "evaluation",

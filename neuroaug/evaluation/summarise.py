@@ -9,7 +9,7 @@ import pandas as pd
 
 from neuroaug.cohort.split_folder import SplitFolder
 from neuroaug.cohort.tables import read_visits
-from neuroaug.config import Cell
+from neuroaug.config import PUBLISHED_LABELS, Cell
 from neuroaug.errors import InputError
 from neuroaug.evaluation.gather_scores import gather_pairs
 from neuroaug.statistics.bootstrap import N_REPLICATES
@@ -26,6 +26,7 @@ def summarise(
     n_real_per_label: Mapping[str, RealCounts] | None = None,
     people: Mapping[str, pd.DataFrame] | None = None,
     n_generators: int = 1,
+    classes: tuple[str, str] = PUBLISHED_LABELS,
     n_replicates: int = N_REPLICATES,
     seed: int = 0,
 ) -> EvaluationSummary:
@@ -33,7 +34,7 @@ def summarise(
 
     Parameters
     ----------
-    evaluation_folder, cells, n_generators
+    evaluation_folder, cells, n_generators, classes
         See `neuroaug.evaluation.gather_scores.gather_pairs`.
     n_real_per_label, people, n_replicates, seed
         See `neuroaug.statistics.results.summarise_scores`.
@@ -44,7 +45,7 @@ def summarise(
         No run has ended, a table of scores is not as it should be, or cells were tested on
         different images.
     """
-    pairs = gather_pairs(evaluation_folder, cells, n_generators)
+    pairs = gather_pairs(evaluation_folder, cells, n_generators, classes)
     if not pairs:
         raise InputError(f"{evaluation_folder}: no run has ended yet; nothing to summarise")
     return summarise_scores(
@@ -70,7 +71,7 @@ def summarise_study(study: Study, cells: Sequence[Cell]) -> EvaluationSummary:
             elif cell.split in split.names():
                 counts = split.table(cell.split)["diagnosis"].value_counts()
                 real[cell.name] = {
-                    label: int(counts.get(label, 0)) for label in study.config.label_names
+                    label: int(counts.get(label, 0)) for label in study.config.class_labels
                 }
     for name, external in study.config.external.items():
         if study.path(external.tables).exists():
@@ -82,6 +83,7 @@ def summarise_study(study: Study, cells: Sequence[Cell]) -> EvaluationSummary:
         n_real_per_label=real,
         people=people,
         n_generators=len(study.config.generator.seeds),
+        classes=study.config.classes,
         seed=study.config.evaluation.seed,
     )
     write_summary(summary, study.results, study.comparisons, study.root / "evaluation")

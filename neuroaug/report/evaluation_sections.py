@@ -37,10 +37,12 @@ def results(study: Study, section: ReportSection) -> None:
     if not study.results.is_file():
         return
     table = read_tsv(study.results, RESULT_COLUMNS)
+    negative, positive = study.config.classes
     section.paragraphs.append(
         "Mean ± standard deviation over the runs, then the 95 % interval, which also counts that "
-        "other participants might have been tested. AD is the positive class: sensitivity is the "
-        "share of AD found, specificity the share of CN. Numbers of synthetic images are per label."
+        f"other participants might have been tested. {positive} is the positive class: "
+        f"sensitivity is the share of {positive} found, specificity the share of {negative}. "
+        "Numbers of synthetic images are per label."
     )
     rows, points = [], []
     for row in table.to_dict("records"):
@@ -67,7 +69,7 @@ def results(study: Study, section: ReportSection) -> None:
         words = "; ".join(f"{p[0]} on {p[1]}: {percent(p[2])} %".replace("\n", " ") for p in points)
         caption = "Balanced accuracy: mean over runs and 95 % interval."
         section.figures.append(ReportFigure(png, caption, words))
-    if not section.phantom:
+    if not section.phantom and study.config.label_rules is None:
         _published(section, table)
 
 
@@ -127,11 +129,12 @@ def cautions(study: Study) -> list[str]:
     found = []
     test = study.splits / "test.tsv"
     if test.is_file():
-        counts = read_tsv(test, ("diagnosis",))["diagnosis"].value_counts()
+        told_apart = read_tsv(test, ("diagnosis",))["diagnosis"]
+        classes = study.config.classes
+        counts = told_apart[told_apart.isin(classes)].value_counts()
         fewest = int(counts.min()) if len(counts) else 0
         if 0 < fewest < FEW_PARTICIPANTS:
-            by_label = counts.sort_index(ascending=False).items()
-            people = " and ".join(f"{n} {label}" for label, n in by_label)
+            people = " and ".join(f"{counts[c]} {c}" for c in classes if c in counts)
             found.append(
                 f"The test set holds {people}: few participants decide, one alone moves the "
                 f"balanced accuracy of a run by up to {50 / fewest:.1f} points."

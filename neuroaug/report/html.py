@@ -85,10 +85,19 @@ def render(study: Study) -> str:
     return environment.get_template("report.html.j2").render(
         name=study.root.name,
         phantom=phantom,
+        question=_question(study),
         verdict=_verdict(study),
         sections=sections,
         version=__version__,
     )
+
+
+def _question(study: Study) -> str | None:
+    """What is told apart; None where more labels than two leave it open."""
+    try:
+        return study.config.question
+    except NeuroaugError:
+        return None
 
 
 def _verdict(study: Study) -> Verdict:

@@ -30,10 +30,15 @@ def participants(study: Study, section: ReportSection) -> None:
     if not (study.splits / "split.json").is_file():
         return
     split = SplitFolder.open(study.splits)
+    order = study.config.ordered_labels
+
+    def rank(label: str) -> tuple[int, str]:
+        return (order.index(label) if label in order else len(order), label)
+
     rows = []
     for name in split.names():
         table = split.table(name)
-        for label in sorted(table["diagnosis"].unique(), key=lambda value: (value != "CN", value)):
+        for label in sorted(table["diagnosis"].unique(), key=rank):
             people = table[table["diagnosis"] == label]
             sex, age = people["sex"].dropna(), people["age"].dropna()
             deviation = f" ± {age.std(ddof=1):.1f}" if len(age) > 1 else ""

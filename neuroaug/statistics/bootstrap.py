@@ -40,11 +40,11 @@ class RunOutcomes:
     participants : tuple of str
         One name per image (participant and session), the order of the columns below.
     positive : ndarray of bool, shape (n,)
-        Whether each is AD.
+        Whether each is of the positive class.
     correct : ndarray of float, shape (runs, n)
         1 where the prediction was right.
     score : ndarray of float, shape (runs, n)
-        P(AD).
+        Probability of the positive class.
     generators : ndarray of int, shape (runs,)
         Number of the generator that each run's synthetic images are from.
     """
@@ -91,7 +91,7 @@ class Resampling:
     Parameters
     ----------
     positive : ndarray of bool, shape (n,)
-        Whether each image is AD; participants are resampled within their label.
+        Whether each image is of the positive class; participants are resampled within their label.
     *key : object
         Names and numbers that the random numbers are a function of.
     n_replicates : int
@@ -141,7 +141,7 @@ class Resampling:
         )
         balanced = (sensitivity + specificity) / 2
         if self.n_replicates > 1 and np.ptp(balanced) < 1e-12:
-            # Runs that say one label throughout, some AD and some CN: each scores 1/2 whoever is
+            # Runs that say one label throughout, not all the same one: each scores 1/2 whoever is
             # tested.
             first, second = (self._posterior(outcomes, name, label) for label in (True, False))
             balanced = (first + second) / 2

@@ -33,12 +33,15 @@ class CellScores:
         measures.
     n_real_per_label : str
         Real training images, as the runs recorded it; ``n/a`` where they did not.
+    classes : (str, str)
+        Negative and positive class.
     """
 
     cell: Cell
     outcomes: Mapping[str, RunOutcomes]
     runs: pd.DataFrame
     n_real_per_label: str
+    classes: tuple[str, str]
 
     @property
     def name(self) -> str:
@@ -57,7 +60,7 @@ class CellScores:
 
 
 def real_per_label(counts: RealCounts) -> str:
-    """``50`` where labels have equally many, else ``243 CN + 210 AD``."""
+    """``50`` where labels have equally many, else as ``243 HC + 210 MDD``."""
     if not isinstance(counts, Mapping):
         return str(counts)
     numbers = set(counts.values())

@@ -204,15 +204,16 @@ def _comparisons(
 def _notes(shown: Sequence[CellScores]) -> list[str]:
     """Lines that say what small numbers do to the intervals."""
     notes = []
-    sets = {test_set: found.outcomes[test_set] for found in shown for test_set in found.outcomes}
-    for test_set, outcomes in sets.items():
-        n_ad, n_cn = int(outcomes.positive.sum()), int((~outcomes.positive).sum())
+    sets = {test_set: found for found in shown for test_set in found.outcomes}
+    for test_set, found in sets.items():
+        outcomes, (negative, positive) = found.outcomes[test_set], found.classes
+        n_positive, n_negative = int(outcomes.positive.sum()), int((~outcomes.positive).sum())
         if outcomes.n_smallest < FEW_PARTICIPANTS:
             step = f"{0.5 / outcomes.n_smallest:.3f}" if outcomes.n_smallest else "n/a"
             notes.append(
-                f"{test_set}: {n_cn} CN and {n_ad} AD participants; in one run, one participant "
-                f"moves balanced accuracy by {step}. Intervals are rough, and a difference that is "
-                "not shown may still be there"
+                f"{test_set}: {n_negative} {negative} and {n_positive} {positive} participants; "
+                f"in one run, one participant moves balanced accuracy by {step}. Intervals are "
+                "rough, and a difference that is not shown may still be there"
             )
     one_run = [
         found.name for found in shown if all(len(o.correct) == 1 for o in found.outcomes.values())

@@ -1,6 +1,7 @@
 """Per-image scores of a run: read, checked, and turned into the measures that are reported.
 
-Every reported number is recomputed from these tables. AD is the positive class.
+Every reported number is recomputed from these tables. The classes are a study's two: negative,
+positive; sensitivity is that of the positive one.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ from neuroaug.errors import InputError
 from neuroaug.statistics.columns import MEASURES, SCORE_COLUMNS
 from neuroaug.system.files import read_tsv
 
-POSITIVE, NEGATIVE = "AD", "CN"
 ROUNDING = 1e-6  # of a score as written, against the one that was compared with 0.5
 
 
-def read_scores(path: str | Path) -> pd.DataFrame:
+def read_scores(path: str | Path, classes: tuple[str, str]) -> pd.DataFrame:
     """Read and check a ``scores.tsv``.
 
     Parameters
     ----------
     path : path-like
-        Table with the columns of `SCORE_COLUMNS`: label and prediction are AD or CN, score is
-        P(AD).
+        Table with the columns of `SCORE_COLUMNS`: label and prediction are one of the classes,
+        score is the probability of the positive one.
+    classes : (str, str)
+        Negative and positive class.
 
     Returns
     -------
@@ -40,6 +42,7 @@ def read_scores(path: str | Path) -> pd.DataFrame:
         prediction is unknown; a prediction contradicts its score; an image stands twice in a test
         set. The file and the participant are named.
     """
+    negative, positive = classes
     table = read_tsv(path, SCORE_COLUMNS)[list(SCORE_COLUMNS)]
     if table.empty:
         raise InputError(f"{path}: no score in it; run this run again")
@@ -54,12 +57,13 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     for column in ("participant_id", "session_id", "test_set"):
         refuse(table[column].isna(), column, "a name")
     for column in ("label", "prediction"):
-        refuse(~table[column].isin([POSITIVE, NEGATIVE]), column, f"{POSITIVE} or {NEGATIVE}")
+        refuse(~table[column].isin(classes), column, f"{positive} or {negative}")
     scores = pd.to_numeric(table["score"], errors="coerce").astype(float)
-    refuse(~scores.between(0, 1), "score", "a probability of AD in [0, 1]")
-    says_ad = table["prediction"] == POSITIVE
-    refuse(says_ad & (scores < 0.5 - ROUNDING), "prediction", "CN, since the score is below 0.5")
-    refuse(~says_ad & (scores > 0.5 + ROUNDING), "prediction", "AD, since the score is above 0.5")
+    refuse(~scores.between(0, 1), "score", f"a probability of {positive} in [0, 1]")
+    says = table["prediction"] == positive
+    below, above = says & (scores < 0.5 - ROUNDING), ~says & (scores > 0.5 + ROUNDING)
+    refuse(below, "prediction", f"{negative}, since the score is below 0.5")
+    refuse(above, "prediction", f"{positive}, since the score is above 0.5")
     key = ["participant_id", "session_id", "test_set"]
     repeated = table[table.duplicated(key)]
     if len(repeated):
@@ -69,46 +73,50 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     return table.assign(score=scores)
 
 
-def rates(scores: pd.DataFrame) -> dict[str, float]:
+def rates(scores: pd.DataFrame, positive: str) -> dict[str, float]:
     """Balanced accuracy, sensitivity and specificity of one run on one set.
 
     Parameters
     ----------
     scores : DataFrame
         With columns label and prediction.
+    positive : str
+        Positive class.
 
     Returns
     -------
     dict of str to float
         By the names of `columns.MEASURES`. What needs a class that is not there is NaN.
     """
-    positive = (scores["label"] == POSITIVE).to_numpy()
+    truth = (scores["label"] == positive).to_numpy()
     correct = (scores["label"] == scores["prediction"]).to_numpy()
-    sensitivity, specificity = _mean(correct[positive]), _mean(correct[~positive])
+    sensitivity, specificity = _mean(correct[truth]), _mean(correct[~truth])
     values = ((sensitivity + specificity) / 2, sensitivity, specificity)
     return dict(zip(MEASURES, values, strict=True))
 
 
-def measures(scores: pd.DataFrame) -> dict[str, float]:
+def measures(scores: pd.DataFrame, positive: str) -> dict[str, float]:
     """Measure one run on one test set, as scikit-learn would.
 
     Parameters
     ----------
     scores : DataFrame
         With columns label, prediction, score.
+    positive : str
+        Positive class.
 
     Returns
     -------
     dict of str to float
         `rates`, then auc, brier, calibration_error. What needs a class that is not there is NaN.
     """
-    positive = (scores["label"] == POSITIVE).to_numpy()
+    truth = (scores["label"] == positive).to_numpy()
     score = scores["score"].to_numpy(float)
     return {
-        **rates(scores),
-        "auc": auc(score[positive], score[~positive]),
-        "brier": _mean((score - positive) ** 2),
-        "calibration_error": calibration_error(positive, score),
+        **rates(scores, positive),
+        "auc": auc(score[truth], score[~truth]),
+        "brier": _mean((score - truth) ** 2),
+        "calibration_error": calibration_error(truth, score),
     }
 
 
@@ -136,16 +144,16 @@ def calibration_table(positive: np.ndarray, score: np.ndarray, n_bins: int = 10)
     Parameters
     ----------
     positive : ndarray of bool
-        Whether each image is AD.
+        Whether each image is of the positive class.
     score : ndarray
-        P(AD) of each image.
+        Probability of the positive class, of each image.
     n_bins : int
         Bins of [0, 1]; empty ones are left out.
 
     Returns
     -------
     DataFrame
-        bin_low, bin_high, n, mean_score, observed (fraction of AD).
+        bin_low, bin_high, n, mean_score, observed (fraction of the positive class).
     """
     bins = np.minimum((np.asarray(score) * n_bins).astype(int), n_bins - 1)
     rows = []

@@ -341,7 +341,13 @@ def test_two_caps_of_one_parent_do_not_mix(tmp_path):
 
 
 def test_synthetic_images_are_not_dropped_and_keep_their_labels(cohort, store, train):
-    parts = [train, *(store.synthetic(s.folder, s.label, 6) for s in cohort.synthetic)]
+    parts = [
+        train,
+        *(
+            store.synthetic(s.folder, s.label, 6, positive=s.label == "AD")
+            for s in cohort.synthetic
+        ),
+    ]
     joined = concatenate(parts)
     assert len(joined) == len(train) + 12
     dataset = VolumeDataset(joined, seed=4, batch_size=len(joined))
@@ -357,8 +363,8 @@ def test_a_synthetic_set_spreads_over_caches_that_extending_it_keeps(tmp_path, m
     monkeypatch.setattr("neuroaug.evaluation.image_store.SYNTHETIC_BLOCK", 4)
     write_synthetic(tmp_path / "syn", "AD", 6, seed=0)
     store = ImageStore(tmp_path / "cache", "4mm")
-    whole = store.synthetic(tmp_path / "syn", "AD", 6)
-    first = store.synthetic(tmp_path / "syn", "AD", 4)
+    whole = store.synthetic(tmp_path / "syn", "AD", 6, positive=True)
+    first = store.synthetic(tmp_path / "syn", "AD", 4, positive=True)
     assert [len(cache) for cache in whole.caches] == [4, 2]
     assert first.caches[0] is whole.caches[0]
     np.testing.assert_array_equal(whole.stored(np.arange(4)), first.stored(np.arange(4)))

@@ -34,7 +34,7 @@ def test_measures_are_scikit_learns(seed):
     labels = ["CN"] * 23 + ["AD"] * 17
     content = table(labels, rng.uniform(size=40).round(1))  # rounded: ties
     y, guess = (content[c] == "AD" for c in ("label", "prediction"))
-    found = measures(content)
+    found = measures(content, "AD")
     assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(y, guess), abs=1e-12)
     assert found["sensitivity"] == pytest.approx(recall_score(y, guess), abs=1e-12)
     assert found["specificity"] == pytest.approx(recall_score(y, guess, pos_label=False), abs=1e-12)
@@ -45,7 +45,7 @@ def test_measures_are_scikit_learns(seed):
 def test_the_matrix_that_clinicadls_own_metrics_get_wrong():
     # Half of the AD and three quarters of the CN right: .625 / .5 / .75, reported there as .625 /
     # 1.0 / 0.0.
-    found = measures(table(["AD"] * 4 + ["CN"] * 4, [0.9, 0.8, 0.2, 0.1, 0.7, 0.3, 0.2, 0.1]))
+    found = measures(table(["AD"] * 4 + ["CN"] * 4, [0.9, 0.8, 0.2, 0.1, 0.7, 0.3, 0.2, 0.1]), "AD")
     assert (found["balanced_accuracy"], found["sensitivity"], found["specificity"]) == (
         0.625,
         0.5,
@@ -54,7 +54,7 @@ def test_the_matrix_that_clinicadls_own_metrics_get_wrong():
 
 
 def test_a_class_that_is_not_there_leaves_no_number():
-    found = measures(table(["CN", "CN"], [0.1, 0.8]))
+    found = measures(table(["CN", "CN"], [0.1, 0.8]), "AD")
     assert found["specificity"] == 0.5
     assert np.isnan([found["balanced_accuracy"], found["sensitivity"], found["auc"]]).all()
 
@@ -70,14 +70,14 @@ def test_calibration_is_exact_in_a_case_done_by_hand():
     assert list(found["observed"]) == [0.5, 1.0]
     assert list(found["mean_score"]) == pytest.approx([0.05, 0.975])
     labels = ["AD" if value else "CN" for value in positive]
-    assert measures(table(labels, [0.05, 0.05, 0.95, 1.0]))["calibration_error"] == pytest.approx(
-        (0.45 + 0.025) / 2
-    )
+    assert measures(table(labels, [0.05, 0.05, 0.95, 1.0]), "AD")[
+        "calibration_error"
+    ] == pytest.approx((0.45 + 0.025) / 2)
 
 
 def test_scores_read_back(tmp_path):
     content = table(["AD", "CN"], [0.25, 0.125])
-    assert read_scores(write(tmp_path / "scores.tsv", content)).equals(content)
+    assert read_scores(write(tmp_path / "scores.tsv", content), ("CN", "AD")).equals(content)
 
 
 @pytest.mark.parametrize(
@@ -97,13 +97,13 @@ def test_bad_scores_are_refused_naming_file_and_participant(tmp_path, column, va
     content = table(["AD", "CN"], [0.25, 0.125]).astype(object)
     content.loc[1, column] = value
     with pytest.raises(InputError, match=message) as error:
-        read_scores(write(tmp_path / "scores.tsv", content))
+        read_scores(write(tmp_path / "scores.tsv", content), ("CN", "AD"))
     assert str(tmp_path / "scores.tsv") in str(error.value)
 
 
 def test_missing_columns_and_empty_tables_are_refused(tmp_path):
     content = table(["AD"], [0.25])
     with pytest.raises(InputError, match=r"column\(s\) score missing; found participant_id"):
-        read_scores(write(tmp_path / "a.tsv", content.drop(columns="score")))
+        read_scores(write(tmp_path / "a.tsv", content.drop(columns="score")), ("CN", "AD"))
     with pytest.raises(InputError, match="no score in it"):
-        read_scores(write(tmp_path / "b.tsv", content.iloc[:0]))
+        read_scores(write(tmp_path / "b.tsv", content.iloc[:0]), ("CN", "AD"))

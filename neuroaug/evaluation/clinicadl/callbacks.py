@@ -22,6 +22,7 @@ from clinicadl.callbacks.implemented.checks import ChecksCallback
 from clinicadl.callbacks.implemented.config_saver import ConfigSaverCallback
 from clinicadl.callbacks.implemented.metrics_saver import MetricsSaverCallback
 
+from neuroaug.config import PUBLISHED_LABELS
 from neuroaug.errors import DivergenceError
 from neuroaug.evaluation.clinicadl.clinicadl_model import (
     BALANCED_ACCURACY,
@@ -32,7 +33,7 @@ from neuroaug.evaluation.clinicadl.clinicadl_model import (
     SPECIFICITY,
 )
 from neuroaug.evaluation.runs import RunState
-from neuroaug.statistics.scores import NEGATIVE, POSITIVE, rates
+from neuroaug.statistics.scores import rates
 from neuroaug.system.progress import Progress
 from neuroaug.system.randomness import CLASSIFIER
 
@@ -123,10 +124,17 @@ class ScoreRecorder(Callback):
     ClinicaDL keeps no predictions. At the end of every validation and test, balanced accuracy,
     sensitivity and specificity are recomputed from the scores as every reported number is; the run
     fails if they are not those that ClinicaDL aggregated.
+
+    Parameters
+    ----------
+    run : RunState
+        Takes the history.
+    classes : (str, str)
+        Negative and positive class, by their names in the tables.
     """
 
-    def __init__(self, run: RunState) -> None:
-        self.run = run
+    def __init__(self, run: RunState, classes: tuple[str, str] = PUBLISHED_LABELS) -> None:
+        self.run, self.classes = run, classes
         self.rows: list[dict[str, Any]] = []
 
     def on_validation_start(self, **kwargs: Any) -> None:
@@ -150,9 +158,9 @@ class ScoreRecorder(Callback):
                 {
                     "participant_id": item["participant_id"],
                     "session_id": item["session_id"],
-                    "label": POSITIVE if item["label"] > 0.5 else NEGATIVE,
+                    "label": self.classes[int(item["label"] > 0.5)],
                     "score": score,
-                    "prediction": POSITIVE if float(item[PREDICTION]) > 0.5 else NEGATIVE,
+                    "prediction": self.classes[int(float(item[PREDICTION]) > 0.5)],
                 }
             )
 
@@ -177,7 +185,7 @@ class ScoreRecorder(Callback):
         RuntimeError
             If any differs.
         """
-        for name, expected in rates(pd.DataFrame(self.rows)).items():
+        for name, expected in rates(pd.DataFrame(self.rows), self.classes[1]).items():
             found = metrics.get_metric_value(METRIC_OF[name], epoch=epoch)
             both_undefined = math.isnan(found) and math.isnan(expected)
             if not both_undefined and not abs(found - expected) <= _TOLERANCE:

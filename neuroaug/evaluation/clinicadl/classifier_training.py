@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,15 +92,20 @@ class ClassificationTask:
         (settings, shape, voxel size) -> `Classifier`.
     metrics : callable
         () -> metrics by name, balanced accuracy among them: it chooses the epoch.
-    recorder : type
-        Class of the callback that keeps the scores of every evaluation.
+    recorder : callable
+        `RunState` -> the callback that keeps the scores of every evaluation.
     """
 
     build_model: Callable[[ClassifierSettings, tuple[int, int, int], float], Classifier] = (
         build_model
     )
     metrics: Callable[[], dict[str, Metric]] = metrics
-    recorder: type[ScoreRecorder] = ScoreRecorder
+    recorder: Callable[[RunState], ScoreRecorder] = ScoreRecorder
+
+
+def two_classes(classes: tuple[str, str]) -> ClassificationTask:
+    """Tell a study's negative class from its positive one."""
+    return ClassificationTask(recorder=partial(ScoreRecorder, classes=classes))
 
 
 class Unscaled(ComputationalConfig):
@@ -235,6 +241,7 @@ def test_again(
     shape: tuple[int, int, int],
     maps: Path,
     tests: Mapping[str, Images],
+    classes: tuple[str, str],
 ) -> dict[str, list[dict[str, Any]]]:
     """Score test sets with the best epoch of a finished run, without training.
 
@@ -248,6 +255,8 @@ def test_again(
         The run's MAPS; its test results are replaced.
     tests : mapping of str to Images
         Test sets by name.
+    classes : (str, str)
+        Negative and positive class.
 
     Returns
     -------
@@ -255,7 +264,7 @@ def test_again(
         Score rows of each test set.
     """
     shutil.rmtree(maps / "test", ignore_errors=True)
-    scores = ScoreRecorder(RunState())
+    scores = ScoreRecorder(RunState(), classes)
     with _translated(), _arithmetic(settings):
         trainer = Trainer.from_maps(
             maps,

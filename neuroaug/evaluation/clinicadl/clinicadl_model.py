@@ -44,7 +44,7 @@ class Classifier(SupervisedModel):
     Parameters
     ----------
     network : nn.Module
-        (B, 1, X, Y, Z) -> (B, 2) logits (CN, AD).
+        (B, 1, X, Y, Z) -> (B, 2) logits (negative, positive class).
     learning_rate, weight_decay : float
         Step size and weight decay of the Adam optimiser.
     augmentation : callable, optional
@@ -76,7 +76,7 @@ class Classifier(SupervisedModel):
         return self.loss(self.network(images), labels)
 
     def evaluation_step(self, batch: Batch) -> Batch:
-        """Add ``logits``, ``score`` = P(AD) and ``prediction`` = score > 1/2 to the batch.
+        """Add ``logits``, ``score`` = P(positive class), ``prediction`` = score > 1/2 to the batch.
 
         The score is computed in float64, so that the prediction and the score agree for every
         image.
@@ -116,14 +116,14 @@ class BalancedAccuracy(_Rates):
 
 
 class Sensitivity(_Rates):
-    """Fraction of AD called AD."""
+    """Fraction of the positive class called positive."""
 
     def _aggregate(self, data: torch.Tensor) -> float:
         return self.rates(data)[0]
 
 
 class Specificity(_Rates):
-    """Fraction of CN called CN."""
+    """Fraction of the negative class called negative."""
 
     def _aggregate(self, data: torch.Tensor) -> float:
         return self.rates(data)[1]

@@ -34,7 +34,7 @@ class AugmentStage(Stage):
 
     def threads(self, config: StudyConfig, available: int) -> int:
         """The generators of one seed share what there is."""
-        return max(1, available // len(config.label_names))
+        return max(1, available // len(config.class_labels))
 
     def estimate(self, study: Study, jobs: Sequence[Job]) -> list[EstimateLine]:
         """Synthetic sets."""

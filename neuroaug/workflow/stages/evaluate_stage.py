@@ -116,7 +116,7 @@ def _steps_per_epoch(study: Study, cell: Cell) -> int:
     n = (real if cell.uses_real else 0) + cell.n_synthetic
     if cell.steps == "matched":
         n = real
-    return math.ceil(len(study.config.label_names) * n / study.config.evaluation.batch_size)
+    return math.ceil(len(study.config.class_labels) * n / study.config.evaluation.batch_size)
 
 
 def say_evaluation(study: Study, runs: Sequence[Run], n_procs: int) -> None:

@@ -77,7 +77,7 @@ def searched_resolutions(config: StudyConfig) -> list[str]:
 
 def _search_hours(study: Study, resolution: str) -> float:
     asked, batch = study.config.search, study.config.evaluation.batch_size
-    images = len(study.config.label_names) * n_per_label(study, "train") * (1 - 1 / asked.folds)
+    images = len(study.config.class_labels) * n_per_label(study, "train") * (1 - 1 / asked.folds)
     steps = asked.draws * asked.folds * asked.epochs * math.ceil(images / batch)
     return steps * _mean_trial_seconds(study, resolution) / 3600
 

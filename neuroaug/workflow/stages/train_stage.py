@@ -33,7 +33,7 @@ class TrainStage(Stage):
 
     def threads(self, config: StudyConfig, available: int) -> int:
         """The generators of one seed share what there is."""
-        return max(1, available // len(config.label_names))
+        return max(1, available // len(config.class_labels))
 
     def rehearsal(self, config: StudyConfig) -> dict[str, Any]:
         """A narrow network and three epochs."""
@@ -72,7 +72,7 @@ def generators(config: StudyConfig, cell: Cell, runs: Iterable[int]) -> list[tup
         return []
     seeds = config.generator.seeds
     taken = dict.fromkeys(seeds[k % len(seeds)] for k in runs)
-    return [(cell.split, label, seed) for seed in taken for label in config.label_names]
+    return [(cell.split, label, seed) for seed in taken for label in config.class_labels]
 
 
 def all_generators(config: StudyConfig) -> list[tuple[str, str, int]]:
@@ -97,7 +97,8 @@ def generator_step_seconds(study: Study) -> tuple[float, str]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     grid = study.config.resolution
     shape = GRIDS[grid].shape
-    model = FAMILIES.get(config.model)(config, shape, label="CN", grid=grid).to(device)
+    label = study.config.label_names[0]
+    model = FAMILIES.get(config.model)(config, shape, label=label, grid=grid).to(device)
     x = torch.rand(1, 1, *shape, device=device)
     times = []
     for _ in range(2):
