@@ -215,3 +215,10 @@ def test_without_a_study_or_with_one_folder_for_both_tables_it_is_refused(tmp_pa
     with pytest.raises(InputError, match="tables: tables"):
         make_cohort(tmp_path / "bids", **FOUR, registered=both)
     assert not list(tmp_path.iterdir())
+
+
+def test_check_finds_nothing_wrong_with_the_images(made):
+    from neuroaug.dataset_check.check_files import check
+
+    root, _ = made
+    assert check(root / "caps") == []
