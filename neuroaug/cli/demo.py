@@ -22,4 +22,8 @@ def demo(
 
     # Its exit code is not ours: the cohort's unreadable scan is expected to fail.
     run(shipped("configs") / "demo.yaml", folder, cores=cores)
+    log.info(
+        "the intervals in brackets count the participants too: what other phantoms in the test set "
+        "might have given. How size, effect and epochs were chosen: docs/phantom.md"
+    )
     log.info("study: %s   report: %s", folder, folder / "report.html")

@@ -12,6 +12,9 @@ from neuroaug.cli.options import HARDWARE, Seed, choice, config_of, literals, op
 from neuroaug.config import PhantomConfig
 from neuroaug.errors import InputError
 
+RESOLUTION = "4mm"
+KIND = "phantom made on the grid"
+
 
 @command("phantom", epilog="Example: neuroaug phantom /tmp/phantoms --participants 12", hidden=True)
 def phantom(
@@ -39,7 +42,29 @@ def phantom(
         seed=seed,
         cohort=cohort,
     )
-    from neuroaug.phantom.phantom_cohort import make_cohort
+    from neuroaug.phantom.phantom_cohort import RegisteredFolders, make_cohort
 
-    make_cohort(folder, **config.model_dump(), n_procs=n_procs)
+    registered = None
+    if study is not None and config.scanned is not None:
+        if study.config.resolution != RESOLUTION:
+            raise InputError(
+                f"phantom.scanned: phantoms without a scan exist at {RESOLUTION} only, the study's "
+                f"resolution is {study.config.resolution}; set resolution: {RESOLUTION}, or leave "
+                "scanned out"
+            )
+        registered = RegisteredFolders(study.caps, study.path(study.config.tables))
+    made = make_cohort(folder, **config.model_dump(), n_procs=n_procs, registered=registered)
     log.info("%s: %d phantom participants", folder, config.n_participants)
+    if registered is not None and made.on_grid:
+        from neuroaug.preprocessing.records import accept_unregistered
+
+        accept_unregistered(registered.caps, made.on_grid, KIND)
+        log.info(
+            "%d of them have a raw scan in %s; the images of the other %d were made directly on "
+            "the %s grid in %s and do not go through preprocessing",
+            config.n_participants - len(made.on_grid),
+            folder,
+            len(made.on_grid),
+            RESOLUTION,
+            registered.caps,
+        )

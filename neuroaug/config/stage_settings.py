@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from neuroaug.config.cell import OPTIMISED, PUBLISHED_OPTIMISED_EPOCHS
 from neuroaug.config.section import ConfigSection, Resolution, Steps, registered
 from neuroaug.registries import SAMPLERS
+
+PHANTOM_SEVERITY = 2.2
+"""Separation of AD from CN in the phantoms that all earlier studies have; see docs/phantom.md."""
 
 
 class PhantomConfig(ConfigSection):
@@ -19,6 +22,28 @@ class PhantomConfig(ConfigSection):
     cohort: Literal["adni", "aibl", "oasis1"] = Field(
         "adni", description="whose tables it imitates"
     )
+    scanned: int | None = Field(
+        None,
+        ge=1,
+        description="participants with a raw scan; the others' images are made on the 4 mm grid. "
+        "null: all",
+    )
+    severity: float = Field(
+        PHANTOM_SEVERITY,
+        ge=0,
+        le=10,
+        description="separation of AD from CN, in standard deviations of the latent severity",
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what came later it is written as before there was any: keys of jobs stay."""
+        content: dict[str, Any] = handler(self)
+        if self.scanned is None:
+            content.pop("scanned", None)
+        if self.severity == PHANTOM_SEVERITY:
+            content.pop("severity", None)
+        return content
 
 
 class PreprocessingConfig(ConfigSection):

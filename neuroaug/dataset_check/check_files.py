@@ -185,7 +185,10 @@ def _check_visit(
     yield from _leftovers(root, folder)
     names = {path.name for path in folder.iterdir()}
     affine = caps_names.t1_linear_affine(root, visit).name
-    synthetic = visit.participant_id.startswith("sub-syn")
+    # Nobody registered it: a synthetic image, or a phantom made on the grid, which has a sidecar
+    # beside its 4 mm image.
+    on_grid = caps_names.t1_linear_image(root, visit, "4mm").name.removesuffix(".nii.gz") + ".json"
+    made = visit.participant_id.startswith("sub-syn") or on_grid in names
     expected = {
         caps_names.t1_linear_image(root, visit, r).name for r in caps_names.RESOLUTION_ENTITY
     }
@@ -204,14 +207,14 @@ def _check_visit(
             yield Finding(shown, "error", message, "move it where it belongs")
     if not images:
         yield Finding(place, "error", "no t1-linear image", _PREPROCESS_AGAIN)
-    elif affine not in names and not synthetic:
+    elif affine not in names and not made:
         message = "no affine beside the image: Clinica would do the visit again"
         yield Finding(place, "warning", message, "none needed")
     for name in sorted(n for n in names if n.endswith(".json")):
         yield from _json(root, folder / name)
     record = read_record(root, visit)
     if record is None:
-        if kept and not synthetic:
+        if kept and not made:
             fix = "neuroaug preprocess completes the visit"
             yield Finding(place, "warning", "no completion record", fix)
         return images

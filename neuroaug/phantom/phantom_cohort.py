@@ -1,8 +1,10 @@
 """The embedded cohort: a raw BIDS folder of phantom heads, made in place from a seed.
 
-For the demo and the tests, which have no patient data. A participant's files depend on the seed and
-the participant alone, so an interrupted generation continues and any number of processes
-gives the same bytes. Everything it writes says "phantom".
+Of a large cohort only some participants are scanned; the others' images are made on the grid of a
+CAPS (`neuroaug.phantom.on_grid`), and the tables of all stand in a folder of their own. For the
+demo and the tests, which have no patient data. A participant's files depend on the seed and the
+participant alone, so an interrupted generation continues and any number of processes gives the same
+bytes. Everything it writes says "phantom".
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import gzip
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from neuroaug import __version__
+from neuroaug.config.stage_settings import PHANTOM_SEVERITY
 from neuroaug.errors import InputError
+from neuroaug.imaging import caps as caps_names
 from neuroaug.imaging.bids import (
     BIDS_VERSION,
     DESCRIPTION,
@@ -29,6 +33,7 @@ from neuroaug.imaging.bids import (
     sidecar_path,
     t1w_path,
 )
+from neuroaug.phantom import on_grid as on_grid_names
 from neuroaug.phantom import phantom_tables as tables
 from neuroaug.phantom.phantom_tables import Person
 from neuroaug.system.files import (
@@ -58,12 +63,31 @@ class PhantomSummary:
         Scans written now, and scans that were there already.
     unreadable : tuple of str
         Participants whose scan is broken on purpose.
+    on_grid : tuple of Visit
+        Visits whose image was made on the grid of the CAPS, without a raw scan.
     """
 
     folder: Path
     n_made: int
     n_present: int
     unreadable: tuple[str, ...]
+    on_grid: tuple[Visit, ...] = ()
+
+
+@dataclass(frozen=True)
+class RegisteredFolders:
+    """Where a cohort goes of which only some participants are scanned.
+
+    Attributes
+    ----------
+    caps : Path
+        CAPS for the images that are made on its grid.
+    tables : Path
+        Folder for the tables of all participants; the raw BIDS folder lists those scanned.
+    """
+
+    caps: Path
+    tables: Path
 
 
 def scan_path(folder: Path, participant_id: str) -> Path:
@@ -79,6 +103,9 @@ def make_cohort(
     voxel_mm: float | None = None,
     n_procs: int = 1,
     cohort: str = "adni",
+    severity: float = PHANTOM_SEVERITY,
+    scanned: int | None = None,
+    registered: RegisteredFolders | None = None,
 ) -> PhantomSummary:
     """Write a raw BIDS folder of phantom participants, or finish an interrupted one.
 
@@ -97,6 +124,12 @@ def make_cohort(
         Processes that make scans; their number does not change a byte.
     cohort : {"adni", "aibl", "oasis1"}
         Cohort whose tables are imitated.
+    severity : float
+        Separation of AD from CN, in standard deviations of the latent severity.
+    scanned : int, optional
+        How many participants have a raw scan, that to be broken among them; by default all.
+    registered : RegisteredFolders, optional
+        Where the others go; needed with `scanned`.
 
     Raises
     ------
@@ -105,26 +138,65 @@ def make_cohort(
     """
     folder = Path(folder)
     _check(n_participants, voxel_mm, n_procs, cohort)
-    settings = {
+    _check_scanned(folder, n_participants, scanned, registered)
+    settings: dict[str, Any] = {
         "recipe": RECIPE,
         "n_participants": n_participants,
         "seed": seed,
         "voxel_mm": voxel_mm,
         "cohort": cohort,
     }
-    people = tables.make_people(n_participants, seed)
+    # Left out where they are as ever, so that folders begun before there were any go on.
+    if severity != PHANTOM_SEVERITY:
+        settings["severity"] = severity
+    if scanned is not None:
+        settings["scanned"] = scanned
+    people = tables.make_people(n_participants, seed, severity)
+    first = sorted(people, key=lambda person: (not person.unreadable, person.number))
+    raw = {person.number for person in first[:scanned]}
     _begin(folder, settings)
-    _write_tables(folder, people, cohort)
+    _write_tables(folder, [person for person in people if person.number in raw], cohort)
+    if registered is not None and len(raw) < len(people):
+        _begin(registered.tables, settings)
+        _write_tables(registered.tables, people, cohort)
+        _begin_caps(registered.caps, settings)
 
-    absent = [person for person in people if not scan_path(folder, person.participant_id).is_file()]
-    make = partial(_write_scan, folder, seed, voxel_mm)
+    caps = None if registered is None else registered.caps
+    absent = [p for p in people if not _is_there(folder, caps, p, p.number in raw)]
+    make = partial(_write, folder, caps, seed, voxel_mm, raw)
     with progress(
         len(people), "phantom cohort", "scans", done=len(people) - len(absent)
     ) as tracker:
         for participant_id in _map(make, absent, min(n_procs, len(absent))):
             tracker.advance(last=participant_id)
     broken = tuple(person.participant_id for person in people if person.unreadable)
-    return PhantomSummary(folder, len(absent), len(people) - len(absent), broken)
+    on_grid = tuple(visit_of(p) for p in people if p.number not in raw)
+    return PhantomSummary(folder, len(absent), len(people) - len(absent), broken, on_grid)
+
+
+def visit_of(person: Person) -> Visit:
+    """The visit at which a phantom is imaged."""
+    return Visit(person.participant_id, SESSION)
+
+
+def _is_there(folder: Path, caps: Path | None, person: Person, is_raw: bool) -> bool:
+    if is_raw or caps is None:
+        return scan_path(folder, person.participant_id).is_file()
+    return on_grid_names.sidecar_path(caps, visit_of(person)).is_file()
+
+
+def _write(
+    folder: Path,
+    caps: Path | None,
+    seed: int,
+    voxel_mm: float | None,
+    raw: Collection[int],
+    person: Person,
+) -> str:
+    if person.number in raw or caps is None:
+        return _write_scan(folder, seed, voxel_mm, person)
+    on_grid_names.write_registered(caps, visit_of(person), person, seed)
+    return person.participant_id
 
 
 def _check(n_participants: int, voxel_mm: float | None, n_procs: int, cohort: str) -> None:
@@ -139,6 +211,25 @@ def _check(n_participants: int, voxel_mm: float | None, n_procs: int, cohort: st
     if cohort not in tables.COHORTS:
         raise InputError(
             f"phantom cohort: '{cohort}' not known; choose one of {', '.join(tables.COHORTS)}"
+        )
+
+
+def _check_scanned(
+    folder: Path, n: int, scanned: int | None, registered: RegisteredFolders | None
+) -> None:
+    if scanned is None:
+        return
+    if not 1 <= scanned <= n:
+        raise InputError(f"phantom.scanned: {scanned} of {n} participants; give 1 to {n}")
+    if registered is None:
+        raise InputError(
+            "phantom.scanned: phantoms without a scan go into a study's CAPS; "
+            "run the command in a study, or leave scanned out"
+        )
+    if registered.tables.absolute() == folder.absolute():
+        raise InputError(
+            f"{folder}: with phantom.scanned the tables of all participants need a folder of "
+            "their own, since a raw BIDS folder lists whom it has; set tables: tables"
         )
 
 
@@ -183,6 +274,20 @@ def _begin(folder: Path, settings: dict[str, Any]) -> None:
             ],
         },
     )
+
+
+def _begin_caps(caps: Path, settings: dict[str, Any]) -> None:
+    """Make a CAPS for the images of these settings, or find the one that was begun for them."""
+    key = "PhantomsOnGrid"
+    if (caps / DESCRIPTION).is_file():
+        if read_json(caps / DESCRIPTION).get(key) != settings:
+            raise InputError(
+                f"{caps}: a CAPS of another data set or other phantoms; "
+                "choose a new folder or delete it"
+            )
+        return
+    name = f"t1-linear of a phantom cohort (not patients), seed {settings['seed']}"
+    caps_names.write_dataset_description(caps, name=name, extra={key: settings})
 
 
 def _write_tables(folder: Path, people: list[Person], cohort: str) -> None:

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from neuroaug.config.stage_settings import PHANTOM_SEVERITY
+
 COHORTS = ("adni", "aibl", "oasis1")
 SITES = ("901", "902", "903")
 
 # Mean of the latent severity of atrophy, in standard deviations between people of one diagnosis.
 # AD is calibrated so that linear discriminant analysis of the TRUE ventricle volume separates
 # it from CN with a balanced accuracy near .80 (docs/phantom.md); augmentation was not looked at.
-SEVERITY = {"CN": 0.0, "SMC": 0.1, "CN-MCI": 0.5, "MCI": 0.9, "MCI-AD": 1.5, "AD": 2.2}
+SEVERITY = {"CN": 0.0, "SMC": 0.1, "CN-MCI": 0.5, "MCI": 0.9, "MCI-AD": 1.5, "AD": PHANTOM_SEVERITY}
 
 
 @dataclass(frozen=True)
@@ -110,12 +112,23 @@ def _ratios(severity: float, rng: np.random.Generator) -> dict[str, float]:
     }
 
 
-def make_people(n: int, seed: int) -> list[Person]:
-    """Draw the participants: a function of (n, seed) alone.
+def make_people(n: int, seed: int, severity: float = PHANTOM_SEVERITY) -> list[Person]:
+    """Draw the participants: a function of the arguments alone.
 
     Age and sex overlap between the diagnoses; one stable control's scan is to be unreadable when
     there are at least four participants.
+
+    Parameters
+    ----------
+    n : int
+        How many.
+    seed : int
+        Of every draw; people of one seed differ between severities in their anatomy alone.
+    severity : float
+        Mean severity of stable AD over stable CN, in standard deviations between people of one
+        diagnosis; the other courses keep their place between the two.
     """
+    scale = severity / PHANTOM_SEVERITY
     rng = np.random.default_rng([seed, n])
     plan = courses(n, rng)
     broken = next((i for i, course in enumerate(plan) if course == "CN"), None) if n >= 4 else None
@@ -129,7 +142,7 @@ def make_people(n: int, seed: int) -> list[Person]:
         ]
         older = course in ("AD", "MCI-AD")
         age = float(np.clip(own.normal(75 if older else 73.5, 6.5), 56, 90).round(1))
-        severity = SEVERITY[course] + own.normal() + 0.4 * (age - 74) / 6.5
+        own_severity = scale * SEVERITY[course] + own.normal() + 0.4 * (age - 74) / 6.5
         diagnoses = _diagnoses(course, i, own)
         drop = {"CN": 0.4, "MCI": 2.5, "AD": 6.5, None: 1.0}
         mmse = {
@@ -145,7 +158,7 @@ def make_people(n: int, seed: int) -> list[Person]:
                 age=age,
                 site=site,
                 unreadable=i == broken,
-                ratios=_ratios(severity, own),
+                ratios=_ratios(own_severity, own),
                 diagnoses=diagnoses,
                 mmse=mmse,
                 apoe4=int(own.binomial(2, 0.35 if older else 0.15)),

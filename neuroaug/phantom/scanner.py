@@ -11,7 +11,15 @@ from nibabel import orientations
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from neuroaug.phantom.anatomy import COARSE_MM, Array, average_anatomy, compose, exponential
+from neuroaug.imaging.grid import GRIDS, block_mean
+from neuroaug.phantom.anatomy import (
+    COARSE_MM,
+    Anatomy,
+    Array,
+    average_anatomy,
+    compose,
+    exponential,
+)
 from neuroaug.phantom.phantom_tables import Person
 
 FIELD_OF_VIEW_MM = (208.0, 248.0, 216.0)
@@ -154,10 +162,7 @@ def scan(person: Person, seed: int, voxel_mm: float | None = None) -> PhantomSca
     """
     rng = np.random.default_rng([seed, person.number, 1])
     anatomy, site = average_anatomy(), SITES[person.site]
-
-    own_shape = exponential(random_velocity(anatomy.intracranial.shape, rng), COARSE_MM)
-    atrophy = anatomy.atrophy(person.ratios)
-    displacement = compose(own_shape, atrophy, COARSE_MM)  # from this head to the average one
+    displacement = _displacement(person, rng)
 
     # Pose: head to scanner world. Women's heads are a little smaller.
     scale = (0.99 if person.sex == "M" else 0.95) * np.exp(0.03 * rng.standard_normal())
@@ -176,7 +181,84 @@ def scan(person: Person, seed: int, voxel_mm: float | None = None) -> PhantomSca
     grid[:3, 3] = middle - grid[:3, :3] @ ((np.array(shape) - 1) / 2)
 
     to_coarse = np.linalg.inv(pose @ anatomy.coarse_affine) @ grid
-    points = _apply(to_coarse, shape)
+    signal = _signal(person, displacement, _apply(to_coarse, shape))
+    signal **= np.float32(np.exp(0.05 * rng.standard_normal()))
+    signal *= _bias_field(shape, site.bias, rng)
+    magnitude = _magnitude(signal, site, rng)
+    stored = np.clip(np.rint(magnitude / np.float32(site.slope)), 0, 32767).astype(np.int16)
+
+    codes = site.orientations[person.number % len(site.orientations)]
+    stored, affine = reorient(stored, grid, codes)
+    return PhantomScan(stored, site.slope, affine, _truth(anatomy, displacement, scale))
+
+
+@dataclass(frozen=True)
+class RegisteredPhantom:
+    """A phantom's image as if preprocessing had ended perfectly.
+
+    Attributes
+    ----------
+    image : array (42, 52, 44), float32
+        On the cropped 4 mm grid.
+    truth : dict of str to float
+        Volumes of structures in ml, those of the scan of the same person.
+    """
+
+    image: Array
+    truth: dict[str, float]
+
+
+def registered(person: Person, seed: int) -> RegisteredPhantom:
+    """Image of a phantom directly on the cropped 4 mm grid: a function of (person, seed) alone.
+
+    Head, size, contrast and scanner are those of `scan`. In place of the pose and its undoing by
+    registration stands the affine map that brings the head nearest to the template (least squares
+    over the brain), in place of the bias field and its undoing by N4 nothing; noise is drawn on
+    2 mm voxels, whose block means are taken as preprocessing takes them.
+
+    Parameters
+    ----------
+    person : Person
+        Gives the site, the sex and the volume ratios.
+    seed : int
+        Seed of the cohort.
+    """
+    rng = np.random.default_rng([seed, person.number, 1])
+    anatomy, site = average_anatomy(), SITES[person.site]
+    displacement = _displacement(person, rng)
+    scale = (0.99 if person.sex == "M" else 0.95) * np.exp(0.03 * rng.standard_normal())
+
+    grid = GRIDS["2mm"]
+    fitted = _nearest_affine(displacement, anatomy.intracranial > 0.5)
+    to_coarse = fitted @ np.linalg.inv(anatomy.coarse_affine) @ grid.affine
+    signal = _signal(person, displacement, _apply(to_coarse, grid.shape))
+    signal **= np.float32(np.exp(0.05 * rng.standard_normal()))
+    image = block_mean(_magnitude(signal, site, rng))
+    return RegisteredPhantom(image, _truth(anatomy, displacement, scale))
+
+
+def _nearest_affine(displacement: Array, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Map of template to head, in coarse voxels, nearest to the inverse of the displacement."""
+    head = np.indices(inside.shape, dtype=np.float64)[:, inside].T
+    average = head + displacement[:, inside].T / COARSE_MM
+    design = np.column_stack([average, np.ones(len(average))])
+    # Normal equations: twelve unknowns, well conditioned, and no routine that depends on threads.
+    solved = np.linalg.solve(design.T @ design, design.T @ head)
+    affine = np.eye(4)
+    affine[:3] = solved.T
+    return affine
+
+
+def _displacement(person: Person, rng: np.random.Generator) -> Array:
+    """Displacement that leads from a person's head to the average one, (3, x, y, z) in mm."""
+    anatomy = average_anatomy()
+    own_shape = exponential(random_velocity(anatomy.intracranial.shape, rng), COARSE_MM)
+    return compose(own_shape, anatomy.atrophy(person.ratios), COARSE_MM)
+
+
+def _signal(person: Person, displacement: Array, points: Array) -> Array:
+    """Noiseless signal of a head at `points` (3, X, Y, Z) in coarse voxels, changed in place."""
+    anatomy = average_anatomy()
     moved = [
         ndimage.map_coordinates(part, points, order=1, mode="nearest") for part in displacement
     ]
@@ -186,24 +268,27 @@ def scan(person: Person, seed: int, voxel_mm: float | None = None) -> PhantomSca
             coarse_to_fine[axis, 3]
         )
         points[axis] += moved[axis] / np.float32(abs(anatomy.affine[axis, axis]))
-    signal = ndimage.map_coordinates(_contrast(person.site), points, order=1)
+    signal: Array = ndimage.map_coordinates(_contrast(person.site), points, order=1)
+    return signal
 
-    signal **= np.float32(np.exp(0.05 * rng.standard_normal()))
-    signal *= _bias_field(shape, site.bias, rng)
+
+def _magnitude(signal: Array, site: Site, rng: np.random.Generator) -> Array:
+    """Add the noise of both channels, and the scanner's gain."""
     sigma = np.float32(site.noise * np.exp(0.2 * rng.standard_normal()))
-    real = signal + sigma * rng.standard_normal(shape, np.float32)
-    imaginary = sigma * rng.standard_normal(shape, np.float32)
-    magnitude = np.hypot(real, imaginary) * np.float32(rng.uniform(500, 900))
-    stored = np.clip(np.rint(magnitude / np.float32(site.slope)), 0, 32767).astype(np.int16)
+    real = signal + sigma * rng.standard_normal(signal.shape, np.float32)
+    imaginary = sigma * rng.standard_normal(signal.shape, np.float32)
+    magnitude: Array = np.hypot(real, imaginary) * np.float32(rng.uniform(500, 900))
+    return magnitude
 
-    codes = site.orientations[person.number % len(site.orientations)]
-    stored, affine = reorient(stored, grid, codes)
+
+def _truth(anatomy: Anatomy, displacement: Array, scale: float) -> dict[str, float]:
+    """Volumes of the structures of a head of a given size, ml."""
     truth = {
         f"{name}_ml": round(anatomy.volume(name, displacement) * scale**3, 3)
         for name in anatomy.structures
     }
     truth["intracranial_ml"] = round(anatomy.intracranial_volume(displacement) * scale**3, 1)
-    return PhantomScan(stored, site.slope, affine, truth)
+    return truth
 
 
 def _apply(affine: NDArray, shape: tuple[int, ...]) -> Array:

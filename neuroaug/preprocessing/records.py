@@ -245,14 +245,26 @@ def _update_qc(caps: Path, records: Mapping[Visit, Record]) -> None:
     path = caps / QC
     decisions = read_decisions(caps)
     before: dict[tuple[str, str], tuple[str, str]] = {}
+    kinds: dict[tuple[str, str], str] = {}  # of rows that no registration made
     if path.exists():
-        table = read_tsv(path, required=QC_COLUMNS).fillna("n/a")[list(QC_COLUMNS)]
-        for participant, session, probability, verdict in table.itertuples(index=False):
+        table = read_tsv(path, required=QC_COLUMNS).fillna("n/a")
+        if "kind" in table.columns:
+            kinds = dict(
+                zip(
+                    zip(table["participant_id"], table["session_id"], strict=True),
+                    table["kind"],
+                    strict=True,
+                )
+            )
+        for participant, session, probability, verdict in table[list(QC_COLUMNS)].itertuples(
+            index=False
+        ):
             before[participant, session] = (probability, verdict)
     rows = dict(before)
     for visit, record in records.items():
         key = (visit.participant_id, visit.session_id)
         rows.pop(key, None)
+        kinds.pop(key, None)
         if record.status == "ok" and record.quality:
             probability = f"{float(record.quality['pass_probability']):.4f}"
             rows[key] = (probability, str(bool(record.quality["pass"])))
@@ -262,7 +274,43 @@ def _update_qc(caps: Path, records: Mapping[Visit, Record]) -> None:
             rows[key] = (rows[key][0], str(verdict))
     if (rows == before and path.exists()) or (not rows and not path.exists()):
         return
-    _write_rows(path, QC_COLUMNS, [(*key, *rows[key]) for key in sorted(rows)])
+    if not kinds:
+        _write_rows(path, QC_COLUMNS, [(*key, *rows[key]) for key in sorted(rows)])
+        return
+    columns = (*QC_COLUMNS, "kind")
+    _write_rows(path, columns, [(*key, *rows[key], kinds.get(key, "scan")) for key in sorted(rows)])
+
+
+def accept_unregistered(caps: Path, visits: Iterable[Visit], kind: str) -> None:
+    """Add rows to ``qc.tsv`` for images that no registration made, so that later stages take them.
+
+    Their probability is n/a: there is nothing to judge. Rows that are there stay.
+
+    Parameters
+    ----------
+    caps : Path
+        The CAPS.
+    visits : iterable of Visit
+        Visits of the images.
+    kind : str
+        What the images are, for the column ``kind``.
+    """
+    import pandas as pd
+
+    path, columns = caps / QC, [*QC_COLUMNS, "kind"]
+    with tables_lock(caps):
+        table = read_tsv(path, required=QC_COLUMNS) if path.exists() else pd.DataFrame()
+        table = table.reindex(columns=[*columns, *table.columns.difference(columns)])
+        known = set(zip(table["participant_id"], table["session_id"], strict=True))
+        new = [
+            (visit.participant_id, visit.session_id, "n/a", "True", kind)
+            for visit in visits
+            if (visit.participant_id, visit.session_id) not in known
+        ]
+        if not new:
+            return
+        rows = pd.concat([table, pd.DataFrame(new, columns=columns)]).fillna("n/a")
+        write_tsv(path, rows.sort_values(["participant_id", "session_id"]))
 
 
 def passed_visits(caps: str | Path) -> list[Visit] | None:

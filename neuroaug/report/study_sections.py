@@ -86,6 +86,15 @@ def preprocessing(study: Study, section: ReportSection) -> None:
     qc = study.caps / "qc.tsv"
     if qc.is_file():
         table = read_tsv(qc, ("participant_id", "session_id", "pass"))
+        made = _made_on_grid(study, table)
+        if made.any():
+            section.paragraphs.append(
+                f"{int(made.sum())} of the visits are phantoms whose images were made directly on "
+                "the grid of registered images: they had no raw scan, no bias correction and no "
+                "registration, and no check looked at them."
+            )
+            rows.append(["phantoms made on the grid, not preprocessed", int(made.sum())])
+            table = table[~made]
         passed = table["pass"].str.lower() == "true"
         rows += [
             ["registrations that passed the check", int(passed.sum())],
@@ -107,6 +116,15 @@ def preprocessing(study: Study, section: ReportSection) -> None:
         ["resolutions written", ", ".join(settings.resolutions)],
     ]
     section.add_table("Raw scan to registered volume", " | ", rows, numeric=(1,))
+
+
+def _made_on_grid(study: Study, table: pd.DataFrame) -> pd.Series:
+    """Whether each row of ``qc.tsv`` is a phantom that preprocessing never saw."""
+    nothing = pd.Series(False, index=table.index)
+    if study.config.phantom is None or study.config.phantom.scanned is None:
+        return nothing
+    probability = table.get("pass_probability")
+    return nothing if probability is None else pd.to_numeric(probability, errors="coerce").isna()
 
 
 def failures(study: Study, section: ReportSection) -> None:

@@ -64,7 +64,8 @@ class PreprocessStage(Stage):
 
         seconds = SECONDS[study.config.preprocessing.profile]
         if study.config.phantom is not None:
-            n, seconds = study.config.phantom.n_participants, PHANTOM_SHARE * seconds
+            phantom = study.config.phantom
+            n, seconds = phantom.scanned or phantom.n_participants, PHANTOM_SHARE * seconds
         elif study.bids is None:
             return []
         elif not study.bids.is_dir():
