@@ -89,6 +89,25 @@ def read_table(
     return table
 
 
+def read_header(path: str | os.PathLike[str]) -> list[str]:
+    """Names of the columns of a table, whatever its rows are like; none where it is no text.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    """
+    path = Path(path)
+    with reading(path, "a tab-separated table"):
+        content = path.read_bytes()
+    try:
+        text = _decode(content, path)
+    except InputError:
+        return []
+    first = next((line for line in _LINE_END.split(text) if line.strip()), "")
+    return [_unquote(cell.strip()) for cell in first.split("\t")]
+
+
 def _decode(content: bytes, path: Path) -> str:
     encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
     try:
