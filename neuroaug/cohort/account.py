@@ -11,6 +11,7 @@ from neuroaug.cohort.custom_labels import assign_custom_labels
 from neuroaug.cohort.custom_tables import read_custom
 from neuroaug.cohort.identifiers import by_session, loose
 from neuroaug.cohort.labels import EXCLUSION_COLUMNS, NO_ROW, assign_labels
+from neuroaug.cohort.rules import LABELS
 from neuroaug.cohort.tables import read_published
 from neuroaug.config.label_settings import CUSTOM, LabelRules
 from neuroaug.errors import InputError
@@ -154,7 +155,7 @@ def label_cohort(
         )
         cohort, rows, absent = CUSTOM, source.rows(), source.absent
         notes = [*source.notes, *more]
-    labels = rules.names if rules is not None else ()
+    labels = rules.names if rules is not None else LABELS
     account = _account(labelled, exclusions, rows, images, labels)
     return LabelledCohort(cohort, labelled, exclusions, account, tuple(notes), absent)
 

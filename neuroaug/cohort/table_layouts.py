@@ -244,7 +244,7 @@ def _keep_own_values(
         lent = 0
         for values, given in zip(visits, own, strict=True):
             borrowed = [c for c in columns if isinstance(values.get(c), str) and c not in given]
-            # The two names of a quantity: a visit's own value under one is not lent under the other.
+            # A quantity has two names: a visit that has its own under one borrows none.
             lent += bool(borrowed) and given.isdisjoint(columns)
             if by_visit:
                 values.update(dict.fromkeys(borrowed))

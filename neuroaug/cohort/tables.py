@@ -220,7 +220,8 @@ def _who(record: TableRecord) -> str:
 
 
 def _bad_value(record: TableRecord, quantity: str, value: str, expected: str) -> InputError:
-    return InputError(f"{record.file}: {_who(record)}: unknown {quantity} '{value}'; {expected}, or n/a")
+    what = f"unknown {quantity} '{value}'"
+    return InputError(f"{record.file}: {_who(record)}: {what}; {expected}, or n/a")
 
 
 def _visit(record: TableRecord, columns: _Columns, cohort: str) -> dict[str, Any]:
