@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neuroaug.cohort.custom_labels import assign_custom_labels
-from neuroaug.cohort.custom_tables import read_custom
-from neuroaug.cohort.identifiers import by_session, loose
 from neuroaug.cohort.labels import EXCLUSION_COLUMNS, NO_ROW, assign_labels
+from neuroaug.cohort.reading.custom_tables import read_custom
+from neuroaug.cohort.reading.identifiers import by_session, loose
 from neuroaug.cohort.rules import LABELS
 from neuroaug.cohort.tables import read_published
 from neuroaug.config.label_settings import CUSTOM, LabelRules

@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from neuroaug.cohort.custom_tables import CustomTables, TableVisit, age_of, score_of
-from neuroaug.cohort.identifiers import FIRST_SESSION, by_session, loose, session_months
 from neuroaug.cohort.labels import (
     EXCLUSION_COLUMNS,
     LABELLED_COLUMNS,
@@ -19,7 +17,9 @@ from neuroaug.cohort.labels import (
     image_rule,
     pairs_of,
 )
-from neuroaug.cohort.numbers import NumberReader, is_missing
+from neuroaug.cohort.reading.custom_tables import CustomTables, TableVisit, age_of, score_of
+from neuroaug.cohort.reading.identifiers import FIRST_SESSION, by_session, loose, session_months
+from neuroaug.cohort.reading.numbers import NumberReader, is_missing
 
 if TYPE_CHECKING:
     import pandas as pd

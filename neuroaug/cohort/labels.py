@@ -6,8 +6,8 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from neuroaug.cohort.identifiers import by_session, session_months
-from neuroaug.cohort.numbers import MAX_AGE
+from neuroaug.cohort.reading.identifiers import by_session, session_months
+from neuroaug.cohort.reading.numbers import MAX_AGE
 from neuroaug.cohort.rules import COHORTS, DEFAULT_MIN_AGE, LABELS, NORMAL
 from neuroaug.cohort.tables import MEASURED
 from neuroaug.errors import InputError

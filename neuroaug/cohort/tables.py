@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuroaug.cohort.identifiers import prefixed, session_months
-from neuroaug.cohort.numbers import MAX_AGE, MISSING, NumberReader
+from neuroaug.cohort.reading.identifiers import prefixed, session_months
+from neuroaug.cohort.reading.numbers import MAX_AGE, MISSING, NumberReader
+from neuroaug.cohort.reading.table_layouts import ClinicalTables, TableRecord, find_tables
 from neuroaug.cohort.rules import (
     CLINICAL_RATINGS,
     COHORTS,
@@ -21,7 +22,6 @@ from neuroaug.cohort.rules import (
     ID_PREFIXES,
     rated,
 )
-from neuroaug.cohort.table_layouts import ClinicalTables, TableRecord, find_tables
 from neuroaug.errors import InputError
 
 if TYPE_CHECKING:

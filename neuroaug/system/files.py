@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuroaug.errors import InputError, ResourceError
+from neuroaug.system.tsv import parse_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -178,17 +179,28 @@ def _breaks_row(value: object) -> bool:
     return isinstance(value, str) and any(end in value for end in "\t\r\n")
 
 
-def read_tsv(path: str | os.PathLike[str], required: Iterable[str] = ()) -> pd.DataFrame:
-    """Read a tab-separated table; see `neuroaug.system.tsv.read_table`.
+def read_tsv(
+    path: str | os.PathLike[str], required: Iterable[str] = (), *, any_case: bool = False
+) -> pd.DataFrame:
+    """Read a tab-separated table, all columns as strings, ``n/a`` and empty as missing.
+
+    Parameters
+    ----------
+    path : path-like
+        File of the table; see `neuroaug.system.tsv.parse_table` for what is understood.
+    required : iterable of str
+        Columns that must be present.
+    any_case : bool
+        Whether a column that differs from a required one by upper and lower case is that one.
 
     Raises
     ------
     InputError
         If the file is absent, not a table, or lacks a column (the columns found are named).
     """
-    from neuroaug.system.tsv import read_table
-
-    return read_table(path, required)
+    with reading(path, "a tab-separated table"):
+        content = Path(path).read_bytes()
+    return parse_table(content, Path(path), required, any_case=any_case)
 
 
 def sha256_bytes(content: bytes) -> str:

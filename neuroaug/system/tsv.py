@@ -14,11 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neuroaug.errors import InputError
-from neuroaug.system.files import reading
 
 if TYPE_CHECKING:
-    import os
-
     import pandas as pd
 
 log = logging.getLogger(__name__)
@@ -38,8 +35,8 @@ _OTHER_SEPARATORS = {",": "commas", ";": "semicolons"}
 _AS_TABS = "save it as tab-separated text"
 
 
-def read_table(
-    path: str | os.PathLike[str], required: Iterable[str] = (), *, any_case: bool = False
+def parse_table(
+    content: bytes, path: Path, required: Iterable[str] = (), *, any_case: bool = False
 ) -> pd.DataFrame:
     """Read a tab-separated table, all columns as strings, ``n/a`` and empty as missing.
 
@@ -50,8 +47,10 @@ def read_table(
 
     Parameters
     ----------
-    path : path-like
-        File of the table.
+    content : bytes
+        Content of the file.
+    path : Path
+        Its name, for messages.
     required : iterable of str
         Columns that must be present.
     any_case : bool
@@ -60,16 +59,13 @@ def read_table(
     Raises
     ------
     InputError
-        If the file is absent, no text, or separated by something else; if a column stands twice
+        If it is no text, or separated by something else; if a column stands twice
         (whatever its case), or is lacking (the columns found are named); if a row has more or fewer
         cells than the header (its line is named).
     """
     import numpy as np
     import pandas as pd
 
-    path = Path(path)
-    with reading(path, "a tab-separated table"):
-        content = path.read_bytes()
     lines = [
         (number, [cell.strip() for cell in line.split("\t")])
         for number, line in enumerate(_LINE_END.split(_decode(content, path)), 1)
@@ -89,17 +85,8 @@ def read_table(
     return table
 
 
-def read_header(path: str | os.PathLike[str]) -> list[str]:
-    """Names of the columns of a table, whatever its rows are like; none where it is no text.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read.
-    """
-    path = Path(path)
-    with reading(path, "a tab-separated table"):
-        content = path.read_bytes()
+def parse_header(content: bytes, path: Path) -> list[str]:
+    """Names of the columns of a table, whatever its rows are like; none where it is no text."""
     try:
         text = _decode(content, path)
     except InputError:
@@ -128,7 +115,7 @@ def _decode(content: bytes, path: Path) -> str:
             f"{path}: not readable as a tab-separated table ({what} in line {line}); {advice}"
         )
     if encoding not in ("utf-8", "utf-8-sig") and not re.search(r"[\t\r\n]", text):
-        # Any two bytes are a character of UTF-16: what begins with its mark by chance is no text.
+        # Any two bytes are a character of UTF-16: what begins with its mark alone is no text.
         raise InputError(
             f"{path}: not readable as a tab-separated table ({encoding.upper()}, without a tab)"
         )

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuroaug.cohort.identifiers import loose, prefixed, session_months
-from neuroaug.cohort.numbers import MAX_AGE, NumberReader, is_missing
-from neuroaug.cohort.table_layouts import (
+from neuroaug.cohort.reading.identifiers import loose, prefixed, session_months
+from neuroaug.cohort.reading.numbers import MAX_AGE, NumberReader, is_missing
+from neuroaug.cohort.reading.table_layouts import (
     find_merged,
     lower_columns,
     name_people,
@@ -24,7 +24,7 @@ from neuroaug.cohort.table_layouts import (
 )
 from neuroaug.cohort.tables import NAMES, SEXES
 from neuroaug.errors import InputError
-from neuroaug.system.tsv import read_table
+from neuroaug.system.files import read_tsv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -224,13 +224,13 @@ def _near(root: Path) -> list[Path]:
 
 
 def _read(path: Path, folders: set[str], notes: list[str]) -> _Table:
-    table = lower_columns(read_table(path, ["participant_id"], any_case=True))
+    table = lower_columns(read_tsv(path, ["participant_id"], any_case=True))
     notes += name_people(table, path, folders)
     return _table(path, table)
 
 
 def _read_sessions(path: Path) -> _Table:
-    table = lower_columns(read_table(path))
+    table = lower_columns(read_tsv(path))
     person = path.parent.name
     for other in table.get("participant_id", ()):
         if isinstance(other, str) and loose(prefixed(other, "sub-") or other) != loose(person):

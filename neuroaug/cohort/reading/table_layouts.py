@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuroaug.cohort.identifiers import loose, match_people
+from neuroaug.cohort.reading.identifiers import loose, match_people
 from neuroaug.errors import InputError
-from neuroaug.system.files import list_folder
-from neuroaug.system.tsv import read_header, read_table
+from neuroaug.system.files import list_folder, read_tsv, reading
+from neuroaug.system.tsv import parse_header
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,7 +86,7 @@ def name_people(table: pd.DataFrame, path: Path, folders: Iterable[str]) -> list
     Raises
     ------
     InputError
-        See `neuroaug.cohort.identifiers.match_people`.
+        See `neuroaug.cohort.reading.identifiers.match_people`.
     """
     written = list(table["participant_id"])
     names, notes = match_people(written, folders, str(path), table.attrs.get("lines"))
@@ -127,7 +127,7 @@ def find_tables(path: Path, folders: Iterable[str] = ()) -> ClinicalTables:
     folders |= people_folders(path)
     participants = path / "participants.tsv"
     if participants.is_file():
-        table = lower_columns(read_table(participants, ["participant_id"], any_case=True))
+        table = lower_columns(read_tsv(participants, ["participant_id"], any_case=True))
         if "session_id" in table.columns:
             return _read_merged(participants, folders)
         return _read_bids(path, participants, table, folders)
@@ -144,7 +144,9 @@ def find_merged(path: Path) -> Path:
     """
     merged = []
     for candidate in sorted(path.glob("*.tsv")):
-        head = {name.lower() for name in read_header(candidate)}
+        with reading(candidate, "a tab-separated table"):
+            content = candidate.read_bytes()
+        head = {name.lower() for name in parse_header(content, candidate)}
         if {"participant_id", "session_id"} <= head:
             merged.append(candidate)
     if len(merged) == 1:
@@ -158,7 +160,7 @@ def find_merged(path: Path) -> Path:
 
 
 def _read_merged(path: Path, folders: Iterable[str]) -> ClinicalTables:
-    table = lower_columns(read_table(path))
+    table = lower_columns(read_tsv(path))
     missing = [name for name in ("participant_id", "session_id") if name not in table.columns]
     if missing:
         raise InputError(
@@ -190,7 +192,7 @@ def _read_bids(
             # Clinica's AIBL table lists people without any image: they have no sessions file.
             records.append(TableRecord(path, {**person, "session_id": None}))
             continue
-        sessions = lower_columns(read_table(sessions_path))
+        sessions = lower_columns(read_tsv(sessions_path))
         if "session_id" not in sessions.columns:
             raise InputError(
                 f"{sessions_path}: column session_id missing; found {', '.join(sessions.columns)}"
