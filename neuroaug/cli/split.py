@@ -103,34 +103,34 @@ def split_cohort(
     typed : frozenset of str
         Names of `SplitConfig` fields that the user typed: they are met or refused, never adapted.
     """
-    from neuroaug.cohort.labels import assign_labels
+    from neuroaug.cohort.account import label_cohort
     from neuroaug.cohort.splits import make_split
-    from neuroaug.cohort.tables import read_visits
-    from neuroaug.imaging.caps import list_visits, require_caps
-    from neuroaug.preprocessing.records import passed_visits
 
     if study is not None:
         caps, tables, out = caps or study.caps, tables or study.tables, out or study.splits
     if caps is None or tables is None or out is None:
         absent = "CAPS" if caps is None else "--tables" if tables is None else "--out"
         raise InputError(f"{absent}: needed outside a study")
-    require_caps(caps)
-    visits, cohort = read_visits(tables, cohort=config.cohort)
-    labelled, exclusions = assign_labels(
-        visits,
-        cohort,
-        caps_visits=list_visits(caps, config.resolution if study is not None else None),
-        passed=passed_visits(caps),
+    people = label_cohort(
+        tables,
+        caps,
+        cohort=config.cohort,
+        rules=config.label_rules,
         min_age=config.split.min_age,
+        resolution=config.resolution if study is not None else None,
     )
+    for line in people.account.lines():
+        log.info("%s", line)
     made = make_split(
-        labelled,
-        exclusions,
+        people.labelled,
+        people.exclusions,
         out,
         config.split,
         labels=config.label_names,
         typed=typed,
-        cohort=cohort,
+        cohort=people.cohort,
+        notes=people.notes,
+        absent=people.absent,
     )
     for line in (*made.notes, *made.demographics().to_string(index=False).splitlines()):
         log.info("%s", line)

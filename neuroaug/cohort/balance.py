@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def comparisons(
     labels: Sequence[str],
     *,
     site: bool = True,
+    absent: Collection[str] = (),
 ) -> Iterator[dict[str, Any]]:
     """Rows of ``balance.tsv``, one at a time: a split is given up at the first that differs.
 
@@ -97,16 +98,24 @@ def comparisons(
         Each label is compared on its own.
     site : bool
         Whether to compare sites (not for train-k: there are more sites than participants).
+    absent : collection of str
+        Variables that the tables do not have; said in their rows.
     """
     for label in labels:
         people = {name: table[table["diagnosis"] == label] for name, table in sets.items()}
         for set_1, set_2 in pairs:
             both = people[set_1], people[set_2]
             head = {"set_1": set_1, "set_2": set_2, "label": label}
-            yield head | compare_sex(*(list(table["sex"]) for table in both))
-            yield head | compare_age(*(table["age"].to_numpy(float) for table in both))
+            rows = [
+                compare_sex(*(list(table["sex"]) for table in both)),
+                compare_age(*(table["age"].to_numpy(float) for table in both)),
+            ]
             if site:
-                yield head | compare_site(*(list(table["site"]) for table in both))
+                rows.append(compare_site(*(list(table["site"]) for table in both)))
+            for row in rows:
+                if row["variable"] in absent:
+                    row |= {"values": "", "note": f"{row['variable']}: not in the tables"}
+                yield head | row
 
 
 def differs(row: Mapping[str, Any]) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from neuroaug.config import PUBLISHED_LABELS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -10,7 +13,9 @@ if TYPE_CHECKING:
 DEMOGRAPHICS_COLUMNS = ("data_set", "label", "n", "age", "sex_m_f", "mmse", "cdr")
 
 
-def demographics(labelled: pd.DataFrame, name: str = "") -> pd.DataFrame:
+def demographics(
+    labelled: pd.DataFrame, name: str = "", labels: Sequence[str] = PUBLISHED_LABELS
+) -> pd.DataFrame:
     """Summarise a labelled cohort as TPAMI Table 5 does.
 
     Parameters
@@ -19,6 +24,8 @@ def demographics(labelled: pd.DataFrame, name: str = "") -> pd.DataFrame:
         As `neuroaug.cohort.labels.assign_labels` returns it.
     name : str
         Name of the data set, for the first column.
+    labels : sequence of str
+        Labels in the order of the rows, the negative one first; others follow by name.
 
     Returns
     -------
@@ -30,7 +37,9 @@ def demographics(labelled: pd.DataFrame, name: str = "") -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for label in sorted(labelled["diagnosis"].unique(), key=lambda value: (value != "CN", value)):
+    order = {label: i for i, label in enumerate(labels)}
+    found = labelled["diagnosis"].unique()
+    for label in sorted(found, key=lambda value: (order.get(value, len(order)), value)):
         people = labelled[labelled["diagnosis"] == label]
         sex = people["sex"].dropna()
         cdr = people["cdr"].dropna().astype(float).value_counts().sort_index()

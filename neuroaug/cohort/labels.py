@@ -1,24 +1,22 @@
-"""Who is CN, who is AD, and who is left out by which rule (TPAMI sec. 5.2)."""
+"""Who has which label in a published cohort, and who is left out by which rule (TPAMI sec. 5.2)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from neuroaug.cohort.tables import COHORTS, MEASURED, session_months
+from neuroaug.cohort.reading.identifiers import by_session, session_months
+from neuroaug.cohort.reading.numbers import MAX_AGE
+from neuroaug.cohort.rules import COHORTS, DEFAULT_MIN_AGE, LABELS, NORMAL
+from neuroaug.cohort.tables import MEASURED
 from neuroaug.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LABELS = ("CN", "AD")
 LABELLED_COLUMNS = ("participant_id", "session_id", "diagnosis", *MEASURED)
 EXCLUSION_COLUMNS = ("participant_id", "session_id", "rule")
-# OASIS-1 has controls of all ages and patients of 62 and older only: without a bound, the label is
-# age.
-DEFAULT_MIN_AGE = {"adni": 0.0, "aibl": 0.0, "oasis1": 62.0}
-
 NO_SESSION = "no session in the tables"
 NO_BASELINE = "no baseline session"
 SMC = "SMC at screening"
@@ -27,7 +25,9 @@ OTHER_DIAGNOSIS = "{} at baseline"
 CHANGES = "diagnosis changes to {}"
 DROPPED_VISIT = "visit without diagnosis dropped"
 NO_IMAGE = "no preprocessed T1w image"
+NO_ROW = "image without a row in the tables"
 FAILED_QUALITY = "quality check failed"
+NOT_CHECKED = "not in qc.tsv"
 TOO_YOUNG = "younger than {:g}"
 UNKNOWN_AGE = "age unknown"
 
@@ -54,13 +54,14 @@ def assign_labels(
     *,
     caps_visits: Iterable[Any] | None = None,
     passed: Iterable[Any] | None = None,
+    checked: Iterable[Any] | None = None,
     min_age: float | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Label participants by their baseline session, and list everyone left out.
 
-    CN are cognitively normal at baseline and at every later visit with a diagnosis, AD likewise. A
-    missing diagnosis between two equal ones is filled with it, otherwise that visit is dropped. In
-    OASIS-1 a participant who was never given a CDR (the young controls) counts as CN.
+    A label is that of the baseline, where every later visit with a diagnosis has it too. A missing
+    diagnosis between two equal ones is filled with it, otherwise that visit is dropped. In OASIS-1
+    a participant who was never given a CDR (the young controls) counts as normal.
 
     Parameters
     ----------
@@ -74,6 +75,9 @@ def assign_labels(
         that they have here (``ses-M00`` in a table is ``ses-M000`` of the CAPS).
     passed : iterable of visits, optional
         Visits that passed the quality check; without it all did.
+    checked : iterable of visits, optional
+        Visits that the quality check looked at, where it did not look at all: the others are left
+        out for that, not for having failed.
     min_age : float, optional
         Youngest age at baseline; by default 62 for OASIS-1 and none elsewhere. 0 takes all.
 
@@ -88,16 +92,15 @@ def assign_labels(
     Raises
     ------
     InputError
-        Unknown cohort, or a negative age.
+        Unknown cohort, a negative age, or one visit under two spellings of its session.
     """
     import pandas as pd
 
     if cohort not in COHORTS:
         raise InputError(f"cohort '{cohort}': unknown; one of {', '.join(COHORTS)}")
-    bound = DEFAULT_MIN_AGE[cohort] if min_age is None else min_age
-    if not 0 <= bound < 125:
-        raise InputError(f"min_age {bound:g}: expected years from 0 (no bound) to 125")
-    images, good = _by_months(caps_visits), _by_months(passed)
+    bound = age_bound(DEFAULT_MIN_AGE[cohort] if min_age is None else min_age)
+    images, good = _by_months(caps_visits, "CAPS"), _by_months(passed, "qc.tsv")
+    seen = _by_months(checked, "qc.tsv")
     labelled, exclusions = [], []
     for participant, group in visits.groupby("participant_id", sort=True):
         history = group.sort_values("months", kind="stable").to_dict("records")
@@ -105,7 +108,7 @@ def assign_labels(
         if label is not None:
             baseline = history[0]
             key = (str(participant), 0)
-            rule = _image_rule(key, images, good) or _age_rule(baseline["age"], bound)
+            rule = image_rule(key, images, good, seen) or age_rule(baseline["age"], bound)
             if rule is None:
                 session = images[key] if images is not None else baseline["session_id"]
                 labelled.append({**baseline, "session_id": session, "diagnosis": label})
@@ -118,11 +121,29 @@ def assign_labels(
     )
 
 
-def _by_months(visits: Iterable[Any] | None) -> dict[tuple[str, int], str] | None:
+def age_bound(min_age: float) -> float:
+    """Check the youngest age.
+
+    Raises
+    ------
+    InputError
+        If it is no number of years.
+    """
+    if not 0 <= min_age < MAX_AGE:
+        raise InputError(f"min_age {min_age:g}: expected years from 0 (no bound) to {MAX_AGE}")
+    return min_age
+
+
+def pairs_of(visits: Iterable[Any]) -> list[tuple[str, str]]:
+    """Visits as pairs of names, whether they are pairs or objects with both names."""
+    return [v if isinstance(v, tuple) else (v.participant_id, v.session_id) for v in visits]
+
+
+def _by_months(visits: Iterable[Any] | None, where: str) -> dict[tuple[str, int], str] | None:
     """Session names by participant and months; without those that months do not name."""
     if visits is None:
         return None
-    pairs = [v if isinstance(v, tuple) else (v.participant_id, v.session_id) for v in visits]
+    pairs = by_session(pairs_of(visits), where).values()
     return {(p, months): s for p, s in pairs if (months := session_months(s)) is not None}
 
 
@@ -140,7 +161,7 @@ def _label(
         return None, [(session, SMC)]
     given = [visit["diagnosis"] for visit in history]
     if cohort == "oasis1" and not any(given):
-        given = ["CN"] * len(given)
+        given = [NORMAL] * len(given)
     diagnoses = fill_diagnoses(given)
     label = diagnoses[0]
     if label is None:
@@ -154,19 +175,22 @@ def _label(
     return label, [(v["session_id"], DROPPED_VISIT) for v, known in visits if known is None]
 
 
-def _image_rule(
-    key: tuple[str, int],
-    images: dict[tuple[str, int], str] | None,
-    good: dict[tuple[str, int], str] | None,
+def image_rule(
+    key: tuple[str, Any],
+    images: Container[tuple[str, Any]] | None,
+    good: Container[tuple[str, Any]] | None,
+    checked: Container[tuple[str, Any]] | None = None,
 ) -> str | None:
+    """Rule by which a visit is left out for its image; None where the image is good."""
     if images is not None and key not in images:
         return NO_IMAGE
     if good is not None and key not in good:
-        return FAILED_QUALITY
+        return FAILED_QUALITY if checked is None or key in checked else NOT_CHECKED
     return None
 
 
-def _age_rule(age: float | None, bound: float) -> str | None:
+def age_rule(age: float | None, bound: float) -> str | None:
+    """Rule by which a person is left out for their age; None where it is no reason."""
     if bound <= 0:
         return None
     if age is None:

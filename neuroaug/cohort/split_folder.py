@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuroaug.cohort.demographics import DEMOGRAPHICS_COLUMNS
 from neuroaug.cohort.lineage import LABELLED_VISIT
+from neuroaug.cohort.reading.numbers import read_number
+from neuroaug.cohort.split_labels import refuse_two_spellings, study_labels
 from neuroaug.errors import InputError
 from neuroaug.system.files import (
     read_json,
@@ -23,7 +25,10 @@ from neuroaug.system.files import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from neuroaug.config.label_settings import LabelRules
+
 SPLIT_COLUMNS = (*LABELLED_VISIT, "age", "sex", "site")
+_COLUMNS = {name.casefold(): name for name in SPLIT_COLUMNS}
 RECORD = "split.json"
 _NOT_SETS = ("balance", "exclusions")
 
@@ -41,8 +46,19 @@ def _file_hash(path: Path) -> str:
     return sha256_bytes(b"\n".join([header, *sorted(rows)]))
 
 
-def read_set(path: str | Path) -> pd.DataFrame:
+def read_set(
+    path: str | Path, labels: Sequence[str] | None = None, rules: LabelRules | None = None
+) -> pd.DataFrame:
     """Read one set of a split, or a table of the user's with the same columns.
+
+    Parameters
+    ----------
+    path : path-like
+        The table; the case of its columns' names does not count.
+    labels : sequence of str, optional
+        Labels of the study, which the diagnoses must be. Without them they are taken as written.
+    rules : LabelRules, optional
+        Rules of a custom cohort: values that mean a label are read as that label.
 
     Returns
     -------
@@ -53,28 +69,49 @@ def read_set(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        A column is missing, an age is no number, or a participant stands twice.
+        A column is missing, an age is no number, a participant stands twice, or a label is none of
+        the study's.
     """
-    import pandas as pd
+    import numpy as np
 
-    table = read_tsv(path, LABELLED_VISIT)
+    table = read_tsv(path, SPLIT_COLUMNS[:3], any_case=True)
+    lines = table.attrs["lines"]
+    table = table.rename(columns=lambda name: _COLUMNS.get(name.casefold(), name))
     for column in SPLIT_COLUMNS:
         if column not in table.columns:
             table[column] = None
-    repeated = table["participant_id"][table["participant_id"].duplicated()]
-    if len(repeated):
-        raise InputError(
-            f"{path}: participant {repeated.iloc[0]} stands twice; one image per participant"
-        )
     empty = table[list(LABELLED_VISIT)].isna().any(axis=1)
     if empty.any():
-        line = int(empty.to_numpy().argmax()) + 2
+        line = lines[int(empty.to_numpy().argmax())]
         raise InputError(f"{path}: line {line} lacks a participant_id, session_id or diagnosis")
-    try:
-        table["age"] = pd.to_numeric(table["age"]).astype(float)
-    except ValueError as error:
-        raise InputError(f"{path}: an age is not a number ({error})") from None
+    _refuse_repeated(table, lines, path)
+    ages = []
+    for line, text in zip(lines, table["age"], strict=True):
+        try:
+            number = read_number(text if isinstance(text, str) else None)
+        except ValueError:
+            raise InputError(f"{path}: line {line}: age '{text}' is not a number") from None
+        ages.append(float("nan") if number is None else number.value)
+    table["age"] = np.array(ages, dtype=float)
+    written = list(table["diagnosis"])
+    if labels is None:
+        refuse_two_spellings(written, lines, str(path))
+    else:
+        table["diagnosis"] = study_labels(written, lines, str(path), labels=labels, rules=rules)
     return table[list(SPLIT_COLUMNS)]
+
+
+def _refuse_repeated(table: pd.DataFrame, lines: Sequence[int], path: str | Path) -> None:
+    first: dict[str, str] = {}
+    for line, name in zip(lines, table["participant_id"], strict=True):
+        other = first.get(name.casefold())
+        if other is not None:
+            as_what = "" if other == name else f" (as {other} too)"
+            raise InputError(
+                f"{path}: participant {name} stands twice{as_what}, again in line {line}; "
+                "one image per participant"
+            )
+        first[name.casefold()] = name
 
 
 @dataclass(frozen=True)

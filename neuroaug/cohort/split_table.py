@@ -70,7 +70,8 @@ def read_split(study: Study | None, split: str | None) -> SplitTable:
     Raises
     ------
     InputError
-        If it is absent, lacks a column, or was edited by hand.
+        If it is absent, lacks a column, holds a label that is none of the study's, or was edited by
+        hand.
     """
     if study is not None and (split is None or not split.endswith(".tsv")):
         folder = open_split(study)
@@ -94,6 +95,9 @@ def read_split(study: Study | None, split: str | None) -> SplitTable:
         folder = SplitFolder.open(path.parent)
         folder.verify()
         return SplitTable(path.stem, folder.table(path.stem), folder.hash)
-    table = read_set(path)
+    if study is None:
+        table = read_set(path)
+    else:
+        table = read_set(path, study.config.label_names, study.config.label_rules)
     rows = table[list(LABELLED_VISIT)].to_numpy().tolist()
     return SplitTable(path.stem, table, sha256_json(sorted(rows)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from neuroaug.cohort import balance
 from neuroaug.cohort.demographics import demographics
 from neuroaug.cohort.split_folder import SPLIT_COLUMNS, SplitFolder, write_split_folder
+from neuroaug.config import PUBLISHED_LABELS
 from neuroaug.errors import InputError
 from neuroaug.system.randomness import RESAMPLING
 
@@ -41,11 +42,12 @@ def make_split(
     exclusions: pd.DataFrame,
     out: str | Path,
     config: SplitConfig,
-    labels: Sequence[str] = ("CN", "AD"),
+    labels: Sequence[str] = PUBLISHED_LABELS,
     typed: Set[str] = frozenset(),
     *,
     cohort: str | None = None,
     notes: Sequence[str] = (),
+    absent: Collection[str] = (),
 ) -> SplitFolder:
     """Draw the sets, test that they match, and write the split folder.
 
@@ -71,6 +73,8 @@ def make_split(
         Name of the cohort, recorded in ``split.json``.
     notes : sequence of str
         Lines about the cohort that are recorded too.
+    absent : collection of str
+        Which of age, sex and site the tables do not have: the sets are matched without them.
 
     Raises
     ------
@@ -89,9 +93,9 @@ def make_split(
             f"{out}: participant {repeated.iloc[0]} stands twice among the labelled; one image each"
         )
     sizes = _sizes(people, config, labels, _given(config, typed), out)
-    tables, rows, n_draws = _draw_main(people, sizes, config.seed, labels)
+    tables, rows, n_draws = _draw_main(people, sizes, config.seed, labels, absent)
     for k in sizes.subsets:
-        subset, subset_rows = _draw_subset(tables, k, config.seed, labels)
+        subset, subset_rows = _draw_subset(tables, k, config.seed, labels, absent)
         tables[f"train-{k}"] = subset
         rows += subset_rows
     if len(others := labelled[~wanted]):
@@ -109,7 +113,7 @@ def make_split(
             "labels": list(labels),
             "seed": config.seed,
             "draws": n_draws,
-            "demographics": _demographics(labelled, tables, cohort or "all"),
+            "demographics": _demographics(labelled, tables, cohort or "all", labels),
             "notes": [*notes, *sizes.notes],
         },
     )
@@ -120,7 +124,7 @@ def make_external(
     exclusions: pd.DataFrame,
     out: str | Path,
     name: str,
-    labels: Sequence[str] = ("CN", "AD"),
+    labels: Sequence[str] = PUBLISHED_LABELS,
     *,
     cohort: str | None = None,
     notes: Sequence[str] = (),
@@ -153,7 +157,7 @@ def make_external(
             "cohort": cohort,
             "external": name,
             "labels": list(labels),
-            "demographics": _demographics(people, {}, name),
+            "demographics": _demographics(people, {}, name, labels),
             "notes": list(notes),
         },
     )
@@ -167,15 +171,20 @@ def _given(config: SplitConfig, typed: Set[str]) -> set[str]:
 
 
 def _demographics(
-    labelled: pd.DataFrame, tables: Mapping[str, pd.DataFrame], name: str
+    labelled: pd.DataFrame,
+    tables: Mapping[str, pd.DataFrame],
+    name: str,
+    labels: Sequence[str],
 ) -> list[dict[Any, Any]]:
     """Table 5 of the whole cohort and of each set."""
     import pandas as pd
 
-    parts = [demographics(labelled, name)]
+    if set(labels) <= set(PUBLISHED_LABELS):
+        labels = PUBLISHED_LABELS
+    parts = [demographics(labelled, name, labels)]
     for set_name, table in tables.items():
         people = labelled[labelled["participant_id"].isin(table["participant_id"])]
-        parts.append(demographics(people, set_name))
+        parts.append(demographics(people, set_name, labels))
     return pd.concat(parts, ignore_index=True).to_dict("records")
 
 
@@ -253,7 +262,11 @@ def _per_label(n_test: float, counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def _draw_main(
-    people: pd.DataFrame, sizes: _Sizes, seed: int, labels: Sequence[str]
+    people: pd.DataFrame,
+    sizes: _Sizes,
+    seed: int,
+    labels: Sequence[str],
+    absent: Collection[str],
 ) -> tuple[dict[str, pd.DataFrame], list[dict[str, Any]], int]:
     """Draw until test, train and validation match: the tables, the comparisons, how often drawn."""
     failures: dict[str, list[dict[str, Any]]] = {}
@@ -266,14 +279,18 @@ def _draw_main(
             chosen["validation"] += names[first:second]
             chosen["train"] += names[second:]
         tables = {name: _take(people, participants) for name, participants in chosen.items()}
-        rows = _matching(balance.comparisons(tables, PAIRS, labels), failures)
+        rows = _matching(balance.comparisons(tables, PAIRS, labels, absent=absent), failures)
         if rows is not None:
             return tables, rows, draw + 1
     raise _no_match("test, train and validation", failures)
 
 
 def _draw_subset(
-    tables: Mapping[str, pd.DataFrame], k: int, seed: int, labels: Sequence[str]
+    tables: Mapping[str, pd.DataFrame],
+    k: int,
+    seed: int,
+    labels: Sequence[str],
+    absent: Collection[str],
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """`k` of each label from the training set, matched with every set in age and sex."""
     train = tables["train"]
@@ -287,7 +304,9 @@ def _draw_subset(
         others = ("train", "test", "validation")
         sets = {name: subset, **{other: tables[other] for other in others}}
         pairs = [(name, other) for other in others]
-        rows = _matching(balance.comparisons(sets, pairs, labels, site=False), failures)
+        rows = _matching(
+            balance.comparisons(sets, pairs, labels, site=False, absent=absent), failures
+        )
         if rows is not None:
             return subset, rows
     raise _no_match(name, failures)

@@ -6,18 +6,29 @@ names, whatever their case.
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuroaug.cohort.table_layouts import ClinicalTables, TableRecord, find_tables
+from neuroaug.cohort.reading.identifiers import prefixed, session_months
+from neuroaug.cohort.reading.numbers import MAX_AGE, MISSING, NumberReader
+from neuroaug.cohort.reading.table_layouts import ClinicalTables, TableRecord, find_tables
+from neuroaug.cohort.rules import (
+    CLINICAL_RATINGS,
+    COHORTS,
+    DIAGNOSES,
+    EXPECTED_DIAGNOSES,
+    ID_PREFIXES,
+    rated,
+)
 from neuroaug.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COHORTS = ("adni", "aibl", "oasis1")
+__all__ = ["NAMES", "SEXES", "VISIT_COLUMNS", "read_published", "read_visits", "session_months"]
+
 MEASURED = ("age", "sex", "site", "mmse", "cdr")
 VISIT_COLUMNS = ("participant_id", "session_id", "months", "diagnosis", "screening", *MEASURED)
 
@@ -35,20 +46,13 @@ NAMES: dict[str, tuple[str, ...]] = {
     "mmse at baseline": ("mmse_bl",),
     "cdr": ("cdr_global", "cdr"),
 }
-DIAGNOSES = {"CN": "CN", "MCI": "MCI", "EMCI": "MCI", "LMCI": "MCI", "AD": "AD", "DEMENTIA": "AD"}
 SEXES = {"M": "M", "MALE": "M", "F": "F", "FEMALE": "F"}
 # Clinica writes n/a; AIBL's own code for a missing value is -4 and slips through in some releases.
-MISSING = frozenset({"", "n/a", "na", "nan", "none", "-4", "-4.0"})
+_ABSENT = MISSING | {"-4", "-4.0"}
+# Two names of one quantity: both in a table, they must say the same.
+_ONE_VALUE = ("sex", "diagnosis", "mmse", "cdr")
 
-_SESSION = re.compile(r"ses-M(\d+)")
 _YEAR = re.compile(r"(?<!\d)(\d{4})(?!\d)")
-_ID_PREFIXES = {"sub-ADNI": "adni", "sub-AIBL": "aibl", "sub-OASIS1": "oasis1"}
-
-
-def session_months(session_id: str) -> int | None:
-    """Months after baseline of a session: ``ses-M006`` -> 6, ``ses-M00`` -> 0, others -> None."""
-    match = _SESSION.fullmatch(session_id)
-    return int(match[1]) if match else None
 
 
 def read_visits(folder: str | Path, cohort: str = "auto") -> tuple[pd.DataFrame, str]:
@@ -77,11 +81,41 @@ def read_visits(folder: str | Path, cohort: str = "auto") -> tuple[pd.DataFrame,
         A file or column is missing (the names found are given), a value is unknown, or a visit or
         participant stands twice.
     """
+    visits, cohort, _ = read_published(folder, cohort)
+    return visits, cohort
+
+
+def read_published(
+    folder: str | Path, cohort: str = "auto", folders: Iterable[str] = ()
+) -> tuple[pd.DataFrame, str, list[str]]:
+    """Read the visits of a published cohort, as `read_visits`, and what had to be decided.
+
+    Parameters
+    ----------
+    folder, cohort
+        See `read_visits`.
+    folders : iterable of str
+        Names of people who have images: those that a table spells otherwise are matched.
+
+    Returns
+    -------
+    visits : DataFrame
+        See `read_visits`.
+    cohort : str
+        The cohort that was given or recognised.
+    notes : list of str
+        What was understood otherwise than written, with counts.
+
+    Raises
+    ------
+    InputError
+        See `read_visits`.
+    """
     import pandas as pd
 
     if cohort not in ("auto", *COHORTS):
         raise InputError(f"cohort '{cohort}': unknown; one of auto, {', '.join(COHORTS)}")
-    source = find_tables(Path(folder))
+    source = find_tables(Path(folder), folders)
     if cohort == "auto":
         cohort = recognise(source)
     columns = _Columns(source, cohort)
@@ -89,7 +123,8 @@ def read_visits(folder: str | Path, cohort: str = "auto") -> tuple[pd.DataFrame,
     table = pd.DataFrame(rows, columns=[*VISIT_COLUMNS, "file"])
     _refuse_duplicates(table)
     table = table.sort_values(["participant_id", "months"], kind="stable", ignore_index=True)
-    return table.drop(columns="file").astype(object).where(lambda t: t.notna(), None), cohort
+    visits = table.drop(columns="file").astype(object).where(lambda t: t.notna(), None)
+    return visits, cohort, [*source.notes, *columns.numbers.notes()]
 
 
 def recognise(source: ClinicalTables) -> str:
@@ -97,7 +132,7 @@ def recognise(source: ClinicalTables) -> str:
     found = {
         cohort
         for participant in source.participants()
-        for prefix, cohort in _ID_PREFIXES.items()
+        for prefix, cohort in ID_PREFIXES.items()
         if participant.startswith(prefix)
     }
     if len(found) > 1:
@@ -125,6 +160,7 @@ class _Columns:
 
     def __init__(self, source: ClinicalTables, cohort: str) -> None:
         seen = source.seen()
+        self.numbers = NumberReader()
         self._names = {
             quantity: [n for n in names if n in seen] for quantity, names in NAMES.items()
         }
@@ -144,35 +180,58 @@ class _Columns:
 
     def text(self, record: TableRecord, quantity: str) -> str | None:
         """Read a quantity as text, None where missing."""
+        found = {}
         for name in self._names[quantity]:
             value = record.fields.get(name)
-            if isinstance(value, str) and value.strip().lower() not in MISSING:
-                return value.strip()
-        return None
+            if isinstance(value, str) and value.strip().lower() not in _ABSENT:
+                found[name] = value.strip()
+        if len(found) > 1 and quantity in _ONE_VALUE:
+            _refuse_contradiction(record, quantity, found)
+        return next(iter(found.values()), None)
 
     def number(self, record: TableRecord, quantity: str) -> float | None:
         """Read a quantity as a number, None where missing."""
         text = self.text(record, quantity)
-        if text is None:
-            return None
         try:
-            value = float(text)
+            return self.numbers.read(quantity, text)
         except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise _bad_value(record, quantity, text, "expected a number")
-        return value
+            raise _bad_value(record, quantity, str(text), "expected a number") from None
+
+
+def _refuse_contradiction(record: TableRecord, quantity: str, found: dict[str, str]) -> None:
+    def meaning(text: str) -> object:
+        known = {"sex": SEXES, "diagnosis": DIAGNOSES}.get(quantity, {})
+        try:
+            return known.get(text.upper()) or float(text)
+        except ValueError:
+            return text
+
+    if len({meaning(text) for text in found.values()}) > 1:
+        said = " and ".join(f"{name} {text}" for name, text in found.items())
+        raise InputError(
+            f"{record.file}: {_who(record)}: two columns for {quantity} that differ ({said}); "
+            "keep one of them"
+        )
+
+
+def _who(record: TableRecord) -> str:
+    names = (record.fields.get(name) for name in ("participant_id", "session_id"))
+    return " ".join(str(name) for name in names if name)
 
 
 def _bad_value(record: TableRecord, quantity: str, value: str, expected: str) -> InputError:
-    names = (record.fields.get(name) for name in ("participant_id", "session_id"))
-    who = " ".join(str(name) for name in names if name)
-    return InputError(f"{record.file}: {who}: unknown {quantity} '{value}'; {expected}, or n/a")
+    what = f"unknown {quantity} '{value}'"
+    return InputError(f"{record.file}: {_who(record)}: {what}; {expected}, or n/a")
 
 
 def _visit(record: TableRecord, columns: _Columns, cohort: str) -> dict[str, Any]:
     session = record.fields.get("session_id")
-    session = session.strip() if isinstance(session, str) else None
+    if isinstance(session, str):
+        # Older tables leave the prefix out, or write a small m.
+        name = prefixed(session, "ses-") or session.strip()
+        session = name.replace("ses-m", "ses-M", 1)
+    else:
+        session = None
     months = None if session is None else session_months(session)
     if session is not None and months is None:
         expected = "expected ses-M and the months since baseline, as ses-M006"
@@ -204,19 +263,19 @@ def _diagnosis(record: TableRecord, columns: _Columns, quantity: str = "diagnosi
     if text is None:
         return None
     if text.upper() not in DIAGNOSES:
-        raise _bad_value(record, quantity, text, "expected CN, MCI or AD (or Dementia)")
+        raise _bad_value(record, quantity, text, f"expected {EXPECTED_DIAGNOSES}")
     return DIAGNOSES[text.upper()]
 
 
 def _oasis_diagnosis(record: TableRecord, columns: _Columns) -> str | None:
-    """CN for a CDR of 0, AD above; Clinica's ``diagnosis`` is n/a for CDR 0.5: it comes last."""
+    """By the CDR; Clinica's ``diagnosis`` is n/a for CDR 0.5: it comes last."""
     cdr = columns.number(record, "cdr")
     baseline = _diagnosis(record, columns, "diagnosis at baseline")
     if cdr is None:
         return baseline or _diagnosis(record, columns)
-    if cdr not in (0, 0.5, 1, 2, 3):
+    if cdr not in CLINICAL_RATINGS:
         raise _bad_value(record, "cdr", str(cdr), "expected 0, 0.5, 1, 2 or 3")
-    diagnosis = "AD" if cdr > 0 else "CN"
+    diagnosis = rated(cdr)
     if baseline not in (None, diagnosis):
         advice = f"its cdr of {cdr:g} says {diagnosis}: correct one of the two"
         raise _bad_value(record, "diagnosis", baseline, advice)
@@ -234,25 +293,22 @@ def _age(record: TableRecord, columns: _Columns, months: int | None) -> float | 
         dates = (columns.text(record, date) for date in ("date of birth", "examination date"))
         born, seen = (_YEAR.search(date or "") for date in dates)
         age = float(int(seen[1]) - int(born[1])) if born and seen else None
-    if age is not None and not 0 < age < 125:
+    if age is not None and not 0 < age < MAX_AGE:
         raise _bad_value(record, "age", f"{age:g}", "expected years")
     return age
 
 
 def _refuse_duplicates(table: pd.DataFrame) -> None:
-    names: dict[str, str] = {}
-    for name in table["participant_id"]:
-        other = names.setdefault(name.lower(), name)
-        if other != name:
-            file = table.loc[table["participant_id"] == name, "file"].iloc[0]
-            raise InputError(
-                f"{file}: {other} and {name} differ by upper and lower case only; "
-                "one person has one name"
-            )
     # M00 and M000 are one session: compare months, not names.
     repeated = table[table.duplicated(["participant_id", "months"], keep="first")]
     if len(repeated):
         row = repeated.iloc[0]
+        same = (table["participant_id"] == row["participant_id"]) & (
+            (table["months"] == row["months"]) | table["months"].isna()
+        )
+        others = [s for s in table.loc[same, "session_id"] if s != row["session_id"]]
+        also = f" (as {others[0]} too)" if others and row["session_id"] else ""
         raise InputError(
-            f"{row['file']}: {row['participant_id']} {row['session_id']} stands twice; keep one row"
+            f"{row['file']}: {row['participant_id']} {row['session_id']} stands twice{also}; "
+            "keep one row"
         )

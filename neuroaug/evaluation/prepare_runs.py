@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -11,18 +12,19 @@ from pathlib import Path
 import pandas as pd
 
 from neuroaug.audit.leakage import prove, synthetic_sets
-from neuroaug.cohort.labels import assign_labels
+from neuroaug.cohort.account import label_cohort
 from neuroaug.cohort.split_table import open_split
 from neuroaug.cohort.splits import make_external
-from neuroaug.cohort.tables import read_visits
 from neuroaug.config import OPTIMISED, Cell
+from neuroaug.config.label_settings import CUSTOM
 from neuroaug.errors import InputError
 from neuroaug.evaluation import study_search
 from neuroaug.evaluation.run_cells import run_cells
 from neuroaug.evaluation.runs import LabelledFolder, Run, Synthetic
-from neuroaug.imaging.caps import list_visits, require_caps
-from neuroaug.preprocessing.records import passed_visits
+from neuroaug.imaging.caps import require_caps
 from neuroaug.study import Study
+
+log = logging.getLogger(__name__)
 
 
 def prepare(study: Study, cells: Sequence[Cell], runs: Sequence[int]) -> list[Run]:
@@ -108,17 +110,28 @@ def external_table(study: Study, name: str) -> tuple[Path, pd.DataFrame]:
     """
     external = study.config.external[name]
     caps = require_caps(study.path(external.caps))
-    visits, cohort = read_visits(study.path(external.tables), cohort=external.cohort)
-    labelled, exclusions = assign_labels(
-        visits,
-        cohort,
-        caps_visits=list_visits(caps, study.config.resolution),
-        passed=passed_visits(caps),
+    rules = external.labels
+    if rules is None and external.cohort in ("auto", CUSTOM):
+        rules = study.config.label_rules
+    people = label_cohort(
+        study.path(external.tables),
+        caps,
+        cohort=external.cohort,
+        rules=rules,
         min_age=external.min_age,
+        resolution=study.config.resolution,
     )
+    for line in people.account.lines():
+        log.info("external cohort %s: %s", name, line)
     out = study.splits / "external" / name
     made = make_external(
-        labelled, exclusions, out, name, labels=study.config.class_labels, cohort=cohort
+        people.labelled,
+        people.exclusions,
+        out,
+        name,
+        labels=study.config.class_labels,
+        cohort=people.cohort,
+        notes=people.notes,
     )
     return caps, made.table(name)
 

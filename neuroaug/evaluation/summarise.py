@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from neuroaug.cohort.account import label_cohort
 from neuroaug.cohort.split_folder import SplitFolder
 from neuroaug.cohort.tables import read_visits
 from neuroaug.config import PUBLISHED_LABELS, Cell
+from neuroaug.config.label_settings import CUSTOM
 from neuroaug.errors import InputError
 from neuroaug.evaluation.gather_scores import gather_pairs
 from neuroaug.statistics.bootstrap import N_REPLICATES
@@ -75,8 +77,7 @@ def summarise_study(study: Study, cells: Sequence[Cell]) -> EvaluationSummary:
                 }
     for name, external in study.config.external.items():
         if study.path(external.tables).exists():
-            visits, _ = read_visits(study.path(external.tables), cohort=external.cohort)
-            people[name] = visits.loc[visits["months"] == 0, columns]
+            people[name] = _external_people(study, name, columns)
     summary = summarise(
         study.root / "evaluation",
         cells,
@@ -88,6 +89,18 @@ def summarise_study(study: Study, cells: Sequence[Cell]) -> EvaluationSummary:
     )
     write_summary(summary, study.results, study.comparisons, study.root / "evaluation")
     return summary
+
+
+def _external_people(study: Study, name: str, columns: list[str]) -> pd.DataFrame:
+    """Age, sex and site of an external cohort at baseline."""
+    external = study.config.external[name]
+    rules = external.labels or study.config.label_rules
+    if rules is None or external.cohort not in ("auto", CUSTOM):
+        visits, _ = read_visits(study.path(external.tables), cohort=external.cohort)
+        return visits.loc[visits["months"] == 0, columns]
+    return label_cohort(
+        study.path(external.tables), study.path(external.caps), rules=rules
+    ).labelled[columns]
 
 
 def write_summary(

@@ -5,6 +5,7 @@ Every file is written to a temporary name in its own folder, flushed to disk and
 
 from __future__ import annotations
 
+import csv
 import errno
 import gzip
 import hashlib
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuroaug.errors import InputError, ResourceError
+from neuroaug.system.tsv import parse_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,34 +165,42 @@ def cell_text(value: object) -> str:
 
 def write_tsv(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
     """Write a table as tab-separated text atomically; missing values become ``n/a``."""
-    write_text(path, table.to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n"))
+    # Without quoting, as it is read: a quote character is one of its cell.
+    clean = table.map(lambda value: cell_text(value) if _breaks_row(value) else value)
+    write_text(
+        path,
+        clean.to_csv(
+            sep="\t", index=False, na_rep="n/a", lineterminator="\n", quoting=csv.QUOTE_NONE
+        ),
+    )
 
 
-def read_tsv(path: str | os.PathLike[str], required: Iterable[str] = ()) -> pd.DataFrame:
+def _breaks_row(value: object) -> bool:
+    return isinstance(value, str) and any(end in value for end in "\t\r\n")
+
+
+def read_tsv(
+    path: str | os.PathLike[str], required: Iterable[str] = (), *, any_case: bool = False
+) -> pd.DataFrame:
     """Read a tab-separated table, all columns as strings, ``n/a`` and empty as missing.
 
     Parameters
     ----------
     path : path-like
-        File of the table.
+        File of the table; see `neuroaug.system.tsv.parse_table` for what is understood.
     required : iterable of str
         Columns that must be present.
+    any_case : bool
+        Whether a column that differs from a required one by upper and lower case is that one.
 
     Raises
     ------
     InputError
         If the file is absent, not a table, or lacks a column (the columns found are named).
     """
-    import pandas as pd
-
-    # The errors of pandas' parser, and of decoding, are ValueErrors.
-    with reading(path, "a tab-separated table", malformed=(ValueError,)):
-        table = pd.read_csv(path, sep="\t", dtype=str, na_values=["n/a", ""], keep_default_na=False)
-    missing = [name for name in required if name not in table.columns]
-    if missing:
-        found = ", ".join(map(str, table.columns))
-        raise InputError(f"{path}: column(s) {', '.join(missing)} missing; found {found}")
-    return table
+    with reading(path, "a tab-separated table"):
+        content = Path(path).read_bytes()
+    return parse_table(content, Path(path), required, any_case=any_case)
 
 
 def sha256_bytes(content: bytes) -> str:

@@ -65,7 +65,7 @@ def test_a_missing_column_is_named_with_those_found(tmp_path):
         read_tsv(tmp_path / "t.tsv", ["participant_id", "age"])
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00bad", b'a\tb\n"unclosed\t1\n'])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00bad", b"a\tb\n\x00\t1\n"])
 def test_an_unreadable_table_is_refused_by_name(tmp_path, content):
     (tmp_path / "t.tsv").write_bytes(content)
     with pytest.raises(InputError, match=r"t\.tsv: not readable"):

@@ -1,0 +1,1 @@
+"""How the tables of a cohort are read: layouts, spellings of names and numbers."""
