@@ -120,10 +120,7 @@ def _check_bids(root: Path, images: ImageNames) -> Iterator[Finding]:
         fix = "correct it, or leave the visit out"
         yield Finding("/".join(names) or file, "error", row.reason, fix)
     yield from check_participants(root)
-    folders = (path for path in root.glob("sub-*") if path.is_dir())
-    for participant in sorted(
-        path for path in folders if path.resolve().is_relative_to(root.resolve())
-    ):
+    for participant in sorted(path for path in root.glob("sub-*") if path.is_dir()):
         # Of folders that cannot be read, find_scans has told.
         with suppress(OSError):
             yield from check_sessions(root, participant)

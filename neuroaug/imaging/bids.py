@@ -1,7 +1,8 @@
 """Names of a raw BIDS folder, and the T1w images in one: the only place that spells them.
 
-A scan is ``<bids>/sub-X/ses-Y/anat/sub-X_ses-Y[_<entities>]_T1w.nii[.gz]`` with a JSON sidecar; its
-participant's row is in ``participants.tsv``, its session's in ``sub-X/sub-X_sessions.tsv``.
+A scan is ``<bids>/sub-X/[ses-Y/]anat/sub-X[_ses-Y][_<entities>]_T1w.nii[.gz]`` with a JSON sidecar;
+its participant's row is in ``participants.tsv``, its session's in ``sub-X/sub-X_sessions.tsv``.
+Hidden files (macOS writes ``._X`` beside X) are passed over everywhere.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from neuroaug.system.files import list_folder, reading
 BIDS_VERSION = "1.7.0"  # the one Clinica 0.12 writes beside CAPS 1.0.0
 DESCRIPTION = "dataset_description.json"
 PARTICIPANTS = "participants.tsv"
+ONLY_SESSION = "ses-M000"  # of a participant without a session level, as Clinica converts it
 # What a T1w image's name may say of it: as a BIDS filter spells it, and as the name does.
 ENTITIES = {
     "subject": "sub",
@@ -130,7 +132,7 @@ def participant_folders(bids: Path) -> list[Path]:
             "where a BIDS folder is expected"
         )
     with reading(bids, "a folder", "check --bids"):
-        folders = sorted(path for path in bids.glob("sub-*") if path.is_dir())
+        folders = sorted(p for p in bids.glob("sub-*") if p.is_dir() or p.is_symlink())
     if not folders:
         raise InputError(f"{bids}: not a BIDS folder (no sub-<label> folder in it); check --bids")
     return folders
@@ -145,7 +147,7 @@ def session_folders(participant: Path) -> list[Path]:
         If the participant's folder cannot be read.
     """
     folders = [path for path in list_folder(participant) if path.name.startswith("ses-")]
-    return [path for path in folders if path.is_dir()]
+    return [path for path in folders if path.is_dir() or path.is_symlink()]
 
 
 def sessions_path(participant: Path) -> Path:
@@ -160,8 +162,8 @@ def t1w_path(bids: Path, visit: Visit) -> Path:
 
 
 def is_t1w(path: Path) -> bool:
-    """Whether a file is named as a T1w image."""
-    return _IMAGE.fullmatch(path.name) is not None
+    """Whether a file is named as a T1w image; hidden ones are none."""
+    return not path.name.startswith(".") and _IMAGE.fullmatch(path.name) is not None
 
 
 def t1w_images(anat: Path) -> list[Path]:

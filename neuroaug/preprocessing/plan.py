@@ -44,12 +44,15 @@ class VisitJob:
         The raw scan, or the image in the CAPS.
     note : str
         What the user should know of the choice of the scan.
+    others : tuple of Path
+        Scans of the visit that were not chosen; a visit made from one of them earlier stays.
     """
 
     visit: Visit
     kind: Literal["process", "complete"]
     source: Path
     note: str = ""
+    others: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ def make_plan(request: Request) -> PreprocessingPlan:
     selection = request.selection
     if request.bids is not None:
         scans, refusals = find_scans(request.bids, selection)
-        wanted = [VisitJob(scan.visit, "process", scan.path, scan.note) for scan in scans]
+        wanted = [VisitJob(s.visit, "process", s.path, s.note, s.others) for s in scans]
     else:
         wanted, refusals = _registered(request)
     refusals = sorted({*refusals, *selection.refusals})
@@ -211,7 +214,7 @@ def judge(request: Request, job: VisitJob) -> VisitJob | Record:
 def _state(request: Request, job: VisitJob) -> VisitJob | Record:
     record = read_record(request.target, job.visit)
     if record is not None and record.status == "failed":
-        same = record.parameters == request.parameters and same_input(job.source, record.input)
+        same = record.parameters == request.parameters and _same_scan(job, record)
         return record if same and not request.rerun_failed else job
     if job.kind == "complete":
         return record if record is not None and not missing(request, job.visit) else job
@@ -233,7 +236,7 @@ def _state(request: Request, job: VisitJob) -> VisitJob | Record:
     if (
         record.status != "ok"
         or record.parameters != request.parameters
-        or not same_input(job.source, record.input)
+        or not _same_scan(job, record)
     ):
         return job
     folder = caps_names.t1_linear_folder(request.target, job.visit)
@@ -249,11 +252,7 @@ def _state(request: Request, job: VisitJob) -> VisitJob | Record:
 
 def _from_sidecar(request: Request, job: VisitJob) -> Record | None:
     record = sidecar_record(request.caps, job.visit)
-    if (
-        record is None
-        or record.parameters != request.parameters
-        or not same_input(job.source, record.input)
-    ):
+    if record is None or record.parameters != request.parameters or not _same_scan(job, record):
         return None
     return record if caps_names.first_t1_linear_image(request.caps, job.visit).is_file() else None
 
@@ -279,6 +278,11 @@ def same_input(path: Path, known: Mapping[str, Any]) -> bool:
     if not known or status.st_size != known.get("size", status.st_size):
         return False
     return status.st_mtime_ns == known.get("mtime_ns") or sha256_file(path) == known.get("sha256")
+
+
+def _same_scan(job: VisitJob, record: Record) -> bool:
+    """Whether a visit was made from the chosen scan, or from one that an earlier rule chose."""
+    return any(same_input(path, record.input) for path in (job.source, *job.others))
 
 
 def file_identity(path: Path) -> dict[str, Any]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,30 +12,12 @@ from typing import Any
 from neuroaug.errors import InputError
 from neuroaug.imaging import bids as bids_names
 from neuroaug.imaging.bids import Visit, is_participant, is_session
-from neuroaug.preprocessing.bids_filter import passes, read_filter
+from neuroaug.preprocessing.bids_filter import read_filter
+from neuroaug.preprocessing.choose_scan import RawScan, choose_scan, require_target, some
 from neuroaug.preprocessing.refusal import Refusal, refuse
 from neuroaug.system.files import cell_text, read_json, read_tsv, reading
 
 MAX_STEM = 170  # a file name has 255 characters
-
-
-@dataclass(frozen=True)
-class RawScan:
-    """The raw image taken for a visit.
-
-    Attributes
-    ----------
-    visit : Visit
-        Participant and session.
-    path : Path
-        The image.
-    note : str
-        What was not taken, empty where there was no choice.
-    """
-
-    visit: Visit
-    path: Path
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,7 +93,7 @@ class Selection:
             ("session", self.sessions, {v.session_id for v in visits}),
         ):
             if missing := sorted((asked or frozenset()) - there):
-                raise InputError(f"{where}: no {kind} {_some(missing)}; check --{kind}-label")
+                raise InputError(f"{where}: no {kind} {some(missing)}; check --{kind}-label")
 
 
 def select(
@@ -173,8 +152,9 @@ def find_scans(
 ) -> tuple[list[RawScan], list[Refusal]]:
     """Find the T1w image of each visit of a BIDS folder.
 
-    Of several runs or acquisitions per visit the first is taken (run-2 before run-10), and the
-    scan's note says so.
+    Of several images of a visit `choose_scan` takes one, and the scan's note says so. A participant
+    without a session level has the one session ``ses-M000``, as Clinica converts it. Links are
+    followed for reading.
 
     Parameters
     ----------
@@ -272,13 +252,17 @@ def _description(bids: Path) -> list[Refusal]:
 def _participant(folder: Path, root: Path, query: Mapping[str, Any]) -> list[RawScan | Refusal]:
     """What there is of one participant; never nothing."""
     try:
+        require_target(folder)
         with reading(folder, "a folder"):
             bids_names.normalize_participant(folder.name)
-            _inside(folder, root)
             found = [*_visits_of(folder, root, query), *_session_table(folder)]
     except InputError as error:
         return [refuse(error, folder.name)]
-    return found or [refuse("no session folder in the BIDS folder, so no T1w image", folder.name)]
+    return found or [
+        refuse(
+            "no session folder and no anat folder in the BIDS folder, so no T1w image", folder.name
+        )
+    ]
 
 
 def _session_table(folder: Path) -> list[RawScan | Refusal]:
@@ -305,81 +289,34 @@ def _session_table(folder: Path) -> list[RawScan | Refusal]:
 
 
 def _visits_of(folder: Path, root: Path, query: Mapping[str, Any]) -> Iterator[RawScan | Refusal]:
+    """Each session's scan; that of a participant without a session level is ``ses-M000``."""
     sessions = bids_names.session_folders(folder)
     if bids_names.t1w_images(folder / "anat"):
-        reason = (
-            "T1w image outside a session folder; "
-            "move it into ses-<label>/anat (for one visit: ses-M000)"
-        )
-        yield refuse(reason, folder.name)
-    for session in sessions:
-        try:
-            with reading(session, "a folder"):
-                visit = Visit(folder.name, session.name)
-                _inside(session, root)
-                chosen = _choose(visit, session, root, query)
-        except InputError as error:
-            yield refuse(error, folder.name, session.name)
-        else:
-            yield chosen
-
-
-def _choose(visit: Visit, session: Path, root: Path, query: Mapping[str, Any]) -> RawScan:
-    if len(visit.stem) > MAX_STEM:
-        raise InputError(f"{visit.stem[:40]}...: too long for the names of files; shorten the ids")
-    images = bids_names.t1w_images(session / "anat")
-    if not images:
-        raise InputError(f"no T1w image in {visit.participant_id}/{visit.session_id}/anat")
-    for image in images:
-        if not image.name.startswith(f"{visit.stem}_"):
-            raise InputError(
-                f"{image.name}: the name does not belong to its folder; expected {visit.stem}_..."
+        if sessions:
+            shown = some(session.name for session in sessions)
+            reason = (
+                f"T1w image outside a session folder, beside {shown}; move it into ses-<label>/anat"
             )
-    chosen = [image for image in images if passes(bids_names.entities_of(image), query)]
-    if not chosen:
-        raise InputError(
-            f"none of {len(images)} T1w image(s) passes the BIDS filter: "
-            f"{_some(image.name for image in images)}"
-        )
-    image = chosen[0]
-    _inside(image, root)
-    place = Path(os.path.realpath(image)).relative_to(root).parts
-    if place[0].startswith("sub-") and place[:2] != (visit.participant_id, visit.session_id):
-        raise InputError(
-            f"{image.name}: a link to the scan of another visit, {'/'.join(place[:2])}; "
-            "put its own there"
-        )
-    _regular(image)
-    sidecar = bids_names.sidecar_path(image)
-    # Its content is not used, but where it is torn, who says that the image is whole? An empty one
-    # says nothing.
-    if sidecar.exists() and sidecar.stat().st_size:
-        read_json(sidecar)
-    if len(chosen) == 1:
-        return RawScan(visit, image)
-    others = _some(path.name for path in chosen[1:])
-    note = f"{len(chosen)} T1w images; took the first, {image.name}, and not {others}"
-    return RawScan(visit, image, cell_text(note))
+            yield refuse(reason, folder.name)
+        else:
+            yield _visit(folder.name, bids_names.ONLY_SESSION, folder, folder.name, root, query)
+            return
+    for session in sessions:
+        stem = f"{folder.name}_{session.name}"
+        yield _visit(folder.name, session.name, session, stem, root, query)
 
 
-def _inside(path: Path, root: Path) -> None:
-    """Refuse a link that leads out of the BIDS folder."""
-    target = Path(os.path.realpath(path))
-    if not target.is_relative_to(root):
-        raise InputError(
-            f"{path.name}: a link that leads out of the BIDS folder; put the file itself there"
-        )
-
-
-def _regular(path: Path) -> None:
-    """Refuse a pipe, a socket or a device, of which reading may never end."""
-    with suppress(OSError):  # what else is wrong is told by its reader
-        mode = path.stat().st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise InputError(f"{path.name}: a pipe, socket or device, where a file is expected")
-
-
-def _some(names: Iterable[str], at_most: int = 5) -> str:
-    names = list(names)
-    more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
-    return ", ".join(names[:at_most]) + more
+def _visit(
+    participant: str, session: str, place: Path, stem: str, root: Path, query: Mapping[str, Any]
+) -> RawScan | Refusal:
+    try:
+        require_target(place)
+        with reading(place, "a folder"):
+            visit = Visit(participant, session)
+            if len(visit.stem) > MAX_STEM:
+                raise InputError(
+                    f"{visit.stem[:40]}...: too long for the names of files; shorten the ids"
+                )
+            return choose_scan(visit, place / "anat", stem, root, query)
+    except InputError as error:
+        return refuse(error, participant, session)
