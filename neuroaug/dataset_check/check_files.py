@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -131,7 +132,8 @@ def _check_bids(root: Path, images: ImageNames) -> Iterator[Finding]:
                 if names:
                     images.append((folder.relative_to(root).as_posix(), names))
                 for sidecar in sorted(folder.glob("*_T1w.json")):
-                    yield from _json(root, sidecar)
+                    if not sidecar.name.startswith("."):
+                        yield from _json(root, sidecar, "warning")  # nothing of it is used
 
 
 # CAPS
@@ -180,7 +182,8 @@ def _check_visit(
 ) -> Generator[Finding, None, list[str]]:
     place = folder.relative_to(root).as_posix()
     yield from _leftovers(root, folder)
-    names = {path.name for path in folder.iterdir()}
+    # macOS writes ._X beside X; our own temporary files have been told.
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     affine = caps_names.t1_linear_affine(root, visit).name
     # Nobody registered it: a synthetic image, or a phantom made on the grid, which has a sidecar
     # beside its 4 mm image.
@@ -288,16 +291,19 @@ def _description(root: Path, keys: Iterable[str]) -> Iterator[Finding]:
         yield Finding(name, "error", f"lacks {', '.join(lacking)}", "add what is missing")
 
 
-def _json(root: Path, path: Path) -> Iterator[Finding]:
+def _json(
+    root: Path, path: Path, severity: Literal["error", "warning"] = "error"
+) -> Iterator[Finding]:
     shown = path.relative_to(root).as_posix()
     try:
         content = read_json(path)
     except InputError as error:
-        yield unreadable(path, shown, error, "write the file again")
+        found = unreadable(path, shown, error, "write the file again")
+        yield replace(found, severity=severity)
         return
     if not isinstance(content, dict):
         message = f"holds a {type(content).__name__}, where keys and values are expected"
-        yield Finding(shown, "error", message, "correct it")
+        yield Finding(shown, severity, message, "correct it")
 
 
 def _leftovers(root: Path, folder: Path) -> Iterator[Finding]:

@@ -280,6 +280,7 @@ def payload(request: Request, job: VisitJob) -> dict[str, Any]:
         "session_id": job.visit.session_id,
         "kind": job.kind,
         "source": str(job.source),
+        "choice": job.note,
         "caps": str(request.caps),
         "target": str(request.target),
         "config": request.config.model_dump(mode="json"),

@@ -30,7 +30,9 @@ def work(payload: dict[str, Any]) -> dict[str, Any]:
     caps, target = Path(payload["caps"]), Path(payload["target"])
     config = PreprocessingConfig(**payload["config"])
     if payload["kind"] == "process":
-        result = t1_linear.process_visit(payload["source"], target, visit, config)
+        result = t1_linear.process_visit(
+            payload["source"], target, visit, config, choice=payload.get("choice", "")
+        )
         _, image, _ = t1_linear.registered_image(target, visit)
     else:
         result = t1_linear.complete_visit(caps, visit, config, out=target)

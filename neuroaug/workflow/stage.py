@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -123,7 +124,12 @@ def listing(folder: Path, pattern: str) -> list[tuple[str, int]]:
 
     Empty where the folder is absent: a dry run may come before the data, a run is refused before.
     """
-    return sorted((str(p.relative_to(folder)), p.stat().st_size) for p in folder.glob(pattern))
+    found = []
+    for path in folder.glob(pattern):
+        if not path.name.startswith("."):  # macOS writes ._X beside X
+            with suppress(OSError):  # a dangling link: preprocessing refuses it by name
+                found.append((str(path.relative_to(folder)), path.stat().st_size))
+    return sorted(found)
 
 
 def hours_text(hours: float) -> str:

@@ -76,17 +76,14 @@ def broken_visits(root, good):
     flat.unlink()
     (root / "sub-nothing" / "ses-M000" / "anat").mkdir(parents=True)
     scan(root, "sub-session", "ses-M_00")
+    scan(root, "sub-nosession", content=b"")
     (root / "sub-nosession" / "anat").mkdir(parents=True)
     shutil.copy(good, root / "sub-nosession" / "anat" / "sub-nosession_T1w.nii.gz")
-    scan(root, "sub-json", content=raw).with_suffix("").with_suffix(".json").write_text(
-        '{"EchoTime": 0.0'
-    )
     scan(root, "sub-tsv", content=b"")
     (root / "sub-tsv" / "sub-tsv_sessions.tsv").write_text("")
     (root / "dataset_description.json").write_text("[")
     (root / "participants.tsv").write_text("participant_id\nsub-absent\n../../outside\n")
     return {
-        ("sub-json", "ses-M000"): "not readable as JSON",
         ("sub-tsv", "n/a"): "not readable as a tab-separated table",
         ("sub-tsv", "ses-M000"): "empty",
         ("n/a", "n/a"): "dataset_description.json: not readable as JSON",
@@ -103,6 +100,7 @@ def broken_visits(root, good):
         ("sub-nothing", "ses-M000"): "no T1w",
         ("sub-session", "ses-M_00"): "ses-M_00",
         ("sub-nosession", "n/a"): "outside a session folder",
+        ("sub-nosession", "ses-M000"): "empty",
         ("sub-absent", "n/a"): "no T1w",
         ("../../outside", "n/a"): "not a participant",
     }

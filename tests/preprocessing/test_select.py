@@ -7,7 +7,7 @@ import pytest
 
 from neuroaug.errors import InputError
 from neuroaug.preprocessing.bids_filter import read_filter
-from neuroaug.preprocessing.select import find_scans, select
+from neuroaug.preprocessing.select import Selection, find_scans, select
 
 
 def add(root, participant, session, *names):
@@ -43,18 +43,54 @@ def test_one_t1w_a_visit_in_order(bids):
     assert refusals == []
 
 
-def test_of_several_runs_the_first_by_number_is_taken_and_said(bids):
+def test_of_several_runs_the_last_by_number_is_taken_as_clinica_does_and_said(bids):
     add(bids, "sub-03", "ses-M000", "run-10_T1w.nii.gz", "run-2_T1w.nii.gz")
     scan = find_scans(bids)[0][-1]
-    assert scan.path.name == "sub-03_ses-M000_run-2_T1w.nii.gz"
-    assert "took the first" in scan.note
-    assert "sub-03_ses-M000_run-10_T1w.nii.gz" in scan.note
+    assert scan.path.name == "sub-03_ses-M000_run-10_T1w.nii.gz"
+    assert "the last run, as Clinica 0.12" in scan.note
+    assert "not sub-03_ses-M000_run-2_T1w.nii.gz" in scan.note
+
+
+@pytest.mark.parametrize(
+    ("names", "taken", "said"),
+    [
+        (("T1w", "ce-gadolinium_T1w"), "T1w", "not contrast agent"),
+        (("acq-mprage_ce-gd_T1w", "acq-mprage_T1w"), "acq-mprage_T1w", "not contrast agent"),
+        (("acq-cspine_T1w", "run-1_T1w", "run-2_T1w"), "run-2_T1w", "not of the brain"),
+        (("acq-localizer_T1w", "acq-mprage_T1w"), "acq-mprage_T1w", "not localiser"),
+        (("acq-scout_T1w", "rec-norm_T1w"), "rec-norm_T1w", "not localiser"),
+        (("part-phase_T1w", "part-mag_T1w"), "part-mag_T1w", "not part-phase"),
+        (("acq-a_T1w", "T1w"), "T1w", "the fewest entities"),
+        (("acq-b_run-1_T1w", "acq-b_run-2_T1w", "acq-c_T1w"), "acq-b_run-2_T1w", "the last run"),
+    ],
+)
+def test_contrast_agents_other_organs_and_localisers_are_never_chosen_beside_a_head(
+    bids, names, taken, said
+):
+    for order in (names, names[::-1]):
+        folder = f"sub-{'x' if order is names else 'y'}"
+        add(bids, folder, "ses-M000", *(f"{name}.nii.gz" for name in order))
+        scan = next(s for s in find_scans(bids)[0] if s.visit.participant_id == folder)
+        assert scan.path.name == f"{folder}_ses-M000_{taken}.nii.gz"
+        assert said in scan.note
+
+
+def test_an_odd_scan_that_is_the_only_one_is_taken_and_said(bids):
+    add(bids, "sub-03", "ses-M000", "ce-gadolinium_T1w.nii.gz")
+    scan = find_scans(bids)[0][-1]
+    assert "contrast agent; there was no other" in scan.note
+
+
+def test_a_filter_overrides_the_rule(bids):
+    add(bids, "sub-03", "ses-M000", "ce-gadolinium_T1w.nii.gz", "T1w.nii.gz")
+    scan = find_scans(bids, Selection(query={"ceagent": "gadolinium"}))[0][-1]
+    assert scan.path.name == "sub-03_ses-M000_ce-gadolinium_T1w.nii.gz"
 
 
 @pytest.mark.parametrize(
     ("query", "taken"),
     [
-        ({"acquisition": "mprage"}, "acq-mprage_run-1_T1w.nii.gz"),
+        ({"acquisition": "mprage"}, "acq-mprage_run-02_T1w.nii.gz"),
         ({"acquisition": "mprage", "run": 2}, "acq-mprage_run-02_T1w.nii.gz"),
         ({"acquisition": ["none", "spgr"]}, "acq-spgr_T1w.nii.gz"),
         ({"acquisition": None}, "rec-norm_T1w.nii.gz"),
@@ -149,18 +185,84 @@ def test_participants_without_t1w_and_rows_that_leave_their_folder_are_one_refus
 
 
 def test_wrong_and_missing_sessions_are_refused(bids):
+    add(bids, "sub-03", "ses-M000")
     (bids / "sub-03" / "anat").mkdir(parents=True)
     (bids / "sub-03" / "anat" / "sub-03_T1w.nii.gz").write_bytes(b"")
     add(bids, "sub-04", "ses-M_00")
     (bids / "sub-05" / "ses-M000" / "anat").mkdir(parents=True)
     (bids / "sub-05" / "ses-M000" / "anat" / "sub-05_ses-M012_T1w.nii.gz").write_bytes(b"")
     found = reasons(find_scans(bids)[1])
-    assert "outside a session folder" in found["sub-03", "n/a"]
+    assert "outside a session folder, beside ses-M000" in found["sub-03", "n/a"]
     assert "ses-M_00" in found["sub-04", "ses-M_00"]
     assert "does not belong to its folder" in found["sub-05", "ses-M000"]
 
 
-def test_links_out_of_the_folder_are_refused_and_links_within_are_followed(bids, tmp_path):
+@pytest.mark.parametrize("name", ["T1w.nii.gz", "run-2_T1w.nii.gz", "acq-mprage_T1w.nii"])
+def test_a_participant_without_a_session_level_has_the_session_m000(bids, name):
+    folder = bids / "sub-03" / "anat"
+    folder.mkdir(parents=True)
+    (folder / f"sub-03_{name}").write_bytes(b"")
+    scans, refusals = find_scans(bids)
+    assert visits(scans)[-1] == "sub-03 ses-M000"
+    assert scans[-1].path == folder / f"sub-03_{name}"
+    assert refusals == []
+
+
+def test_without_a_session_level_a_name_with_a_session_is_refused(bids):
+    folder = bids / "sub-03" / "anat"
+    folder.mkdir(parents=True)
+    (folder / "sub-03_ses-M012_T1w.nii.gz").write_bytes(b"")
+    assert "does not belong" in reasons(find_scans(bids)[1])["sub-03", "ses-M000"]
+
+
+@pytest.mark.parametrize("session", ["ses-pre", "ses-1", "ses-20240131", "ses-M6"])
+def test_sessions_of_any_name_are_kept(bids, session):
+    add(bids, "sub-03", session)
+    assert visits(find_scans(bids)[0])[-1] == f"sub-03 {session}"
+
+
+def test_hidden_files_are_passed_over(bids):
+    folder = bids / "sub-01" / "ses-M000" / "anat"
+    (folder / "._sub-01_ses-M000_T1w.nii.gz").write_bytes(b"\0\5\x16\7")
+    (bids / "._sub-01").write_bytes(b"")
+    (bids / "sub-01" / "._ses-M000").write_bytes(b"")
+    (bids / "sub-01" / ".ses-M001").mkdir()
+    scans, refusals = find_scans(bids)
+    assert len(scans) == 3
+    assert scans[0].note == ""
+    assert refusals == []
+
+
+def test_a_dangling_link_of_git_annex_says_how_to_get_the_scan(bids):
+    for participant, target in (
+        ("sub-03", "../../../.git/annex/objects/aa/bb/MD5E-s1--c.nii.gz/MD5E-s1--c.nii.gz"),
+        ("sub-04", "nowhere.nii.gz"),
+    ):
+        folder = bids / participant / "ses-M000" / "anat"
+        folder.mkdir(parents=True)
+        (folder / f"{participant}_ses-M000_T1w.nii.gz").symlink_to(target)
+    (bids / "sub-05").symlink_to("../lost")
+    scans, refusals = find_scans(bids)
+    assert len(scans) == 3
+    found = reasons(refusals)
+    assert "not downloaded; run `datalad get`" in found["sub-03", "ses-M000"]
+    assert "link to a file that is not there" in found["sub-04", "ses-M000"]
+    assert "link to a file that is not there" in found["sub-05", "n/a"]
+
+
+@pytest.mark.parametrize(
+    "content", ["{'EchoTime': 0}", b"\xef\xbb\xbf{}", '{"Site": "Orléans"}'.encode("latin-1")]
+)
+def test_a_sidecar_that_cannot_be_read_is_a_warning_and_the_scan_is_taken(bids, content):
+    sidecar = bids / "sub-02" / "ses-M000" / "anat" / "sub-02_ses-M000_T1w.json"
+    sidecar.write_bytes(content if isinstance(content, bytes) else content.encode())
+    scans, refusals = find_scans(bids)
+    assert len(scans) == 3
+    assert refusals == []
+    assert "nothing of it is used" in scans[-1].note
+
+
+def test_links_are_followed_for_reading_wherever_they_lead(bids, tmp_path):
     outside = tmp_path / "outside.nii.gz"
     outside.write_bytes(b"")
     store = bids / ".git" / "annex" / "objects"
@@ -174,9 +276,8 @@ def test_links_out_of_the_folder_are_refused_and_links_within_are_followed(bids,
     add(elsewhere, "sub-05", "ses-M000")
     (bids / "sub-05").symlink_to(elsewhere / "sub-05")
     scans, refusals = find_scans(bids)
-    assert "sub-04 ses-M000" in visits(scans)
-    assert "out of the BIDS folder" in reasons(refusals)["sub-03", "ses-M000"]
-    assert "out of the BIDS folder" in reasons(refusals)["sub-05", "n/a"]
+    assert visits(scans)[-3:] == [f"sub-0{i} ses-M000" for i in (3, 4, 5)]
+    assert refusals == []
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00bad", b"", b"name\nsub-01\n"])
@@ -243,9 +344,9 @@ def test_names_of_any_bytes_and_json_of_any_depth_are_told_in_one_line_of_utf8(b
     sidecar = bids / "sub-02" / "ses-M000" / "anat" / "sub-02_ses-M000_T1w.json"
     sidecar.write_text("[" * 100_000)
     scans, refusals = find_scans(bids)
-    assert len(scans) == 2
-    assert len(refusals) == 4
-    assert "too deeply nested" in reasons(refusals)["sub-02", "ses-M000"]
+    assert len(scans) == 3
+    assert len(refusals) == 3
+    assert "too deeply nested" in scans[-1].note
     for row in refusals:
         text = f"{row.participant_id} {row.session_id} {row.reason}"
         assert not set(text) & {"\n", "\t"}

@@ -87,6 +87,7 @@ def process_visit(
     config: PreprocessingConfig | None = None,
     *,
     work_dir: str | Path | None = None,
+    choice: str = "",
 ) -> VisitResult:
     """Take one raw scan through t1-linear and write it as Clinica would, with the copies asked for.
 
@@ -108,6 +109,8 @@ def process_visit(
         resolutions wanted beside the 1 mm image.
     work_dir : path-like, optional
         Folder for ANTs' transform, for a moment; the system's temporary folder by default.
+    choice : str
+        By which rule the scan was chosen among several, for the sidecar.
 
     Raises
     ------
@@ -148,7 +151,7 @@ def process_visit(
             "pipeline": "t1-linear",
             "parameters": _parameters(config, volume, landed.start),
             "template": {"name": reference.name, "sha256": reference.sha256},
-            "input": _describe(scan, volume),
+            "input": {**_describe(scan, volume), **({"choice": choice} if choice else {})},
             "template_to_scan": np.round(landed.alignment.template_to_scan, 9).tolist(),
             "registration_score": landed.quality.score,
             "quality": asdict(landed.quality),
