@@ -123,7 +123,7 @@ def make_people(n: int, seed: int, severity: float = PHANTOM_SEVERITY) -> list[P
     n : int
         How many.
     seed : int
-        Of every draw; people of one seed differ between severities in their anatomy alone.
+        Of everything random; people of one seed differ between severities in their anatomy alone.
     severity : float
         Mean severity of stable AD over stable CN, in standard deviations between people of one
         diagnosis; the other courses keep their place between the two.

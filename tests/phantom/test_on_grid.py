@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from neuroaug.config import PhantomConfig, StudyConfig
+from neuroaug.config import PhantomConfig, StudyConfig, read_config
 from neuroaug.errors import InputError
 from neuroaug.imaging import caps as caps_names
 from neuroaug.imaging.bids import Visit
@@ -18,6 +18,7 @@ from neuroaug.preprocessing.preprocess import preprocess
 from neuroaug.preprocessing.records import accept_unregistered, passed_visits
 from neuroaug.preprocessing.steps.registration import warp
 from neuroaug.system.files import read_json, read_tsv
+from neuroaug.system.packaged_files import shipped
 
 VOXEL_MM = 6.0
 N = 4
@@ -222,3 +223,17 @@ def test_check_finds_nothing_wrong_with_the_images(made):
 
     root, _ = made
     assert check(root / "caps") == []
+
+
+def test_the_demo_tests_on_twenty_a_label_and_shows_preprocessing_on_a_few():
+    demo = read_config(shipped("configs") / "demo.yaml")
+    assert demo.phantom is not None
+    assert demo.phantom.scanned is not None
+    assert demo.phantom.scanned <= 10 < demo.phantom.n_participants
+    assert demo.split.n_test == 20
+    assert demo.tables != demo.bids  # those of everybody; the raw folder has a few
+    assert demo.resolution == on_grid.RESOLUTION
+    people = phantom_tables.make_people(demo.phantom.n_participants, demo.phantom.seed)
+    for course in ("CN", "AD"):  # left to learn from, of each label
+        stable = sum(person.course == course for person in people)
+        assert stable - demo.split.n_test >= 40
