@@ -178,6 +178,12 @@ def _unquoted(
     """Columns without the quotes that stand round all of their cells."""
     columns = [[row[i] for _, row in rows] for i in range(len(names))]
     quoted_header = all(map(_is_quoted, names))
+    odd = [n for n, row in rows if any(cell.count('"') % 2 for cell in row)]
+    if odd and quoted_header:
+        raise InputError(
+            f"{path}: quotes round its cells, but line {odd[0]} has a single one; "
+            f"{_AS_TABS} without quotes"
+        )
     taken = []
     for i, column in enumerate(columns):
         given = [cell for cell in column if cell not in MISSING]
@@ -185,12 +191,6 @@ def _unquoted(
         if (quoted_header and any(map(_is_quoted, given))) or (
             given and all(map(_is_quoted, given))
         ):
-            odd = [n for (n, _), cell in zip(rows, column, strict=True) if cell.count('"') % 2]
-            if odd and quoted_header:
-                raise InputError(
-                    f"{path}: quotes round its cells, but line {odd[0]} has a single one; "
-                    f"{_AS_TABS} without quotes"
-                )
             columns[i] = [_unquote(cell) for cell in column]
             taken.append(_unquote(names[i]))
     if quoted_header or taken:
