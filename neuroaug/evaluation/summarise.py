@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from neuroaug.cohort.account import label_cohort
+from neuroaug.cohort.reading.table_layouts import people_folders
 from neuroaug.cohort.split_folder import SplitFolder
-from neuroaug.cohort.tables import read_visits
+from neuroaug.cohort.tables import read_published
 from neuroaug.config import Cell
 from neuroaug.config.label_settings import CUSTOM
 from neuroaug.errors import InputError
@@ -94,7 +95,8 @@ def _external_people(study: Study, name: str, columns: list[str]) -> pd.DataFram
     external = study.config.external[name]
     rules = external.labels or study.config.label_rules
     if rules is None or external.cohort not in ("auto", CUSTOM):
-        visits, _ = read_visits(study.path(external.tables), cohort=external.cohort)
+        folders = people_folders(study.path(external.caps) / "subjects")
+        visits, *_ = read_published(study.path(external.tables), external.cohort, folders)
         return visits.loc[visits["months"] == 0, columns]
     return label_cohort(
         study.path(external.tables), study.path(external.caps), rules=rules

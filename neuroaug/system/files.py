@@ -180,7 +180,11 @@ def _breaks_row(value: object) -> bool:
 
 
 def read_tsv(
-    path: str | os.PathLike[str], required: Iterable[str] = (), *, any_case: bool = False
+    path: str | os.PathLike[str],
+    required: Iterable[str] = (),
+    *,
+    any_case: bool = False,
+    lines: bool = False,
 ) -> pd.DataFrame:
     """Read a tab-separated table, all columns as strings, ``n/a`` and empty as missing.
 
@@ -191,7 +195,9 @@ def read_tsv(
     required : iterable of str
         Columns that must be present.
     any_case : bool
-        Whether a column that differs from a required one by upper and lower case is that one.
+        Whether a column that differs from a required one by case or blanks only is that one.
+    lines : bool
+        Whether to keep the line of each row, as ``table.attrs["lines"]``, for messages.
 
     Raises
     ------
@@ -200,7 +206,7 @@ def read_tsv(
     """
     with reading(path, "a tab-separated table"):
         content = Path(path).read_bytes()
-    return parse_table(content, Path(path), required, any_case=any_case)
+    return parse_table(content, Path(path), required, any_case=any_case, lines=lines)
 
 
 def sha256_bytes(content: bytes) -> str:

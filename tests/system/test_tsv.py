@@ -92,6 +92,7 @@ def test_other_separators_are_refused_by_name(tmp_path, encoding, separator, cal
     ("content", "message"),
     [
         ("a\tage\tAge\n1\t2\t3\n", "columns 'age' and 'Age' are one name"),
+        ("a\tage_bl\tAge BL\n1\t2\t3\n", "columns 'age_bl' and 'Age BL' are one name"),
         ("a\tage\t age \n1\t2\t3\n", "column 'age' stands twice"),
         ("a\tb\n1\n", "line 2 has 1 cell, its header 2"),
         ("a\tb\n1\t2\n\n1\t2\t3\n", "line 4 has 3 cells, its header 2"),
