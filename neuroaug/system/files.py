@@ -166,10 +166,11 @@ def cell_text(value: object) -> str:
 def write_tsv(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
     """Write a table as tab-separated text atomically; missing values become ``n/a``."""
     # Without quoting, as it is read: a quote character is one of its cell.
-    clean = table.map(lambda value: cell_text(value) if _breaks_row(value) else value)
+    if any(map(_breaks_row, table.select_dtypes("object").to_numpy().ravel())):
+        table = table.map(lambda value: cell_text(value) if _breaks_row(value) else value)
     write_text(
         path,
-        clean.to_csv(
+        table.to_csv(
             sep="\t", index=False, na_rep="n/a", lineterminator="\n", quoting=csv.QUOTE_NONE
         ),
     )
