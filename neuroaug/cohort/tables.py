@@ -53,6 +53,8 @@ NAMES: dict[str, tuple[str, ...]] = {
 SEXES = {"M": "M", "MALE": "M", "F": "F", "FEMALE": "F"}
 # Clinica writes n/a; AIBL's own code for a missing value is -4 and slips through in some releases.
 _CODE = ("-4", "-4.0")
+_CODES = ("-1", "-1.0", "999", "999.0", "9999", "9999.0")
+_NO_NUMBERS = ("sex", "diagnosis", "diagnosis at baseline", "screening")
 _ABSENT = MISSING.union(_CODE)
 # Two names of one quantity: both in a table, they must say the same.
 _ONE_VALUE = ("sex", "diagnosis", "mmse", "cdr")
@@ -192,8 +194,12 @@ class _Columns:
         found = {}
         for name in self._names[quantity]:
             value = record.fields.get(name)
-            if isinstance(value, str) and value.strip().lower() not in _ABSENT:
-                found[name] = value.strip()
+            if not isinstance(value, str) or value.strip().lower() in _ABSENT:
+                continue
+            if quantity in _NO_NUMBERS and value.strip() in _CODES:
+                self.numbers.codes[quantity, value.strip()] += 1
+                continue
+            found[name] = value.strip()
         if len(found) > 1 and quantity in _ONE_VALUE:
             _refuse_contradiction(record, quantity, found)
         return next(iter(found.values()), None)

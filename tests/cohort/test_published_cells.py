@@ -22,6 +22,7 @@ def merged(folder, *rows):
         ("90 +", Number(90, is_bound=True)),
         (">89", Number(89, is_bound=True)),
         ("72,4", Number(72.4)),
+        ("072Y", Number(72)),
         (" 70 ", Number(70)),
         ("-", None),
         (".", None),
@@ -51,6 +52,20 @@ def test_codes_for_missing_scores_are_no_scores_and_said(tmp_path, code):
     assert list(found.labelled["cdr"].dropna()) == [0.0]
     if not code.startswith("-4"):
         assert any("mmse: 1 cells" in note and code in note for note in found.notes)
+
+
+@pytest.mark.parametrize("code", ["-1", "999"])
+def test_codes_stand_for_missing_sexes_and_diagnoses_too(tmp_path, code):
+    found = label_cohort(
+        merged(
+            tmp_path,
+            f"sub-ADNI1 ses-M000 {code} 70 CN 28 0",
+            f"sub-ADNI2 ses-M000 F {code} {code} 28 0",
+        )
+    )
+    assert list(found.labelled["sex"]) == [None]
+    assert found.account.left_out == {"baseline without diagnosis": ["sub-ADNI2"]}
+    assert {note.split(":")[0] for note in found.notes} == {"age", "sex", "diagnosis"}
 
 
 def test_censored_ages_count_as_their_bound_and_are_counted(tmp_path):
