@@ -19,6 +19,8 @@ from neuroaug.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from neuroaug.study import Study
+
 Pair = tuple[str, str]
 
 
@@ -61,7 +63,8 @@ class Account:
         lines = [f"{self.people} people: {labels}; {out} left out"]
         for rule, people in self.left_out.items():
             lines.append(f"left out, {rule}: {len(people)} ({_named(people)})")
-        lines.append(f"images of {self.images} visits")
+        if self.images or self.rows_without_image:
+            lines.append(f"images of {self.images} visits")
         for what, names in (
             ("images without a row in the tables", self.images_without_row),
             ("rows without an image", self.rows_without_image),
@@ -158,6 +161,33 @@ def label_cohort(
     labels = rules.names if rules is not None else LABELS
     account = _account(labelled, exclusions, rows, images, labels)
     return LabelledCohort(cohort, labelled, exclusions, account, tuple(notes), absent)
+
+
+def external_rules(study: Study, name: str) -> LabelRules | None:
+    """Label rules of an external test cohort: its own, else the study's; None if published."""
+    external = study.config.external[name]
+    if external.labels is None and external.cohort in ("auto", CUSTOM):
+        return study.config.label_rules
+    return external.labels
+
+
+def label_external(study: Study, name: str) -> LabelledCohort:
+    """Label an external test cohort of a study; see `label_cohort`.
+
+    Raises
+    ------
+    InputError
+        See `label_cohort`.
+    """
+    external = study.config.external[name]
+    return label_cohort(
+        study.path(external.tables),
+        study.path(external.caps),
+        cohort=external.cohort,
+        rules=external_rules(study, name),
+        min_age=external.min_age,
+        resolution=study.config.resolution,
+    )
 
 
 def _images(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,7 @@ def normal(text: str) -> str:
     >>> normal(" Major  Depression "), normal("1.0") == normal("1")
     ('major depression', True)
     """
-    folded = " ".join(text.split()).casefold()
+    folded = " ".join(unicodedata.normalize("NFKC", text).split()).casefold()
     return re.sub(r"(?<=\d)\.0+$", "", folded) if re.fullmatch(r"-?\d+\.0+", folded) else folded
 
 

@@ -21,6 +21,7 @@ from neuroaug.system.files import (
     write_json,
     write_tsv,
 )
+from neuroaug.system.tsv import column_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from neuroaug.config.label_settings import LabelRules
 
 SPLIT_COLUMNS = (*LABELLED_VISIT, "age", "sex", "site")
-_COLUMNS = {name.casefold(): name for name in SPLIT_COLUMNS}
 RECORD = "split.json"
 _NOT_SETS = ("balance", "exclusions")
 
@@ -74,9 +74,9 @@ def read_set(
     """
     import numpy as np
 
-    table = read_tsv(path, SPLIT_COLUMNS[:3], any_case=True)
+    table = read_tsv(path, SPLIT_COLUMNS[:3], any_case=True, lines=True)
     lines = table.attrs["lines"]
-    table = table.rename(columns=lambda name: _COLUMNS.get(name.casefold(), name))
+    table = table.rename(columns=column_key)
     for column in SPLIT_COLUMNS:
         if column not in table.columns:
             table[column] = None

@@ -6,7 +6,9 @@ names, whatever their case.
 
 from __future__ import annotations
 
+import logging
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NAMES", "SEXES", "VISIT_COLUMNS", "read_published", "read_visits", "session_months"]
 
+log = logging.getLogger(__name__)
+
 MEASURED = ("age", "sex", "site", "mmse", "cdr")
 VISIT_COLUMNS = ("participant_id", "session_id", "months", "diagnosis", "screening", *MEASURED)
 
@@ -48,7 +52,10 @@ NAMES: dict[str, tuple[str, ...]] = {
 }
 SEXES = {"M": "M", "MALE": "M", "F": "F", "FEMALE": "F"}
 # Clinica writes n/a; AIBL's own code for a missing value is -4 and slips through in some releases.
-_ABSENT = MISSING | {"-4", "-4.0"}
+_CODE = ("-4", "-4.0")
+_CODES = ("-1", "-1.0", "999", "999.0", "9999", "9999.0")
+_NO_NUMBERS = ("sex", "diagnosis", "diagnosis at baseline", "screening")
+_ABSENT = MISSING.union(_CODE)
 # Two names of one quantity: both in a table, they must say the same.
 _ONE_VALUE = ("sex", "diagnosis", "mmse", "cdr")
 
@@ -124,6 +131,9 @@ def read_published(
     _refuse_duplicates(table)
     table = table.sort_values(["participant_id", "months"], kind="stable", ignore_index=True)
     visits = table.drop(columns="file").astype(object).where(lambda t: t.notna(), None)
+    # Read so from the first: recorded splits do not have it among their notes.
+    for quantity, n in sorted((+columns.n_minus_four).items()):
+        log.info("%s: %s: %d cells of -4, which stands for a missing value", folder, quantity, n)
     return visits, cohort, [*source.notes, *columns.numbers.notes()]
 
 
@@ -161,6 +171,7 @@ class _Columns:
     def __init__(self, source: ClinicalTables, cohort: str) -> None:
         seen = source.seen()
         self.numbers = NumberReader()
+        self.n_minus_four: Counter[str] = Counter()
         self._names = {
             quantity: [n for n in names if n in seen] for quantity, names in NAMES.items()
         }
@@ -183,8 +194,12 @@ class _Columns:
         found = {}
         for name in self._names[quantity]:
             value = record.fields.get(name)
-            if isinstance(value, str) and value.strip().lower() not in _ABSENT:
-                found[name] = value.strip()
+            if not isinstance(value, str) or value.strip().lower() in _ABSENT:
+                continue
+            if quantity in _NO_NUMBERS and value.strip() in _CODES:
+                self.numbers.codes[quantity, value.strip()] += 1
+                continue
+            found[name] = value.strip()
         if len(found) > 1 and quantity in _ONE_VALUE:
             _refuse_contradiction(record, quantity, found)
         return next(iter(found.values()), None)
@@ -192,6 +207,8 @@ class _Columns:
     def number(self, record: TableRecord, quantity: str) -> float | None:
         """Read a quantity as a number, None where missing."""
         text = self.text(record, quantity)
+        raw = (record.fields.get(name) for name in self._names[quantity])
+        self.n_minus_four[quantity] += text is None and any(value in _CODE for value in raw)
         try:
             return self.numbers.read(quantity, text)
         except ValueError:

@@ -12,11 +12,10 @@ from pathlib import Path
 import pandas as pd
 
 from neuroaug.audit.leakage import prove, synthetic_sets
-from neuroaug.cohort.account import label_cohort
+from neuroaug.cohort.account import label_external
 from neuroaug.cohort.split_table import open_split
 from neuroaug.cohort.splits import make_external
 from neuroaug.config import OPTIMISED, Cell
-from neuroaug.config.label_settings import CUSTOM
 from neuroaug.errors import InputError
 from neuroaug.evaluation import study_search
 from neuroaug.evaluation.run_cells import run_cells
@@ -110,17 +109,7 @@ def external_table(study: Study, name: str) -> tuple[Path, pd.DataFrame]:
     """
     external = study.config.external[name]
     caps = require_caps(study.path(external.caps))
-    rules = external.labels
-    if rules is None and external.cohort in ("auto", CUSTOM):
-        rules = study.config.label_rules
-    people = label_cohort(
-        study.path(external.tables),
-        caps,
-        cohort=external.cohort,
-        rules=rules,
-        min_age=external.min_age,
-        resolution=study.config.resolution,
-    )
+    people = label_external(study, name)
     for line in people.account.lines():
         log.info("external cohort %s: %s", name, line)
     out = study.splits / "external" / name

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from neuroaug.cohort.account import label_cohort
+from neuroaug.cohort.account import external_rules, label_external
+from neuroaug.cohort.reading.table_layouts import people_folders
 from neuroaug.cohort.split_folder import SplitFolder
-from neuroaug.cohort.tables import read_visits
+from neuroaug.cohort.tables import read_published
 from neuroaug.config import PUBLISHED_LABELS, Cell
-from neuroaug.config.label_settings import CUSTOM
 from neuroaug.errors import InputError
 from neuroaug.evaluation.gather_scores import gather_pairs
 from neuroaug.statistics.bootstrap import N_REPLICATES
@@ -93,14 +93,12 @@ def summarise_study(study: Study, cells: Sequence[Cell]) -> EvaluationSummary:
 
 def _external_people(study: Study, name: str, columns: list[str]) -> pd.DataFrame:
     """Age, sex and site of an external cohort at baseline."""
+    if external_rules(study, name) is not None:
+        return label_external(study, name).labelled[columns]
     external = study.config.external[name]
-    rules = external.labels or study.config.label_rules
-    if rules is None or external.cohort not in ("auto", CUSTOM):
-        visits, _ = read_visits(study.path(external.tables), cohort=external.cohort)
-        return visits.loc[visits["months"] == 0, columns]
-    return label_cohort(
-        study.path(external.tables), study.path(external.caps), rules=rules
-    ).labelled[columns]
+    folders = people_folders(study.path(external.caps) / "subjects")
+    visits, *_ = read_published(study.path(external.tables), external.cohort, folders)
+    return visits.loc[visits["months"] == 0, columns]
 
 
 def write_summary(

@@ -166,10 +166,11 @@ def cell_text(value: object) -> str:
 def write_tsv(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
     """Write a table as tab-separated text atomically; missing values become ``n/a``."""
     # Without quoting, as it is read: a quote character is one of its cell.
-    clean = table.map(lambda value: cell_text(value) if _breaks_row(value) else value)
+    if any(map(_breaks_row, table.select_dtypes("object").to_numpy().ravel())):
+        table = table.map(lambda value: cell_text(value) if _breaks_row(value) else value)
     write_text(
         path,
-        clean.to_csv(
+        table.to_csv(
             sep="\t", index=False, na_rep="n/a", lineterminator="\n", quoting=csv.QUOTE_NONE
         ),
     )
@@ -180,7 +181,11 @@ def _breaks_row(value: object) -> bool:
 
 
 def read_tsv(
-    path: str | os.PathLike[str], required: Iterable[str] = (), *, any_case: bool = False
+    path: str | os.PathLike[str],
+    required: Iterable[str] = (),
+    *,
+    any_case: bool = False,
+    lines: bool = False,
 ) -> pd.DataFrame:
     """Read a tab-separated table, all columns as strings, ``n/a`` and empty as missing.
 
@@ -191,7 +196,9 @@ def read_tsv(
     required : iterable of str
         Columns that must be present.
     any_case : bool
-        Whether a column that differs from a required one by upper and lower case is that one.
+        Whether a column that differs from a required one by case or blanks only is that one.
+    lines : bool
+        Whether to keep the line of each row, as ``table.attrs["lines"]``, for messages.
 
     Raises
     ------
@@ -200,7 +207,7 @@ def read_tsv(
     """
     with reading(path, "a tab-separated table"):
         content = Path(path).read_bytes()
-    return parse_table(content, Path(path), required, any_case=any_case)
+    return parse_table(content, Path(path), required, any_case=any_case, lines=lines)
 
 
 def sha256_bytes(content: bytes) -> str:

@@ -35,8 +35,24 @@ _OTHER_SEPARATORS = {",": "commas", ";": "semicolons"}
 _AS_TABS = "save it as tab-separated text"
 
 
+def column_key(name: str) -> str:
+    """Key that spellings of one column share: case, and blanks for underscores, do not count.
+
+    Examples
+    --------
+    >>> column_key(" Age  BL "), column_key("age_bl")
+    ('age_bl', 'age_bl')
+    """
+    return "_".join(name.casefold().split())
+
+
 def parse_table(
-    content: bytes, path: Path, required: Iterable[str] = (), *, any_case: bool = False
+    content: bytes,
+    path: Path,
+    required: Iterable[str] = (),
+    *,
+    any_case: bool = False,
+    lines: bool = False,
 ) -> pd.DataFrame:
     """Read a tab-separated table, all columns as strings, ``n/a`` and empty as missing.
 
@@ -54,26 +70,28 @@ def parse_table(
     required : iterable of str
         Columns that must be present.
     any_case : bool
-        Whether a column that differs from a required one by upper and lower case is that one.
+        Whether a column that differs from a required one by case or blanks only is that one.
+    lines : bool
+        Whether to keep the line of each row, as ``table.attrs["lines"]``, for messages.
 
     Raises
     ------
     InputError
-        If it is no text, or separated by something else; if a column stands twice
-        (whatever its case), or is lacking (the columns found are named); if a row has more or fewer
+        If it is no text, or separated by something else; if a column stands twice (see
+        `column_key`), or is lacking (the columns found are named); if a row has more or fewer
         cells than the header (its line is named).
     """
     import numpy as np
     import pandas as pd
 
-    lines = [
+    written = [
         (number, [cell.strip() for cell in line.split("\t")])
         for number, line in enumerate(_LINE_END.split(_decode(content, path)), 1)
         if line.strip()
     ]
-    if not lines:
+    if not written:
         raise InputError(f"{path}: not readable as a tab-separated table (it is empty)")
-    names, rows = _rectangle(lines, path)
+    names, rows = _rectangle(written, path)
     names, columns = _unquoted(names, rows, path)
     names = _named(names, tuple(required), path, any_case=any_case)
     values = {
@@ -81,7 +99,8 @@ def parse_table(
         for name, column in zip(names, columns, strict=True)
     }
     table = pd.DataFrame(values, columns=names, dtype=object)
-    table.attrs["lines"] = [number for number, _ in rows]
+    if lines:
+        table.attrs["lines"] = [number for number, _ in rows]
     return table
 
 
@@ -178,6 +197,12 @@ def _unquoted(
     """Columns without the quotes that stand round all of their cells."""
     columns = [[row[i] for _, row in rows] for i in range(len(names))]
     quoted_header = all(map(_is_quoted, names))
+    odd = [n for n, row in rows if any(cell.count('"') % 2 for cell in row)]
+    if odd and quoted_header:
+        raise InputError(
+            f"{path}: quotes round its cells, but line {odd[0]} has a single one; "
+            f"{_AS_TABS} without quotes"
+        )
     taken = []
     for i, column in enumerate(columns):
         given = [cell for cell in column if cell not in MISSING]
@@ -185,12 +210,6 @@ def _unquoted(
         if (quoted_header and any(map(_is_quoted, given))) or (
             given and all(map(_is_quoted, given))
         ):
-            odd = [n for (n, _), cell in zip(rows, column, strict=True) if cell.count('"') % 2]
-            if odd and quoted_header:
-                raise InputError(
-                    f"{path}: quotes round its cells, but line {odd[0]} has a single one; "
-                    f"{_AS_TABS} without quotes"
-                )
             columns[i] = [_unquote(cell) for cell in column]
             taken.append(_unquote(names[i]))
     if quoted_header or taken:
@@ -203,19 +222,19 @@ def _named(
     names: Sequence[str], required: Sequence[str], path: Path, *, any_case: bool
 ) -> list[str]:
     """Names of the columns: each once, the required ones as they are asked for."""
-    asked = {name.casefold(): name for name in required if any_case}
+    asked = {column_key(name): name for name in required if any_case}
     known: dict[str, str] = {}
     result = []
     for i, name in enumerate(names):
         written = name or f"column {i + 1}"
-        other = known.setdefault(written.casefold(), written)
+        other = known.setdefault(column_key(written), written)
         if len(known) <= i:
             raise InputError(
                 f"{path}: columns '{other}' and '{written}' are one name; keep one of them"
                 if other != written
                 else f"{path}: column '{written}' stands twice; keep one of them"
             )
-        result.append(asked.get(written.casefold(), written))
+        result.append(asked.get(column_key(written), written))
     missing = [name for name in required if name not in result]
     if missing:
         found = ", ".join(result)

@@ -7,7 +7,7 @@ import pytest
 
 from neuroaug.errors import InputError
 from neuroaug.preprocessing.bids_filter import read_filter
-from neuroaug.preprocessing.select import Selection, find_scans, select
+from neuroaug.preprocessing.select import find_scans, select
 
 
 def add(root, participant, session, *names):
@@ -81,9 +81,11 @@ def test_an_odd_scan_that_is_the_only_one_is_taken_and_said(bids):
     assert "contrast agent; there was no other" in scan.note
 
 
-def test_a_filter_overrides_the_rule(bids):
+def test_a_filter_overrides_the_rule(bids, tmp_path):
     add(bids, "sub-03", "ses-M000", "ce-gadolinium_T1w.nii.gz", "T1w.nii.gz")
-    scan = find_scans(bids, Selection(query={"ceagent": "gadolinium"}))[0][-1]
+    path = tmp_path / "filter.json"
+    path.write_text('{"t1w": {"ceagent": "gadolinium"}}')
+    scan = find_scans(bids, select(["03"], bids_filter=path))[0][0]
     assert scan.path.name == "sub-03_ses-M000_ce-gadolinium_T1w.nii.gz"
 
 

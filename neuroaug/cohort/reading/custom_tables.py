@@ -25,6 +25,7 @@ from neuroaug.cohort.reading.table_layouts import (
 from neuroaug.cohort.tables import NAMES, SEXES
 from neuroaug.errors import InputError
 from neuroaug.system.files import read_tsv
+from neuroaug.system.tsv import column_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,10 +157,10 @@ def read_custom(root: Path, rules: LabelRules, folders: Iterable[str] = ()) -> C
         A table or the label's column is missing, a name is none, a person or visit stands twice, or
         two columns of one quantity contradict each other.
     """
-    column = rules.column.strip().casefold()
+    column = column_key(rules.column)
     cohort = CustomTables(rules.column)
     tables = _read_all(root, rules, set(folders), cohort.notes)
-    labelling = [t for t in tables if column in map(str.casefold, t.columns)]
+    labelling = [t for t in tables if column in t.columns]
     main = tables[0]
     if not labelling:
         found = "; ".join(f"{t.path} has {', '.join(t.columns)}" for t in tables[:2])
@@ -224,13 +225,13 @@ def _near(root: Path) -> list[Path]:
 
 
 def _read(path: Path, folders: set[str], notes: list[str]) -> _Table:
-    table = lower_columns(read_tsv(path, ["participant_id"], any_case=True))
+    table = lower_columns(read_tsv(path, ["participant_id"], any_case=True, lines=True))
     notes += name_people(table, path, folders)
     return _table(path, table)
 
 
 def _read_sessions(path: Path) -> _Table:
-    table = lower_columns(read_tsv(path))
+    table = lower_columns(read_tsv(path, lines=True))
     person = path.parent.name
     for other in table.get("participant_id", ()):
         if isinstance(other, str) and loose(prefixed(other, "sub-") or other) != loose(person):

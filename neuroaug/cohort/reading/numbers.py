@@ -8,12 +8,28 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 MISSING = frozenset(
-    {"", "n/a", "na", "nan", "none", "null", "unknown", "unk", "missing", "-", "--", ".", "?"}
+    {
+        "",
+        "n/a",
+        "#n/a",
+        "na",
+        "nan",
+        "none",
+        "null",
+        "unknown",
+        "unk",
+        "missing",
+        "-",
+        "--",
+        ".",
+        "?",
+    }
 )
 MAX_AGE = 125
 # Possible values; beyond them, a code that stands for a missing score (-1, -4, 999, 9999).
 _SCORES = {"mmse": (0, 30), "mmse at baseline": (0, 30), "cdr": (0, 98), "age": (-0.5, 998)}
 _AGES = ("age", "age at baseline")
+_YEARS = re.compile(r"\s*(?:y|yrs?|years?)$", re.IGNORECASE)  # 072Y, as DICOM writes ages
 _DECIMAL_COMMA = re.compile(r"-?\d+,\d{1,2}")
 _BOUND = re.compile(r"(?:>=?|≥)\s*(\d+(?:\.\d+)?)|(\d+(?:\.\d+)?)\s*\+")
 
@@ -54,7 +70,7 @@ def read_number(text: str | None) -> Number | None:
     """
     if text is None or is_missing(text):
         return None
-    written = text.strip()
+    written = _YEARS.sub("", text.strip())
     if bound := _BOUND.fullmatch(written):
         return Number(float(bound[1] or bound[2]), is_bound=True)
     value = float(written.replace(",", ".") if _DECIMAL_COMMA.fullmatch(written) else written)

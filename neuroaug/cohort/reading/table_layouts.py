@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from neuroaug.cohort.reading.identifiers import loose, match_people
 from neuroaug.errors import InputError
 from neuroaug.system.files import list_folder, read_tsv, reading
-from neuroaug.system.tsv import parse_header
+from neuroaug.system.tsv import column_key, parse_header
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,8 +71,8 @@ class ClinicalTables:
 
 
 def lower_columns(table: pd.DataFrame) -> pd.DataFrame:
-    """Name the columns in lower case; the reader has refused two that differ by case."""
-    return table.rename(columns=lambda name: str(name).strip().lower())
+    """Name the columns in lower case; the reader has refused two that are then the same."""
+    return table.rename(columns=column_key)
 
 
 def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -127,7 +127,7 @@ def find_tables(path: Path, folders: Iterable[str] = ()) -> ClinicalTables:
     folders |= people_folders(path)
     participants = path / "participants.tsv"
     if participants.is_file():
-        table = lower_columns(read_tsv(participants, ["participant_id"], any_case=True))
+        table = lower_columns(read_tsv(participants, ["participant_id"], any_case=True, lines=True))
         if "session_id" in table.columns:
             return _read_merged(participants, folders)
         return _read_bids(path, participants, table, folders)
@@ -146,7 +146,7 @@ def find_merged(path: Path) -> Path:
     for candidate in sorted(path.glob("*.tsv")):
         with reading(candidate, "a tab-separated table"):
             content = candidate.read_bytes()
-        head = {name.lower() for name in parse_header(content, candidate)}
+        head = {column_key(name) for name in parse_header(content, candidate)}
         if {"participant_id", "session_id"} <= head:
             merged.append(candidate)
     if len(merged) == 1:
@@ -160,7 +160,7 @@ def find_merged(path: Path) -> Path:
 
 
 def _read_merged(path: Path, folders: Iterable[str]) -> ClinicalTables:
-    table = lower_columns(read_tsv(path))
+    table = lower_columns(read_tsv(path, lines=True))
     missing = [name for name in ("participant_id", "session_id") if name not in table.columns]
     if missing:
         raise InputError(
