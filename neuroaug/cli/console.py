@@ -28,7 +28,18 @@ log = logging.getLogger("neuroaug")
 COMMANDS: Registry[TyperCommand] = Registry("command", "command", "neuroaug.cli")
 """The commands: each is a file beside this one, imported when it is typed."""
 
-ORDER = ("check", "preprocess", "split", "train", "augment", "evaluate", "search", "report", "run")
+ORDER = (
+    "init",
+    "check",
+    "preprocess",
+    "split",
+    "train",
+    "augment",
+    "evaluate",
+    "search",
+    "report",
+    "run",
+)
 """The first commands in the help, in the order of their use; the others follow by name."""
 
 

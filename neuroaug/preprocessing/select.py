@@ -17,6 +17,7 @@ from neuroaug.preprocessing.choose_scan import RawScan, choose_scan, require_tar
 from neuroaug.preprocessing.refusal import Refusal, refuse
 from neuroaug.system.files import cell_text, read_json, read_tsv, reading
 
+NO_FOLDER = f"listed in {bids_names.PARTICIPANTS}, but has no folder, so no T1w"
 MAX_STEM = 170  # a file name has 255 characters
 
 
@@ -191,8 +192,7 @@ def find_scans(
                 if (visit := _visit_seen(found)) is not None:
                     seen.add(visit)
     there = {folder.name for folder in folders}
-    reason = f"listed in {bids_names.PARTICIPANTS}, but has no folder, so no T1w"
-    refusals += [refuse(reason, participant) for participant in listed - there]
+    refusals += [refuse(NO_FOLDER, participant) for participant in listed - there]
     selection.require_known(seen, there | listed, bids)
     refusals += selection.absent(seen, "BIDS folder")
     # The rows go into the CAPS, which names no folder of this machine.
