@@ -184,7 +184,11 @@ def _update_failures(
     _write_rows(
         path,
         FAILURE_COLUMNS,
-        [(r.participant_id, r.session_id, r.stage, r.reason) for r in sorted(kept)],
+        # A cell cannot hold a tab: it is written as two characters, and read back as one.
+        [
+            (r.participant_id, r.session_id, r.stage, r.reason.replace("\t", r"\t"))
+            for r in sorted(kept)
+        ],
     )
 
 
@@ -206,6 +210,7 @@ def read_failures(caps: Path) -> list[Refusal]:
     if not path.exists():
         return []
     table = read_tsv(path, required=FAILURE_COLUMNS).fillna("n/a")
+    table["reason"] = [str(reason).replace(r"\t", "\t") for reason in table["reason"]]
     return [Refusal(*row) for row in table[list(FAILURE_COLUMNS)].itertuples(index=False)]
 
 

@@ -19,6 +19,7 @@ from neuroaug.system.tsv import column_key, parse_header
 if TYPE_CHECKING:
     import pandas as pd
 
+_OTHER_FORMATS = (".csv", ".txt", ".xlsx", ".xls", ".gz", ".ods")
 # What labels are made from: a participant's own value says nothing about one visit of theirs, and
 # stands in for it only where the data set has none by visit.
 _BY_VISIT = {"diagnosis": ("diagnosis", "dx"), "cdr": ("cdr_global", "cdr")}
@@ -154,8 +155,11 @@ def find_merged(path: Path) -> Path:
     if merged:
         found = ", ".join(p.name for p in merged)
         raise InputError(f"{path}: several merged tables ({found}); give one of them")
+    other = sorted(p.name for p in path.glob("participants.*") if p.suffix in _OTHER_FORMATS)
+    advice = f"; save {other[0]} as tab-separated text, participants.tsv" if other else ""
     raise InputError(
         f"{path}: neither participants.tsv nor a table with participant_id and session_id in it"
+        f"{advice}"
     )
 
 
