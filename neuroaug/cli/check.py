@@ -22,15 +22,18 @@ def check(
     if as_json:
         configure_messages(quiet=True)
     start("check")
+    from neuroaug.dataset_check.check_cohort import check_cohort
     from neuroaug.dataset_check.check_files import check as check_dataset
     from neuroaug.system.threads import n_cores
 
-    findings = check_dataset(dataset, n_procs=n_procs or n_cores())
+    findings = [*check_dataset(dataset, n_procs=n_procs or n_cores()), *check_cohort(dataset)]
     if as_json:
         typer.echo(json.dumps([finding.as_dict() for finding in findings], indent=2))
     else:
         for finding in findings:
-            typer.echo(f"{finding.severity}: {finding.path}: {finding.message}; {finding.fix}")
+            fix = f"; {finding.fix}" if finding.fix else ""
+            typer.echo(f"{finding.severity}: {finding.path}: {finding.message}{fix}")
     faults = sum(finding.severity == "error" for finding in findings)
-    log.info("%s: %d error(s), %d warning(s)", dataset, faults, len(findings) - faults)
+    warnings = sum(finding.severity == "warning" for finding in findings)
+    log.info("%s: %d error(s), %d warning(s)", dataset, faults, warnings)
     raise typer.Exit(1 if faults else 0)

@@ -22,7 +22,7 @@ from neuroaug.preprocessing.records import (
     read_failures,
     read_record,
 )
-from neuroaug.preprocessing.select import find_scans
+from neuroaug.preprocessing.select import NO_FOLDER, find_scans
 from neuroaug.study import CONFIG_NAME, Study
 from neuroaug.system.files import (
     TEMPORARY_PREFIX,
@@ -113,7 +113,14 @@ def _check_bids(root: Path, images: ImageNames) -> Iterator[Finding]:
     except InputError as error:
         yield unreadable(root, ".", error, "see the BIDS specification")
         refusals = []
+    lost = [row.participant_id for row in refusals if row.reason == NO_FOLDER]
+    if lost:
+        more = ", ..." if len(lost) > 5 else ""
+        message = f"{len(lost)} people have no folder: {', '.join(lost[:5])}{more}"
+        yield Finding(PARTICIPANTS, "warning", message, "add their scans; they are left out")
     for row in refusals:
+        if row.reason == NO_FOLDER:
+            continue
         file, _, why = row.reason.partition(":")
         if file.endswith((".json", ".tsv")) and any(told in why for told in _TOLD_BELOW):
             continue

@@ -8,7 +8,7 @@ from typing import Literal
 
 from neuroaug.errors import InputError
 
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "note"]
 
 
 @dataclass(frozen=True, order=True)
@@ -19,8 +19,8 @@ class Finding:
     ----------
     path : str
         File or folder, relative to the folder that was checked.
-    severity : {"error", "warning"}
-        An error stops or spoils a visit; a warning should be known.
+    severity : {"error", "warning", "note"}
+        An error stops or spoils a visit; a warning should be known; a note counts.
     message : str
         What is wrong.
     fix : str

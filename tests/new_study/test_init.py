@@ -53,20 +53,22 @@ def init(tmp_path, monkeypatch):
 @pytest.mark.parametrize("sessions", [("",), ("ses-M000",), ("ses-pre", "ses-post")])
 def test_a_bids_folder_becomes_a_study_with_its_own_labels(tmp_path, init, sessions):
     data = tmp_path / "bids"
-    people = scans(data, 60, sessions)
-    groups = ["patient", "control"] * 30
-    write_tsv(data / "participants.tsv", table(people, group=groups, age=range(60), sex=["F"] * 60))
+    people = scans(data, 70, sessions)
+    groups = ["patient", "control"] * 35
+    write_tsv(
+        data / "participants.tsv", table(people, group=groups, age=range(20, 90), sex=["F"] * 70)
+    )
     code, said, study = init(data)
     assert code == 0
     config = read_config(study / "neuroaug.yaml")
     assert config.label_names == ("control", "patient")
     assert config.classes == ("control", "patient")
     assert config.split.subsets == (20,)
-    assert "group (participants.tsv): control 30, patient 30" in said
-    assert f"60 people, {60 * len(sessions)} visits" in said
+    assert "group (participants.tsv): control 35, patient 35" in said
+    assert f"70 people, {70 * len(sessions)} visits" in said
     assert "next: cd study && neuroaug preprocess" in said
     found = label_cohort(config.tables, cohort=config.cohort, rules=config.label_rules)
-    assert found.account.labelled == {"control": 30, "patient": 30}
+    assert found.account.labelled == {"control": 35, "patient": 35}
     # Comments say what a newcomer may change.
     assert "a guess" in (study / "neuroaug.yaml").read_text()
 
