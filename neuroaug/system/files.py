@@ -164,7 +164,10 @@ def cell_text(value: object) -> str:
 
 
 def write_tsv(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
-    """Write a table as tab-separated text atomically; missing values become ``n/a``."""
+    """Write a table as tab-separated text atomically.
+
+    Missing values become ``n/a``; tabs and line ends in a cell become blanks.
+    """
     # Without quoting, as it is read: a quote character is one of its cell.
     if any(map(_breaks_row, table.select_dtypes("object").to_numpy().ravel())):
         table = table.map(lambda value: cell_text(value) if _breaks_row(value) else value)
