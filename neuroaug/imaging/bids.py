@@ -36,6 +36,8 @@ ENTITIES = {
 
 _PARTICIPANT = re.compile(r"sub-[A-Za-z0-9]+")
 _SESSION = re.compile(r"ses-[A-Za-z0-9]+")
+_LABEL = re.compile(r"[A-Za-z0-9]+")
+_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 _IMAGE = re.compile(r".+_T1w\.nii(?:\.gz)?", re.IGNORECASE)
 
 
@@ -88,6 +90,24 @@ def is_participant(name: object) -> bool:
 def is_session(name: object) -> bool:
     """Whether `name` is ``ses-Y`` with Y of letters and digits."""
     return isinstance(name, str) and _SESSION.fullmatch(name) is not None
+
+
+def loose(name: str) -> str:
+    """Key that spellings of one name share: without case and leading zeros.
+
+    Examples
+    --------
+    >>> loose("ses-M00") == loose("ses-m000"), loose("sub-01") == loose("sub-1")
+    (True, True)
+    """
+    return _ZEROS.sub("", name.casefold())
+
+
+def prefixed(text: str, prefix: str) -> str | None:
+    """Name with its prefix, ``sub-`` or ``ses-``; None if it has more than letters and digits."""
+    stripped = text.strip()
+    label = stripped[len(prefix) :] if stripped.casefold().startswith(prefix) else stripped
+    return f"{prefix}{label}" if _LABEL.fullmatch(label) else None
 
 
 def normalize_participant(label: str) -> str:

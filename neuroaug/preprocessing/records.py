@@ -8,6 +8,7 @@ and overrules.
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any, Literal
 
 from neuroaug.errors import InputError
 from neuroaug.imaging import caps as caps_names
-from neuroaug.imaging.bids import Visit
+from neuroaug.imaging.bids import Visit, is_participant, is_session, loose, prefixed
 from neuroaug.preprocessing.claims import tables_lock
 from neuroaug.preprocessing.refusal import Refusal
 from neuroaug.system.files import (
@@ -225,11 +226,39 @@ def read_decisions(caps: Path) -> dict[Visit, bool]:
     path = Path(caps) / DECISIONS
     if not path.exists():
         return {}
+    known = _known_visits(caps)
     decisions: dict[Visit, bool] = {}
-    for where, visit, verdict in _verdicts(path):
+    for where, written, verdict in _verdicts(path):
+        visit = known.get(_spelling(written))
+        if visit is None:
+            if not known:
+                continue  # nothing is preprocessed yet
+            near = difflib.get_close_matches(str(written), map(str, known.values()), n=1)
+            hint = f"; did you mean {near[0]}?" if near else "; correct it, or remove the row"
+            raise InputError(f"{where}: {written} is no visit of this CAPS{hint}")
         if decisions.setdefault(visit, verdict) != verdict:
             raise InputError(f"{where}: {visit} stands there with both verdicts; keep one")
     return decisions
+
+
+def _spelling(visit: Visit) -> tuple[str, str]:
+    """What spellings of one visit share (``ses-M00`` and ``ses-M000``)."""
+    return loose(visit.participant_id), loose(visit.session_id)
+
+
+def _known_visits(caps: Path) -> dict[tuple[str, str], Visit]:
+    """Visits that a decision may be about, by what their spellings share."""
+    pairs = [(f.participant_id, f.session_id) for f in read_failures(caps)]
+    if (caps / QC).exists():
+        table = read_tsv(caps / QC, required=QC_COLUMNS)
+        pairs += list(zip(table["participant_id"], table["session_id"], strict=True))
+    pairs += [(path.parent.name, path.name) for path in caps.glob("subjects/sub-*/ses-*")]
+    known = {}
+    for participant, session in pairs:
+        if is_participant(participant) and is_session(session):
+            visit = Visit(participant, session)
+            known[_spelling(visit)] = visit  # a folder's spelling, the last, counts
+    return known
 
 
 def _verdicts(path: Path) -> Iterator[tuple[str, Visit, bool]]:
@@ -238,7 +267,8 @@ def _verdicts(path: Path) -> Iterator[tuple[str, Visit, bool]]:
     for line, (participant, session, verdict) in enumerate(table.itertuples(index=False), 2):
         where, text = f"{path}: line {line}", str(verdict).strip().lower()
         try:
-            visit = Visit(participant, session)
+            names = (str(participant), "sub-"), (str(session), "ses-")
+            visit = Visit(*(prefixed(text, prefix) or text for text, prefix in names))
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         if text not in _TRUE + _FALSE:
@@ -248,7 +278,6 @@ def _verdicts(path: Path) -> Iterator[tuple[str, Visit, bool]]:
 
 def _update_qc(caps: Path, records: Mapping[Visit, Record]) -> None:
     path = caps / QC
-    decisions = read_decisions(caps)
     before: dict[tuple[str, str], tuple[str, str]] = {}
     kinds: dict[tuple[str, str], str] = {}  # of rows that no registration made
     if path.exists():
@@ -273,8 +302,14 @@ def _update_qc(caps: Path, records: Mapping[Visit, Record]) -> None:
         if record.status == "ok" and record.quality:
             probability = f"{float(record.quality['pass_probability']):.4f}"
             rows[key] = (probability, str(bool(record.quality["pass"])))
-    for visit, verdict in decisions.items():
-        key = (visit.participant_id, visit.session_id)
+    spelled = {(loose(p), loose(s)): (p, s) for p, s in rows}
+    decided = _verdicts(caps / DECISIONS) if (caps / DECISIONS).exists() else ()
+    for (
+        _,
+        visit,
+        verdict,
+    ) in decided:  # others' visits may be yet to come: they are not refused here
+        key = spelled.get(_spelling(visit), (visit.participant_id, visit.session_id))
         if key in rows:
             rows[key] = (rows[key][0], str(verdict))
     if (rows == before and path.exists()) or (not rows and not path.exists()):
@@ -337,7 +372,9 @@ def passed_visits(caps: str | Path) -> list[Visit] | None:
     decisions = read_decisions(caps)
     path = caps / QC
     if path.exists():
-        verdicts = {visit: verdict for _, visit, verdict in _verdicts(path)}
+        spelled = {_spelling(visit): visit for visit in caps_names.list_visits(caps)}
+        rows = ((spelled.get(_spelling(v), v), verdict) for _, v, verdict in _verdicts(path))
+        verdicts = dict(rows)
     elif decisions:
         verdicts = dict.fromkeys(caps_names.list_visits(caps), True)
     else:

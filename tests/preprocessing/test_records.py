@@ -153,3 +153,53 @@ def test_scratch_of_a_killed_process_is_removed_by_the_next(tmp_path):
         assert own.is_dir()
         assert own != second
     assert list(tmp_path.iterdir()) == []
+
+
+def decided(caps, *rows):
+    (caps / "qc-decisions.tsv").write_text(
+        "participant_id\tsession_id\tpass\n" + "".join("\t".join(row) + "\n" for row in rows)
+    )
+    return read_decisions(caps)
+
+
+@pytest.fixture
+def two_visits(tmp_path):
+    """A CAPS with the visits sub-01 and sub-02 ses-M000, both passed."""
+    for person in ("sub-01", "sub-02"):
+        (tmp_path / "subjects" / person / "ses-M000" / "t1_linear").mkdir(parents=True)
+    (tmp_path / "qc.tsv").write_text(
+        "participant_id\tsession_id\tpass_probability\tpass\n"
+        "sub-01\tses-M000\t.9\tTrue\nsub-02\tses-M000\t.9\tTrue\n"
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("participant", "session"),
+    [
+        ("sub-01", "ses-M00"),
+        ("sub-01", "ses-M0"),
+        ("SUB-01", "ses-m000"),
+        ("01", "M000"),
+        ("1", "M00"),
+    ],
+)
+def test_a_decision_counts_however_its_visit_is_spelled(two_visits, participant, session):
+    assert decided(two_visits, (participant, session, "False")) == {
+        Visit("sub-01", "ses-M000"): False
+    }
+    assert passed_visits(two_visits) == [Visit("sub-02", "ses-M000")]
+
+
+@pytest.mark.parametrize(
+    ("participant", "session"),
+    [("sub-10", "ses-M000"), ("sub-01", "ses-M006"), ("sub-O1", "ses-M000")],
+)
+def test_a_decision_about_no_visit_is_refused_by_its_line(two_visits, participant, session):
+    with pytest.raises(InputError, match=rf"line 3: {participant} {session} is no visit"):
+        decided(two_visits, ("sub-02", "ses-M000", "True"), (participant, session, "False"))
+
+
+def test_two_spellings_with_two_verdicts_are_refused(two_visits):
+    with pytest.raises(InputError, match="both verdicts"):
+        decided(two_visits, ("sub-01", "ses-M00", "True"), ("sub-01", "ses-M000", "False"))

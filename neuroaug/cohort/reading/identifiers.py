@@ -7,35 +7,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from neuroaug.errors import InputError
+from neuroaug.imaging.bids import loose, prefixed
+
+__all__ = ["by_session", "loose", "match_people", "prefixed", "session_months"]
 
 FIRST_SESSION = "ses-M000"  # of an image without sessions, as Clinica converts it
-_LABEL = re.compile(r"[A-Za-z0-9]+")
 _MONTHS = re.compile(r"ses-M(\d+)")
-_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 
 
 def session_months(session_id: str) -> int | None:
     """Months after baseline of a session: ``ses-M006`` -> 6, ``ses-M00`` -> 0, others -> None."""
     match = _MONTHS.fullmatch(session_id)
     return int(match[1]) if match else None
-
-
-def loose(name: str) -> str:
-    """Key that spellings of one name share: without case and leading zeros.
-
-    Examples
-    --------
-    >>> loose("ses-M00") == loose("ses-m000"), loose("sub-01") == loose("sub-1")
-    (True, True)
-    """
-    return _ZEROS.sub("", name.casefold())
-
-
-def prefixed(text: str, prefix: str) -> str | None:
-    """Name with its prefix, ``sub-`` or ``ses-``; None if it has more than letters and digits."""
-    stripped = text.strip()
-    label = stripped[len(prefix) :] if stripped.casefold().startswith(prefix) else stripped
-    return f"{prefix}{label}" if _LABEL.fullmatch(label) else None
 
 
 def match_people(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from neuroaug.config import PreprocessingConfig
 from neuroaug.errors import InputError, NeuroaugError
 from neuroaug.imaging import caps
 from neuroaug.imaging.bids import Visit
-from neuroaug.imaging.grid import CROP, GRIDS, UNCROPPED, block_mean, crop
+from neuroaug.imaging.grid import GRIDS, UNCROPPED, block_mean, crop
 from neuroaug.imaging.nifti import Volume, read_volume, write_volume
 from neuroaug.imaging.template import Template, load_template
 from neuroaug.preprocessing.steps import bias, registration
@@ -25,6 +24,7 @@ from neuroaug.preprocessing.steps.bias import Profile
 from neuroaug.preprocessing.steps.pose_search import find_start
 from neuroaug.preprocessing.steps.quality import Quality, assess
 from neuroaug.preprocessing.steps.registration import Alignment
+from neuroaug.preprocessing.steps.sidecar import describe, parameters
 from neuroaug.system.files import read_json, remove_leftovers, sha256_file, write_bytes, write_json
 from neuroaug.system.provenance import versions
 
@@ -149,9 +149,9 @@ def process_visit(
         _write_copies(caps_folder, visit, landed.cropped, config.resolutions, written)
         sidecar = {
             "pipeline": "t1-linear",
-            "parameters": _parameters(config, volume, landed.start),
+            "parameters": parameters(config, volume, landed.start),
             "template": {"name": reference.name, "sha256": reference.sha256},
-            "input": {**_describe(scan, volume), **({"choice": choice} if choice else {})},
+            "input": describe(scan, volume, choice),
             "template_to_scan": np.round(landed.alignment.template_to_scan, 9).tolist(),
             "registration_score": landed.quality.score,
             "quality": asdict(landed.quality),
@@ -361,42 +361,3 @@ def _write_copies(
 def _require_contrast(data: NDArray[np.float32], message: str) -> None:
     if not np.isfinite(data).all() or data.min() == data.max():
         raise InputError(message)
-
-
-def _parameters(
-    config: PreprocessingConfig, volume: Volume, start: NDArray[np.float64] | None
-) -> dict[str, Any]:
-    recipe = registration.recipe_of(config.profile, volume.voxel_mm)
-    command = registration.arguments(
-        recipe, "PREFIX", "TEMPLATE", "SCAN", None if start is None else "START"
-    )
-    return {
-        "profile": config.profile,
-        "n4": {
-            "spline_distance_mm": config.n4_distance,
-            "shrink_factor": bias.shrink_factor(config.profile, volume.voxel_mm),
-            "iterations": bias.ITERATIONS,
-            "mask": None,
-        },
-        "registration": {
-            "arguments": " ".join(command),
-            "precision": "double" if recipe.double else "single",
-            "template_mm": recipe.template_mm,
-            "transform": "affine",
-            "start": "centres of mass" if start is None else np.round(start, 6).tolist(),
-        },
-        "interpolation": "linear",
-        "crop": [[axis.start, axis.stop] for axis in CROP],
-    }
-
-
-def _describe(scan: str | Path, volume: Volume) -> dict[str, Any]:
-    import nibabel as nib
-
-    return {
-        "sha256": sha256_file(scan),
-        "shape": list(volume.data.shape),
-        "voxel_mm": [round(size, 4) for size in volume.voxel_mm],
-        "orientation": "".join(nib.aff2axcodes(volume.affine)),
-        "notes": [re.sub(r"\s+", " ", note) for note in volume.notes],
-    }
