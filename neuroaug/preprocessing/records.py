@@ -229,10 +229,8 @@ def read_decisions(caps: Path) -> dict[Visit, bool]:
     known = _known_visits(caps)
     decisions: dict[Visit, bool] = {}
     for where, written, verdict in _verdicts(path):
-        visit = known.get(_spelling(written))
+        visit = known.get(_spelling(written)) if known else written  # nothing is preprocessed yet
         if visit is None:
-            if not known:
-                continue  # nothing is preprocessed yet
             near = difflib.get_close_matches(str(written), map(str, known.values()), n=1)
             hint = f"; did you mean {near[0]}?" if near else "; correct it, or remove the row"
             raise InputError(f"{where}: {written} is no visit of this CAPS{hint}")
@@ -308,7 +306,7 @@ def _update_qc(caps: Path, records: Mapping[Visit, Record]) -> None:
         _,
         visit,
         verdict,
-    ) in decided:  # others' visits may be yet to come: they are not refused here
+    ) in decided:  # those of visits yet to come are not refused here
         key = spelled.get(_spelling(visit), (visit.participant_id, visit.session_id))
         if key in rows:
             rows[key] = (rows[key][0], str(verdict))

@@ -102,7 +102,7 @@ def test_without_any_table_nobody_looked(tmp_path):
     ("row", "message"),
     [
         ("sub-A\tses-M000\tperhaps", "line 2: pass is 'perhaps'"),
-        ("A\tses-M000\tTrue", "line 2: 'A'"),
+        ("A_B\tses-M000\tTrue", "line 2: 'A_B'"),
         (
             "sub-A\tses-M000\tTrue\nsub-A\tses-M000\tFalse",
             "line 3: sub-A ses-M000 stands there with both",
@@ -159,7 +159,7 @@ def decided(caps, *rows):
     (caps / "qc-decisions.tsv").write_text(
         "participant_id\tsession_id\tpass\n" + "".join("\t".join(row) + "\n" for row in rows)
     )
-    return read_decisions(caps)
+    return records.read_decisions(caps)
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_a_decision_counts_however_its_visit_is_spelled(two_visits, participant,
     assert decided(two_visits, (participant, session, "False")) == {
         Visit("sub-01", "ses-M000"): False
     }
-    assert passed_visits(two_visits) == [Visit("sub-02", "ses-M000")]
+    assert records.passed_visits(two_visits) == [Visit("sub-02", "ses-M000")]
 
 
 @pytest.mark.parametrize(
