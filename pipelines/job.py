@@ -27,6 +27,7 @@ def clock(seconds: float) -> str:
 def last_line(log: Path) -> str:
     """The last line of a log that says something."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("next: ")]  # for people at a terminal
     return lines[-1] if lines else "no message"
 
 

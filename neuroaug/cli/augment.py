@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from neuroaug.cli.console import command, log, start
+from neuroaug.cli.console import command, log, say_next, start
 from neuroaug.cli.options import (
     FILES,
     Caps,
@@ -103,6 +103,22 @@ def augment(
         device=device,
     )
     _say(summary, out)
+    if study is not None and shard is None:
+        _say_next(study, split, label, n, model_seed)
+
+
+def _say_next(study: Study, split: str | None, label: str, n: int, seed: int | None) -> None:
+    """The other class, while it has no images; then a comparison of both."""
+    if study.config.label_rules is not None and study.config.label_rules.other is None:
+        return
+    if label not in (classes := study.config.classes):
+        return
+    name = _split_name(study, split)
+    lacking = [c for c in classes if not study.synthetic(name, c, seed).is_dir()]
+    if lacking:
+        say_next(f"neuroaug augment --label {lacking[0]} --n {n}")
+    else:
+        say_next(f"neuroaug evaluate --cell real real+synthetic-{n}")
 
 
 def _study_sampler(study: Study | None) -> str | None:

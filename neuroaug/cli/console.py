@@ -43,6 +43,7 @@ ORDER = (
 """The first commands in the help, in the order of their use; the others follow by name."""
 
 
+NEXT = "next: "  # begins the line with the command to type next
 MESSAGES = "Messages"
 VERBOSE = Annotated[
     bool, typer.Option("-v", "--verbose", help="Say more.", rich_help_panel=MESSAGES)
@@ -245,3 +246,8 @@ def log_to(path: Path) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     log.debug("neuroaug %s", " ".join(sys.argv[1:]))
+
+
+def say_next(command: str) -> None:
+    """Tell a newcomer what to type next; a job of the workflow does not show it."""
+    log.info("%s%s", NEXT, command)

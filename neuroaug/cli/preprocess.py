@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from neuroaug.cli.console import command, log, start
+from neuroaug.cli.console import command, log, say_next, start
 from neuroaug.cli.options import (
     FILES,
     HARDWARE,
@@ -133,6 +133,8 @@ def preprocess(
     )
     if not dry_run:
         _say(summary, out or caps)
+        if study is not None and summary.n_ok + summary.n_skipped:
+            say_next("neuroaug split")
     raise typer.Exit(1 if summary.n_failed and not dry_run else 0)
 
 

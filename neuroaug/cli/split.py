@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from neuroaug.cli.console import command, log, start
+from neuroaug.cli.console import command, log, say_next, start
 from neuroaug.cli.options import FILES, Caps, Seed, choice, config_of, literals, option, overlay
 from neuroaug.config import StudyConfig
 from neuroaug.errors import InputError
@@ -79,6 +79,8 @@ def split(
         out=out,
         typed=frozenset(name for name, value in typed.items() if value is not None),
     )
+    if study is not None and out is None:
+        say_next(f"neuroaug augment --label {base.positive} --n 100")
 
 
 def split_cohort(

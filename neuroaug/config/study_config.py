@@ -134,6 +134,12 @@ class StudyConfig(ConfigSection):
         return rules.other, rules.positive
 
     @property
+    def positive(self) -> str:
+        """Positive class."""
+        rules = self.label_rules
+        return PUBLISHED_LABELS[1] if rules is None else rules.positive
+
+    @property
     def class_labels(self) -> tuple[str, ...]:
         """The study's labels that are told apart, in its order; generators are drawn from for them.
 
