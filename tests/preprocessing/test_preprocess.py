@@ -161,7 +161,7 @@ def test_a_dry_run_tells_and_writes_nothing(tmp_path, bids, stand_in, capsys):
     output = capsys.readouterr().out
     assert "4 visits to preprocess" in output
     assert "hours" in output
-    assert "took the first" in output
+    assert "took sub-B_ses-M000_T1w.nii.gz" in output
 
 
 def test_more_visits_at_a_time_than_cores_promise_no_shorter_time(
