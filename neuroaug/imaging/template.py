@@ -109,6 +109,16 @@ def load_template(path: str | Path | None = None) -> Template:
     return Template(KNOWN.get(checksum, "custom"), volume.data, volume.affine, checksum)
 
 
+@lru_cache(maxsize=2)
+def template_brain(template: Template) -> Template:
+    """The brain of a template, zero around it: what a skull-stripped scan is aligned to."""
+    _, brain = load_regions()
+    if template.data.shape != UNCROPPED.shape:
+        brain = crop(brain).astype(bool)
+    data = np.where(brain, template.data, np.float32(0))
+    return Template(template.name, data, template.affine, template.sha256)
+
+
 @lru_cache(maxsize=1)
 def load_regions() -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Masks of the template's head and brain on its grid: two of (193, 229, 193)."""

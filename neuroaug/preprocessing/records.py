@@ -300,6 +300,8 @@ def _update_qc(caps: Path, records: Mapping[Visit, Record]) -> None:
         if record.status == "ok" and record.quality:
             probability = f"{float(record.quality['pass_probability']):.4f}"
             rows[key] = (probability, str(bool(record.quality["pass"])))
+            if record.quality.get("kind", "head") != "head":
+                kinds[key] = record.quality["kind"]
     spelled = {(loose(p), loose(s)): (p, s) for p, s in rows}
     decided = _verdicts(caps / DECISIONS) if (caps / DECISIONS).exists() else ()
     for (

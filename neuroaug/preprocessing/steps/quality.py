@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from neuroaug.imaging.grid import GRIDS, block_mean, crop
 from neuroaug.imaging.template import load_regions, load_template
+from neuroaug.preprocessing.steps.head_kind import Kind, kind_of_head
 from neuroaug.preprocessing.steps.pose_search import (
     about,
     climb,
@@ -68,6 +69,8 @@ class Quality:
         1), and the overlap of the outlines.
     calibration : str
         From `calibration`.
+    kind : {"head", "brain"}
+        What was compared: the head, or a brain whose skull was removed with the template's brain.
     """
 
     score: float
@@ -77,6 +80,7 @@ class Quality:
     gain: float
     dice: float
     calibration: str
+    kind: Kind = "head"
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,14 +94,17 @@ class _Reference:
     not_face: NDArray[np.bool_]  # where outlines are compared
 
 
-@lru_cache(maxsize=1)
-def _reference() -> _Reference:
+@lru_cache(maxsize=2)
+def _reference(kind: Kind = "head") -> _Reference:
     from scipy import ndimage
 
     def coarse(volume: NDArray[np.floating]) -> NDArray[np.float32]:
         return block_mean(block_mean(crop(volume).astype(np.float32)))
 
-    template = coarse(load_template().data)
+    data = load_template().data
+    if kind == "brain":
+        data = np.where(load_regions()[1], data, np.float32(0))
+    template = coarse(data)
     brain = coarse(load_regions()[1].astype(np.float32)) >= 0.5
     region = ndimage.binary_dilation(brain, iterations=RIM_VOXELS)
     # Every second voxel, as on a chessboard: half the time, and the figures hardly change.
@@ -143,11 +150,11 @@ def _otsu(values: NDArray[np.floating]) -> float:
     return float(centres[int(np.nanargmax(between[:-1]))])
 
 
-def _similarity(image: NDArray[np.float32], parameters: Array) -> float:
+def _similarity(image: NDArray[np.float32], parameters: Array, kind: Kind) -> float:
     """NMI with the template after a motion of the image."""
     from scipy import ndimage
 
-    reference = _reference()
+    reference = _reference(kind)
     moved = (
         (reference.points - reference.centre) @ motion(parameters).T
         + reference.centre
@@ -157,7 +164,9 @@ def _similarity(image: NDArray[np.float32], parameters: Array) -> float:
     return normalized_mutual_information(reference.bins, to_bins(values))
 
 
-def refine(image: NDArray[np.float32], rounds: int = 6) -> tuple[Array, float, float]:
+def refine(
+    image: NDArray[np.float32], rounds: int = 6, kind: Kind = "head"
+) -> tuple[Array, float, float]:
     """Look for a better pose of a registered image.
 
     Parameters
@@ -166,6 +175,8 @@ def refine(image: NDArray[np.float32], rounds: int = 6) -> tuple[Array, float, f
         A registered image at 4 mm.
     rounds : int
         Moves of each size at most.
+    kind : {"head", "brain"}
+        What the image shows.
 
     Returns
     -------
@@ -174,7 +185,7 @@ def refine(image: NDArray[np.float32], rounds: int = 6) -> tuple[Array, float, f
     before, after : float
         Normalised mutual information with the template.
     """
-    return climb(lambda parameters: _similarity(image, parameters), STEPS_MM, rounds)
+    return climb(lambda parameters: _similarity(image, parameters, kind), STEPS_MM, rounds)
 
 
 def motion_matrix(parameters: Array) -> Array:
@@ -201,14 +212,15 @@ def measure(cropped: NDArray[np.floating]) -> dict[str, float]:
         raise ValueError(
             f"image of shape {cropped.shape}: not on the cropped grid {GRIDS['1mm'].shape}"
         )
-    return measure_coarse(block_mean(block_mean(cropped)))
+    kind = kind_of_head(cropped, GRIDS["1mm"].voxel_mm)
+    return measure_coarse(block_mean(block_mean(cropped)), kind)
 
 
-def measure_coarse(image: NDArray[np.float32]) -> dict[str, float]:
+def measure_coarse(image: NDArray[np.float32], kind: Kind = "head") -> dict[str, float]:
     """Do `measure` from the 4 mm copy (42, 52, 44), which is all that it looks at."""
-    parameters, start, best = refine(image)
-    where = _reference().not_face
-    head, expected = _head(image) & where, _reference().head & where
+    parameters, start, best = refine(image, kind=kind)
+    reference = _reference(kind)
+    head, expected = _head(image) & reference.not_face, reference.head & reference.not_face
     dice = 2 * float((head & expected).sum()) / max(float(head.sum() + expected.sum()), 1.0)
     return {
         "nmi": start,
@@ -255,4 +267,5 @@ def assess(cropped: NDArray[np.floating]) -> Quality:
         figures["gain"],
         figures["dice"],
         calibration(),
+        kind_of_head(cropped, GRIDS["1mm"].voxel_mm),
     )

@@ -17,7 +17,11 @@ from neuroaug.system.files import sha256_file
 
 
 def parameters(
-    config: PreprocessingConfig, volume: Volume, start: NDArray[np.float64] | None
+    config: PreprocessingConfig,
+    volume: Volume,
+    start: NDArray[np.float64] | None,
+    *,
+    is_brain: bool = False,
 ) -> dict[str, Any]:
     """Every parameter of bias correction and registration, as they were used."""
     recipe = registration.recipe_of(config.profile, volume.voxel_mm)
@@ -30,7 +34,7 @@ def parameters(
             "spline_distance_mm": config.n4_distance,
             "shrink_factor": bias.shrink_factor(config.profile, volume.voxel_mm),
             "iterations": bias.ITERATIONS,
-            "mask": None,
+            "mask": "voxels above zero" if is_brain else None,
         },
         "registration": {
             "arguments": " ".join(command),
@@ -40,6 +44,7 @@ def parameters(
             "start": "centres of mass" if start is None else np.round(start, 6).tolist(),
         },
         "interpolation": "linear",
+        **({"aligned_to": "the template's brain"} if is_brain else {}),
         "crop": [[axis.start, axis.stop] for axis in CROP],
     }
 

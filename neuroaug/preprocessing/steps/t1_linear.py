@@ -18,9 +18,10 @@ from neuroaug.imaging import caps
 from neuroaug.imaging.bids import Visit
 from neuroaug.imaging.grid import GRIDS, UNCROPPED, block_mean, crop
 from neuroaug.imaging.nifti import Volume, read_volume, write_volume
-from neuroaug.imaging.template import Template, load_template
+from neuroaug.imaging.template import Template, load_template, template_brain
 from neuroaug.preprocessing.steps import bias, registration
 from neuroaug.preprocessing.steps.bias import Profile
+from neuroaug.preprocessing.steps.head_kind import kind_of_head
 from neuroaug.preprocessing.steps.pose_search import find_start
 from neuroaug.preprocessing.steps.quality import Quality, assess
 from neuroaug.preprocessing.steps.registration import Alignment
@@ -134,11 +135,19 @@ def process_visit(
                 "not a magnitude image"
             )
     with _stage("n4"):
+        is_brain = kind_of_head(volume.data, volume.voxel_mm) == "brain"
         corrected = bias.correct_bias(
-            volume.data, volume.affine, profile=config.profile, n4_distance=config.n4_distance
+            volume.data,
+            volume.affine,
+            profile=config.profile,
+            n4_distance=config.n4_distance,
+            mask=volume.data > 0 if is_brain else None,
         )
         _require_contrast(corrected, f"{scan}: nothing is left of it after bias correction")
-    landed = _register(corrected, volume, reference, scan, config.profile, work_dir)
+        if is_brain:
+            corrected = np.where(volume.data > 0, corrected, np.float32(0))
+    target = template_brain(reference) if is_brain else reference
+    landed = _register(corrected, volume, target, scan, config.profile, work_dir)
     with _all_or_none() as written, _stage("write"):
         written.append(caps.t1_linear_image(caps_folder, visit, cropped=False))
         write_volume(written[-1], landed.uncropped, UNCROPPED.affine)
@@ -149,7 +158,7 @@ def process_visit(
         _write_copies(caps_folder, visit, landed.cropped, config.resolutions, written)
         sidecar = {
             "pipeline": "t1-linear",
-            "parameters": parameters(config, volume, landed.start),
+            "parameters": parameters(config, volume, landed.start, is_brain=is_brain),
             "template": {"name": reference.name, "sha256": reference.sha256},
             "input": describe(scan, volume, choice),
             "template_to_scan": np.round(landed.alignment.template_to_scan, 9).tolist(),
