@@ -16,6 +16,7 @@ from isal import igzip, isal_zlib
 from numpy.typing import NDArray
 
 from neuroaug.errors import InputError
+from neuroaug.imaging.physical_space import physical_space
 from neuroaug.system.files import reading, write_bytes
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _read_header(path: Path, head: bytes) -> tuple[type[nib.Nifti1Image], nib.Ni
     if not sizes & {348, 540} or len(head) < 348:
         raise InputError(f"{path}: not a NIfTI file")
     try:
-        header = kind.header_class(head[: kind.header_class.sizeof_hdr], check=False)
+        header = _as_stored(kind, head)
         if header["magic"].item() not in (b"n+1", b"n+2"):
             raise InputError(
                 f"{path}: not a single-file NIfTI (its header says it is one of a pair, or Analyze)"
@@ -133,6 +134,11 @@ def _read_header(path: Path, head: bytes) -> tuple[type[nib.Nifti1Image], nib.Ni
             f"{path}: NIfTI header not usable ({' '.join(str(error).split())})"
         ) from None
     return kind, header
+
+
+def _as_stored(kind: type[nib.Nifti1Image], head: bytes) -> nib.Nifti1Header:
+    """Return the header without nibabel's repairs."""
+    return kind.header_class(head[: kind.header_class.sizeof_hdr], check=False)
 
 
 def _silent() -> Any:
@@ -211,33 +217,10 @@ def check_affine(path: Path, affine: NDArray[np.float64]) -> None:
         )
 
 
-def _orientation_notes(header: nib.Nifti1Header, shape: tuple[int, int, int]) -> tuple[str, ...]:
-    """Say what nibabel's precedence (sform, then qform, then voxel sizes alone) had to decide."""
-    s_code, q_code = int(header["sform_code"]), int(header["qform_code"])
-    if not s_code and not q_code:
-        return (
-            "no orientation in the header (sform and qform codes are 0): "
-            "left and right are a guess",
-        )
-    if s_code and q_code:
-        corners = np.array(
-            [[x, y, z, 1] for x in (0, shape[0]) for y in (0, shape[1]) for z in (0, shape[2])]
-        )
-        try:
-            apart = corners @ (header.get_sform() - header.get_qform()).T
-        except (ValueError, np.linalg.LinAlgError):
-            return ("the qform is not valid; the sform was used",)
-        distance = float(np.linalg.norm(apart[:, :3], axis=1).max())
-        if distance > 1.0:
-            return (f"sform and qform disagree by up to {distance:.1f} mm; the sform was used",)
-    return ()
-
-
 def read_volume(path: str | Path) -> Volume:
     """Read one scan, decompressing to the end, and refuse what no head scan is.
 
-    The affine is nibabel's: the sform where its code is set, else the qform, else voxel sizes
-    alone.
+    Its place in the world is the one that ITK reads (`physical_space`).
 
     Parameters
     ----------
@@ -248,8 +231,8 @@ def read_volume(path: str | Path) -> Volume:
     ------
     InputError
         In one line: absent, truncated or corrupt, not NIfTI, not 3D (trailing axes of length 1 are
-        fine), complex or colour, non-finite, constant, fewer than 8 voxels on an axis, singular or
-        sheared affine, voxel size outside 0.3-6 mm.
+        fine), complex or colour, non-finite, constant, fewer than 8 voxels on an axis, contradicting
+        orientations, singular or sheared affine, voxel size outside 0.3-6 mm.
     """
     stored = _read_checked(Path(path))
     values = stored.values.reshape(stored.found.shape, order="F")
@@ -291,11 +274,9 @@ def _read_checked(path: Path) -> _Stored:
     slope, intercept = header.get_slope_inter()
     slope, intercept = (1.0, 0.0) if slope is None else (float(slope), float(intercept or 0.0))
     _check_values(path, values, slope, intercept)
-    affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+    affine, notes = physical_space(path, _as_stored(kind, head), shape)
     check_affine(path, affine)
-    return _Stored(
-        values, slope, intercept, Inspection(shape, affine, _orientation_notes(header, shape))
-    )
+    return _Stored(values, slope, intercept, Inspection(shape, affine, notes))
 
 
 def _scale(stored: NDArray[Any], slope: float, intercept: float) -> NDArray[Any]:

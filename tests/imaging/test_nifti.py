@@ -91,24 +91,6 @@ def test_axes_are_described_by_the_affine(tmp_path, data, codes):
     np.testing.assert_array_equal(back.get_fdata(), data)
 
 
-def test_the_sform_wins_over_a_contradicting_qform_and_it_is_said(tmp_path, data):
-    image = nib.Nifti1Image(data, np.diag([2.0, 2.0, 2.0, 1.0]))
-    image.set_sform(np.diag([2.0, 2.0, 2.0, 1.0]), 1)
-    image.set_qform(np.diag([-2.0, 2.0, 2.0, 1.0]), 1)
-    nib.save(image, tmp_path / "scan.nii.gz")
-    volume = read_volume(tmp_path / "scan.nii.gz")
-    np.testing.assert_array_equal(volume.affine, np.diag([2.0, 2.0, 2.0, 1.0]))
-    assert "disagree" in volume.notes[0]
-
-
-def test_a_header_without_orientation_is_read_with_a_note(tmp_path, data):
-    image = nib.Nifti1Image(data, np.eye(4))
-    image.set_sform(None, 0)
-    image.set_qform(None, 0)
-    nib.save(image, tmp_path / "scan.nii.gz")
-    assert "no orientation" in read_volume(tmp_path / "scan.nii.gz").notes[0]
-
-
 def test_truncated_gzip(tmp_path, data):
     path = save(tmp_path / "scan.nii.gz", data)
     whole = path.read_bytes()
