@@ -137,7 +137,7 @@ def prove(
     for caps, table in [*tables, *([(study.caps, searched[1])] if searched else [])]:
         for row in table.itertuples():
             visit = caps_names.Visit(str(row.participant_id), str(row.session_id))
-            path = caps_names.t1_linear_image(caps, visit, resolution=cell.resolution)
+            path = caps_names.find_t1_linear_image(caps, visit, resolution=cell.resolution)
             if not path.is_file():
                 raise InputError(
                     f"{path}: no {cell.resolution} image for {visit}; preprocess it first"

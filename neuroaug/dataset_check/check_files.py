@@ -179,6 +179,11 @@ def _check_caps(root: Path, images: ImageNames) -> Iterator[Finding]:
                 continue
             if names:
                 images.append((folder.relative_to(root).as_posix(), names))
+    try:
+        caps_names.list_visits(root)
+    except InputError as error:
+        message = str(error).removeprefix(f"{root}: ")
+        yield Finding("subjects", "error", message, "every stage would refuse it")
     yield from _tables(root, known)
     yield from _distances(root, known)
     yield from _leftovers(root, root)
@@ -191,7 +196,7 @@ def _check_visit(
     yield from _leftovers(root, folder)
     # macOS writes ._X beside X; our own temporary files have been told.
     names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    affine = caps_names.t1_linear_affine(root, visit).name
+    affine = caps_names.find_t1_linear_affine(root, visit).name
     # Nobody registered it: a synthetic image, or a phantom made on the grid, which has a sidecar
     # beside its 4 mm image.
     on_grid = caps_names.t1_linear_image(root, visit, "4mm").name.removesuffix(".nii.gz") + ".json"
@@ -201,6 +206,8 @@ def _check_visit(
     }
     expected.add(caps_names.t1_linear_image(root, visit, cropped=False).name)
     expected |= {name.removesuffix(".gz") for name in expected}
+    with suppress(InputError):  # two files for one image: `list_visits` names them
+        expected |= {path.name for path in caps_names.t1_linear_files(root, visit).values()}
     images = sorted(names & expected)
     for name in sorted(
         n for n in names - expected if ".nii" in n and not n.startswith(TEMPORARY_PREFIX)

@@ -139,7 +139,7 @@ class ImageStore:
         self, caps: Path, visits: list[caps_names.Visit], kind: str, what: str
     ) -> CohortCache:
         caps = caps_names.require_caps(Path(caps).absolute())
-        files = [caps_names.t1_linear_image(caps, visit, self.resolution) for visit in visits]
+        files = [caps_names.find_t1_linear_image(caps, visit, self.resolution) for visit in visits]
         lost = [visit for visit, file in zip(visits, files, strict=True) if not file.is_file()]
         if lost:
             more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
@@ -157,7 +157,7 @@ class ImageStore:
                 }
             )
             if not (folder / RECORD).is_file():
-                files = found_by_clinicadl(caps, index, self.resolution)
+                files = _as_clinicadl_finds(caps, index, files, self.resolution)
             self._open[folder] = CohortCache.build(
                 folder, files, index, dtype=self.storage, scaling=self.scaling
             )
@@ -198,6 +198,21 @@ def bids_dataset(caps: Path, table: pd.DataFrame, resolution: str) -> BidsDatase
     file_type = BidsFileType(data_type="t1_linear", suffix="T1w", with_entities=entities)
     # A fresh 0..n-1 index: any other ends in a KeyError inside ClinicaDL.
     return BidsDataset(caps, file_type, data=table.reset_index(drop=True))
+
+
+def _as_clinicadl_finds(
+    caps: Path, table: pd.DataFrame, files: list[Path], resolution: str
+) -> list[Path]:
+    """Ask ClinicaDL for every file that has a name of today's Clinica; it knows no older ones."""
+    visits = map(caps_names.Visit, table["participant_id"], table["session_id"])
+    names = [caps_names.t1_linear_image(caps, visit, resolution) for visit in visits]
+    usual = [i for i, file in enumerate(files) if file == names[i]]
+    found = list(files)
+    if usual:
+        theirs = found_by_clinicadl(caps, table.iloc[usual], resolution)
+        for i, file in zip(usual, theirs, strict=True):
+            found[i] = file
+    return found
 
 
 def found_by_clinicadl(caps: Path, table: pd.DataFrame, resolution: str) -> list[Path]:

@@ -8,6 +8,7 @@ Hidden files (macOS writes ``._X`` beside X) are passed over everywhere.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,27 @@ def prefixed(text: str, prefix: str) -> str | None:
     stripped = text.strip()
     label = stripped[len(prefix) :] if stripped.casefold().startswith(prefix) else stripped
     return f"{prefix}{label}" if _LABEL.fullmatch(label) else None
+
+
+def by_session(
+    pairs: Iterable[tuple[str, str]], where: str = "CAPS"
+) -> dict[tuple[str, str], tuple[str, str]]:
+    """Visits by the key that spellings of one session share.
+
+    Raises
+    ------
+    InputError
+        If one visit is there under two spellings; both are named.
+    """
+    visits: dict[tuple[str, str], tuple[str, str]] = {}
+    for participant, session in sorted(pairs):
+        other = visits.setdefault((participant, loose(session)), (participant, session))
+        if other[1] != session:
+            raise InputError(
+                f"{where}: {participant} has {other[1]} and {session}, two spellings of one "
+                "session; keep one of them"
+            )
+    return visits
 
 
 def normalize_participant(label: str) -> str:

@@ -16,6 +16,7 @@ from neuroaug.imaging.bids import (
     BIDS_VERSION,
     DESCRIPTION,
     Visit,
+    by_session,
     is_participant,
     is_session,
 )
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 SPACE = "MNI152NLin2009cSym"
 CAPS_VERSION = "1.0.0"
 RESOLUTION_ENTITY = {"1mm": "1x1x1", "2mm": "2x2x2", "4mm": "4x4x4"}
+_RESOLUTION = {entity: name for name, entity in RESOLUTION_ENTITY.items()}
+_ENDINGS = (".nii", ".nii.gz")
 HIDDEN = ".neuroaug"
 
 
@@ -93,10 +96,90 @@ def t1_linear_sidecar(caps: str | Path, visit: Visit) -> Path:
     return t1_linear_folder(caps, visit) / f"{visit.stem}_{_entities('1mm', True)}_T1w.json"
 
 
+def t1_linear_files(caps: str | Path, visit: Visit) -> dict[tuple[str, bool], Path]:
+    """List the registered images of a visit, by (resolution, cropped).
+
+    Clinica has named them in several ways: with the name of the raw scan before ``space-``
+    (``sub-X_ses-Y_T1w_space-...``, ``sub-X_ses-Y_acq-Z_run-1_space-...``), and with its entities in
+    another order. All are read; ours are written with the names of Clinica 0.12.
+
+    Raises
+    ------
+    InputError
+        If two files are one image by their names.
+    """
+    found: dict[tuple[str, bool], Path] = {}
+    folder = t1_linear_folder(caps, visit)
+    if not folder.is_dir():
+        return found
+    for path in sorted(folder.iterdir()):
+        kind = _kind_of_image(path.name, visit)
+        if kind is None or not path.is_file():
+            continue
+        other = found.setdefault(kind, path)
+        if other != path:
+            place = folder.relative_to(caps)
+            raise InputError(
+                f"{caps}: {other.name} and {path.name} in {place} are one image by their names; "
+                "keep one of them"
+            )
+    return found
+
+
+def _kind_of_image(name: str, visit: Visit) -> tuple[str, bool] | None:
+    """Resolution, and whether cropped; None where `name` is no registered image of the visit."""
+    if name.startswith(".") or not name.endswith(_ENDINGS):
+        return None
+    *parts, suffix = name[: name.index(".nii")].split("_")
+    entities = dict(part.split("-", 1) for part in parts if "-" in part)
+    bare = [part for part in parts if "-" not in part]
+    own = (entities.get("sub"), entities.get("ses"))
+    resolution = _RESOLUTION.get(entities.get("res", ""))
+    if (
+        suffix != "T1w"
+        or bare not in ([], ["T1w"])
+        or own != (visit.participant_id[4:], visit.session_id[4:])
+        or entities.get("space") != SPACE
+        or entities.get("desc", "Crop") != "Crop"
+        or resolution is None
+    ):
+        return None
+    cropped = "desc" in entities
+    return (resolution, cropped) if cropped or resolution == "1mm" else None
+
+
+def find_t1_linear_image(
+    caps: str | Path, visit: Visit, resolution: str = "1mm", cropped: bool = True
+) -> Path:
+    """Path of a visit's registered image, however Clinica named it.
+
+    Returns
+    -------
+    Path
+        Where there is none, the path that it would have (`t1_linear_image`).
+
+    Raises
+    ------
+    InputError
+        If two files are that image by their names, or there is no such resolution.
+    """
+    usual = t1_linear_image(caps, visit, resolution, cropped)
+    return t1_linear_files(caps, visit).get((resolution, cropped), usual)
+
+
+def find_t1_linear_affine(caps: str | Path, visit: Visit) -> Path:
+    """Path of the transform, however Clinica named it; where there is none, its usual path."""
+    usual = t1_linear_affine(caps, visit)
+    if usual.is_file():
+        return usual
+    others = sorted(usual.parent.glob(f"{visit.stem}_*_affine.mat"))
+    return next((path for path in others if f"space-{SPACE}" in path.name), usual)
+
+
 def first_t1_linear_image(caps: str | Path, visit: Visit) -> Path:
     """Path of a visit's 1 mm image: the cropped one where it is there, else the uncropped one."""
-    cropped = t1_linear_image(caps, visit)
-    return cropped if cropped.is_file() else t1_linear_image(caps, visit, cropped=False)
+    cropped = find_t1_linear_image(caps, visit)
+    return cropped if cropped.is_file() else find_t1_linear_image(caps, visit, cropped=False)
 
 
 def participant_folders(caps: str | Path) -> list[Path]:
@@ -149,8 +232,12 @@ def list_visits(caps: str | Path, resolution: str | None = None) -> list[Visit]:
         passed over.
     resolution : {"1mm", "2mm", "4mm"}, optional
         Only visits with an image of this voxel size; by default any.
+
+    Raises
+    ------
+    InputError
+        If two files are one image by their names, or two folders one session.
     """
-    wanted = [resolution] if resolution is not None else list(RESOLUTION_ENTITY)
     found = []
     for folder in sorted(Path(caps).glob("subjects/sub-*/ses-*/t1_linear")):
         participant, session = folder.parts[-3:-1]
@@ -158,8 +245,10 @@ def list_visits(caps: str | Path, resolution: str | None = None) -> list[Visit]:
             continue
         visit = Visit(participant, session)
         with suppress(PermissionError):
-            if any(t1_linear_image(caps, visit, r).is_file() for r in wanted):
+            kinds = {r for r, cropped in t1_linear_files(caps, visit) if cropped}
+            if kinds and resolution in (None, *kinds):
                 found.append(visit)
+    by_session(((v.participant_id, v.session_id) for v in found), str(caps))
     return sorted(found)
 
 
@@ -184,7 +273,7 @@ def image_files(caps: str | Path, table: pd.DataFrame, resolution: str) -> list[
     files = []
     for row in table.itertuples():
         visit = Visit(str(row.participant_id), str(row.session_id))
-        path = t1_linear_image(caps, visit, resolution=resolution)
+        path = find_t1_linear_image(caps, visit, resolution=resolution)
         if not path.is_file():
             raise InputError(
                 f"{path}: no {resolution} image for {visit}; "

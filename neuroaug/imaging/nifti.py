@@ -231,8 +231,8 @@ def read_volume(path: str | Path) -> Volume:
     ------
     InputError
         In one line: absent, truncated or corrupt, not NIfTI, not 3D (trailing axes of length 1 are
-        fine), complex or colour, non-finite, constant, fewer than 8 voxels on an axis, contradicting
-        orientations, singular or sheared affine, voxel size outside 0.3-6 mm.
+        fine), complex or colour, non-finite, constant, fewer than 8 voxels on an axis, orientations
+        that contradict each other, singular or sheared affine, voxel size outside 0.3-6 mm.
     """
     stored = _read_checked(Path(path))
     values = stored.values.reshape(stored.found.shape, order="F")

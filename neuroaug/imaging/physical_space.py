@@ -1,4 +1,4 @@
-"""Where the voxels of a NIfTI file lie in the world: the reading of ITK, which ANTs and Clinica use.
+"""Where the voxels of a NIfTI file lie in the world: as ITK, ANTs and Clinica read it.
 
 nibabel prefers the sform, ITK mostly the qform, and where a header names neither they differ by a
 mirror. A scan is read as ITK reads it, or refused with both readings.
@@ -100,8 +100,8 @@ def physical_space(
         if apart > WORTH_SAYING_MM:
             used = "sform" if by_sform else "qform"
             notes.append(
-                f"sform and qform disagree by up to {apart:.1f} mm; the {used} was used, as ITK and "
-                "Clinica do"
+                f"sform and qform disagree by up to {apart:.1f} mm; the {used} was used, "
+                "as ITK and Clinica do"
             )
     usual = found.sform if found.s_code > 0 else _nibabel_qform(header, found)
     if _apart(affine, usual, shape) <= SAME_MM:
@@ -110,8 +110,8 @@ def physical_space(
         apart = _apart(affine, usual, shape)
         if apart > WORTH_SAYING_MM:
             notes.append(
-                f"the sform's voxel size differs from the header's, by up to {apart:.1f} mm over the "
-                "image; the header's was used, as ITK does"
+                f"the sform's voxel size differs from the header's, by up to {apart:.1f} mm over "
+                "the image; the header's was used, as ITK does"
             )
     return affine, tuple(notes)
 
@@ -173,7 +173,7 @@ def _rotation(header: nib.Nifti1Header) -> NDArray[np.float64]:
 
 
 def _nibabel_qform(header: nib.Nifti1Header, found: _Header) -> NDArray[np.float64]:
-    """nibabel's qform, to the last digit; ours where nibabel refuses the header's numbers."""
+    """Nibabel's qform, to the last digit; ours where nibabel refuses the header's numbers."""
     if int(header["xyzt_units"]) & 7 in _UNIT_NAME or float(header["pixdim"][0]) not in (-1.0, 1.0):
         return found.qform
     try:
@@ -205,14 +205,15 @@ def _refuse_mirrored(path: Path, found: _Header) -> None:
 def _with_size(path: Path, header: nib.Nifti1Header, found: _Header) -> NDArray[np.float64]:
     """The sform's axes with the voxel size of the header, as ITK combines them."""
     size = np.linalg.norm(found.sform[:3, :3], axis=0)
-    if not size.all() or found.s_code > 0 and _shear(found.sform) > MAX_ITK_SHEAR:
+    if not size.all() or (found.s_code > 0 and _shear(found.sform) > MAX_ITK_SHEAR):
         return found.sform  # ITK reads no such file; what is usable is decided later
     affine = found.sform.copy()
     affine[:3, :3] *= found.voxel_mm / size
     if np.abs(found.voxel_mm / size - 1).max() > MAX_SIZE_CONFLICT:
         raise InputError(
             f"{path}: its voxel size (pixdim is {_pixdim(header)}) contradicts its sform "
-            f"(sform: {_told(found.sform)}; as ITK combines them: {_told(affine)}); convert it again"
+            f"(sform: {_told(found.sform)}; as ITK combines them: {_told(affine)}); "
+            "convert it again"
         )
     return affine
 

@@ -15,6 +15,7 @@ from neuroaug.preprocessing.records import FAILURES, Record, read_record, sideca
 from neuroaug.preprocessing.refusal import Refusal, refuse
 from neuroaug.preprocessing.request import Request
 from neuroaug.preprocessing.select import find_scans
+from neuroaug.preprocessing.spellings import two_spellings
 from neuroaug.preprocessing.steps.quality import calibration
 from neuroaug.system.files import list_folder, read_json, reading, sha256_file
 from neuroaug.system.memory import available_memory
@@ -161,7 +162,9 @@ def make_plan(request: Request) -> PreprocessingPlan:
         wanted = [VisitJob(s.visit, "process", s.path, s.note, s.others) for s in scans]
     else:
         wanted, refusals = _registered(request)
-    refusals = sorted({*refusals, *selection.refusals})
+    doubled = two_spellings(request, [job.visit for job in wanted])
+    wanted = [job for job in wanted if job.visit not in doubled]
+    refusals = sorted({*refusals, *selection.refusals, *doubled.values()})
     names = sorted(
         {job.visit.participant_id for job in wanted} | {row.participant_id for row in refusals}
     )
@@ -245,7 +248,7 @@ def _state(request: Request, job: VisitJob) -> VisitJob | Record:
             return job
     if missing(request, job.visit):
         return replace(
-            job, kind="complete", source=caps_names.t1_linear_image(request.caps, job.visit)
+            job, kind="complete", source=caps_names.first_t1_linear_image(request.caps, job.visit)
         )
     return record
 
@@ -264,7 +267,7 @@ def missing(request: Request, visit: Visit) -> list[str]:
         resolution
         for resolution in request.config.resolutions
         if not any(
-            caps_names.t1_linear_image(place, visit, resolution).is_file() for place in places
+            caps_names.find_t1_linear_image(place, visit, resolution).is_file() for place in places
         )
     ]
 
@@ -296,7 +299,7 @@ def file_identity(path: Path) -> dict[str, Any]:
 
 def _from_clinica(caps: Path, visit: Visit) -> bool:
     """Whether a visit without a record is finished as Clinica judges it: image and affine exist."""
-    if not caps_names.t1_linear_affine(caps, visit).is_file() or written_by_neuroaug(caps):
+    if not caps_names.find_t1_linear_affine(caps, visit).is_file() or written_by_neuroaug(caps):
         return False
     return caps_names.first_t1_linear_image(caps, visit).is_file()
 

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from neuroaug.errors import InputError
-from neuroaug.imaging.caps import Visit, t1_linear_image
+from neuroaug.imaging.caps import Visit, find_t1_linear_image
 from neuroaug.imaging.nifti import read_volume
 from neuroaug.report import figures
 from neuroaug.report.content import ReportFigure, ReportSection
@@ -174,7 +174,7 @@ def _spaced(visits: list[tuple[str, str]], n: int) -> list[tuple[str, str]]:
 def _slices(caps: Path, visits: list[tuple[str, str]], resolution: str) -> list[list[NDArray]]:
     found = []
     for participant, session in visits:
-        path = t1_linear_image(caps, Visit(participant, session), resolution)
+        path = find_t1_linear_image(caps, Visit(participant, session), resolution)
         if path.is_file():
             volume = read_volume(path)
             found.append(figures.slices(volume.data, volume.affine))

@@ -437,5 +437,16 @@ def test_two_images_of_one_visit_are_refused(tmp_path):
         np.random.default_rng(0).random(SHAPE),
         AFFINE,
     )
-    with pytest.raises(InputError, match="ClinicaDL cannot read it"):
+    with pytest.raises(InputError, match="one image by their names"):
         ImageStore(tmp_path / "cache", "4mm").real(tmp_path / "caps", table, LABELS, "train")
+
+
+def test_images_with_the_names_of_older_clinicas_are_read(tmp_path):
+    """ClinicaDL passes over them; the user would have had to rename a cohort."""
+    table = write_caps(tmp_path / "caps", people(4), seed=3)
+    usual = ImageStore(tmp_path / "one", "4mm").real(tmp_path / "caps", table, LABELS, "train")
+    stored = usual.stored(np.arange(4))
+    for path in sorted((tmp_path / "caps").glob("subjects/sub-T00[01]/*/t1_linear/*.nii.gz")):
+        path.rename(path.with_name(path.name.replace("_space-", "_T1w_space-")))
+    older = ImageStore(tmp_path / "two", "4mm").real(tmp_path / "caps", table, LABELS, "train")
+    np.testing.assert_array_equal(older.stored(np.arange(4)), stored)

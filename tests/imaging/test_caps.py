@@ -86,3 +86,94 @@ def test_visits_are_listed_in_order_and_strangers_passed_over(tmp_path):
     assert c.list_visits(tmp_path) == sorted(visits)
     assert c.list_visits(tmp_path, "2mm") == sorted(visits)
     assert c.list_visits(tmp_path, "1mm") == []
+
+
+STEM = "sub-01_ses-M000"
+SPACE = "space-MNI152NLin2009cSym"
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        f"{STEM}_T1w_{SPACE}_{{desc}}res-{{res}}_T1w.nii.gz",  # Clinica up to 0.4
+        f"{STEM}_acq-mprage_run-2_{SPACE}_{{desc}}res-{{res}}_T1w.nii.gz",
+        f"{STEM}_{SPACE}_res-{{res}}_{{desc}}T1w.nii.gz",
+        f"{STEM}_{{desc}}res-{{res}}_{SPACE}_T1w.nii.gz",
+        f"{STEM}_{SPACE}_{{desc}}res-{{res}}_T1w.nii",
+    ],
+)
+def test_names_of_older_clinicas_are_read(tmp_path, pattern):
+    visit = Visit("sub-01", "ses-M000")
+    folder = c.t1_linear_folder(tmp_path, visit)
+    folder.mkdir(parents=True)
+    for desc, res, cropped, resolution in (
+        ("desc-Crop_", "1x1x1", True, "1mm"),
+        ("desc-Crop_", "2x2x2", True, "2mm"),
+        ("", "1x1x1", False, "1mm"),
+    ):
+        path = folder / pattern.format(desc=desc, res=res)
+        path.write_bytes(b"x")
+        (folder / f"._{path.name}").write_bytes(b"x")
+        assert c.find_t1_linear_image(tmp_path, visit, resolution, cropped) == path
+    assert c.list_visits(tmp_path) == c.list_visits(tmp_path, "2mm") == [visit]
+    assert c.first_t1_linear_image(tmp_path, visit).name == pattern.format(
+        desc="desc-Crop_", res="1x1x1"
+    )
+    # What a visit lacks has its usual path, where it would be written.
+    lacking = c.find_t1_linear_image(tmp_path, visit, "4mm")
+    assert lacking == c.t1_linear_image(tmp_path, visit, "4mm")
+    assert not lacking.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{STEM}_{SPACE}_desc-Crop_res-1x1x1_mask.nii.gz",
+        f"{STEM}_{SPACE}_desc-SkullStripped_res-1x1x1_T1w.nii.gz",
+        f"{STEM}_space-Ixi549Space_desc-Crop_res-1x1x1_T1w.nii.gz",
+        f"sub-02_ses-M000_{SPACE}_desc-Crop_res-1x1x1_T1w.nii.gz",
+        f"{STEM}_{SPACE}_desc-Crop_res-3x3x3_T1w.nii.gz",
+        f"{STEM}_{SPACE}_intensity_desc-Crop_res-1x1x1_T1w.nii.gz",
+        f"{STEM}_{SPACE}_desc-Crop_res-1x1x1_T1w.pt",
+    ],
+)
+def test_other_files_beside_an_image_are_none(tmp_path, name):
+    visit = Visit("sub-01", "ses-M000")
+    folder = c.t1_linear_folder(tmp_path, visit)
+    folder.mkdir(parents=True)
+    (folder / name).write_bytes(b"x")
+    assert c.t1_linear_files(tmp_path, visit) == {}
+    assert c.list_visits(tmp_path) == []
+
+
+def test_two_files_for_one_image_are_refused_by_name(tmp_path):
+    visit = Visit("sub-01", "ses-M000")
+    old = f"{STEM}_T1w_{SPACE}_desc-Crop_res-1x1x1_T1w.nii.gz"
+    new = c.t1_linear_image(tmp_path, visit)
+    new.parent.mkdir(parents=True)
+    for path in (new, new.with_name(old)):
+        path.write_bytes(b"x")
+    for ask in (c.list_visits, lambda caps: c.find_t1_linear_image(caps, visit)):
+        with pytest.raises(InputError, match="one image by their names") as error:
+            ask(tmp_path)
+        assert old in str(error.value)
+        assert new.name in str(error.value)
+
+
+def test_one_session_under_two_names_is_refused(tmp_path):
+    for session in ("ses-M00", "ses-M000"):
+        image = c.t1_linear_image(tmp_path, Visit("sub-01", session), "2mm")
+        image.parent.mkdir(parents=True)
+        image.write_bytes(b"x")
+    with pytest.raises(InputError, match="sub-01 has ses-M00 and ses-M000, two spellings"):
+        c.list_visits(tmp_path)
+
+
+def test_an_affine_is_found_under_its_older_name(tmp_path):
+    visit = Visit("sub-01", "ses-M000")
+    usual = c.t1_linear_affine(tmp_path, visit)
+    usual.parent.mkdir(parents=True)
+    assert c.find_t1_linear_affine(tmp_path, visit) == usual
+    old = usual.with_name(f"{STEM}_T1w_{SPACE}_res-1x1x1_affine.mat")
+    old.write_bytes(b"x")
+    assert c.find_t1_linear_affine(tmp_path, visit) == old

@@ -10,7 +10,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
-from visits import FAST, clinica_caps, obey_modes, tree
+from visits import FAST, clinica_caps, obey_modes, scan, tree
 
 from neuroaug.imaging import caps as caps_names
 from neuroaug.imaging.bids import Visit
@@ -175,3 +175,43 @@ def test_a_caps_copied_without_its_hidden_folder_is_taken_over_by_its_sidecars(
     assert done() == ["sub-B ses-M000 complete", "sub-C ses-M000 process"]
     preprocess(caps, bids=bids, participants=["B", "C"], **stand_in)
     assert done() == []
+
+
+def test_an_older_clinicas_names_are_read_and_nothing_is_done_twice(tmp_path, bids, done, stand_in):
+    caps = clinica_caps(tmp_path / "caps")
+    visit = Visit("sub-C0", "ses-M000")
+    folder = caps_names.t1_linear_folder(caps, visit)
+    for path in list(folder.iterdir()):
+        path.rename(folder / path.name.replace("_space-", "_T1w_space-", 1))
+    before = tree(caps)
+    assert preprocess(caps, config=FAST).n_ok == 1
+    after = tree(caps)
+    assert {name: after[name] for name in before} == before
+    assert not caps_names.t1_linear_image(caps, visit).exists()  # no second copy at 1 mm
+    assert caps_names.list_visits(caps, "2mm") == caps_names.list_visits(caps, "1mm") == [visit]
+    assert preprocess(caps, config=FAST).n_skipped == 1
+    scan(bids, "sub-C0", content=b"raw")
+    preprocess(caps, bids=bids, participants=["C0"], **_clinicas(stand_in))
+    assert done() == []
+
+
+def test_one_session_spelled_otherwise_in_the_caps_is_refused_by_name(
+    tmp_path, bids, done, stand_in
+):
+    caps = clinica_caps(tmp_path / "caps")
+    folder = caps / "subjects" / "sub-C0" / "ses-M000"
+    folder.rename(folder.with_name("ses-M00"))
+    t1 = folder.with_name("ses-M00") / "t1_linear"
+    for path in list(t1.iterdir()):
+        path.rename(t1 / path.name.replace("ses-M000", "ses-M00"))
+    scan(bids, "sub-C0", content=b"raw")
+    summary = preprocess(caps, bids=bids, participants=["C0"], **_clinicas(stand_in))
+    assert done() == []
+    assert summary.n_failed == 1
+    reason = (caps / "failures.tsv").read_text()
+    assert "ses-M00 (CAPS) and ses-M000 (BIDS folder) are two spellings of one session" in reason
+
+
+def _clinicas(stand_in):
+    """With the N4 distance of the visits that Clinica made."""
+    return {**stand_in, "config": stand_in["config"].model_copy(update={"n4_distance": 600})}

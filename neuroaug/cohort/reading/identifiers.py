@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from neuroaug.errors import InputError
-from neuroaug.imaging.bids import loose, prefixed
+from neuroaug.imaging.bids import by_session, loose, prefixed
 
 __all__ = ["by_session", "loose", "match_people", "prefixed", "session_months"]
 
@@ -93,24 +93,3 @@ def _refuse_two_names(found: dict[str, str], exact: set[str], where: str) -> Non
         else:
             how = "are two spellings of one name"
         raise InputError(f"{where}: {other} and {text} {how}; one person has one name")
-
-
-def by_session(
-    pairs: Iterable[tuple[str, str]], where: str = "CAPS"
-) -> dict[tuple[str, str], tuple[str, str]]:
-    """Visits by the key that spellings of one session share.
-
-    Raises
-    ------
-    InputError
-        If one visit is there under two spellings; both are named.
-    """
-    visits: dict[tuple[str, str], tuple[str, str]] = {}
-    for participant, session in sorted(pairs):
-        other = visits.setdefault((participant, loose(session)), (participant, session))
-        if other[1] != session:
-            raise InputError(
-                f"{where}: {participant} has {other[1]} and {session}, two spellings of one "
-                "session; keep one of them"
-            )
-    return visits

@@ -281,7 +281,7 @@ def complete_visit(
         absent = [
             r
             for r in resolutions
-            if not any(caps.t1_linear_image(f, visit, r).exists() for f in places)
+            if not any(caps.find_t1_linear_image(f, visit, r).exists() for f in places)
         ]
         if "1mm" in absent:
             written.append(caps.t1_linear_image(target, visit))
@@ -337,7 +337,7 @@ def registered_image(
         If there is no 1 mm image, or it is not on Clinica's grid.
     """
     for cropped, grid in ((True, GRIDS["1mm"]), (False, UNCROPPED)):
-        path = caps.t1_linear_image(caps_folder, visit, cropped=cropped)
+        path = caps.find_t1_linear_image(caps_folder, visit, cropped=cropped)
         if path.is_file():
             volume = read_volume(path)
             if not grid.matches(volume.data.shape, volume.affine):
