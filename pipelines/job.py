@@ -45,7 +45,7 @@ def main() -> int:
     failed.unlink(missing_ok=True)
     log = study / "logs" / "jobs" / f"{job.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [word.format(threads=arguments.threads) for word in job.command]
+    command = [word.replace("{threads}", arguments.threads) for word in job.command]
     print(f"{job.name:<56} started", flush=True)
     start = time.monotonic()
     with open(log, "w", encoding="utf-8") as stream:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from neuroaug import __version__
-from neuroaug.cli.console import CommandGroup
+from neuroaug.cli.console import CommandGroup, any_terminal
 
 __all__ = ["app", "main"]
 
@@ -48,4 +48,5 @@ def _main(
 
 def main(argv: list[str] | None = None) -> Any:
     """Entry point of the command."""
+    any_terminal()
     sys.exit(app(args=argv, prog_name="neuroaug", standalone_mode=True))

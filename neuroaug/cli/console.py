@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import errno
 import inspect
+import io
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
@@ -168,13 +171,54 @@ class CommandGroup(TyperGroup):
         except KeyboardInterrupt:
             _fail("neuroaug: interrupted; the same command goes on where this one stopped", 130)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                full = "the disk is full; free some space and start again"
-                _fail(f"neuroaug: {error.filename or 'output'}: {full}", 2)
-            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-                why = (error.strerror or "not allowed").lower()
-                _fail(f"neuroaug: {error.filename}: {why}; choose a folder that you may write", 2)
-            raise
+            if (told := _told(error)) is None:
+                raise
+            _fail(f"neuroaug: {told}", 2)
+
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full; free some space and start again",
+    errno.EDQUOT: "the disk is full; free some space and start again",
+    errno.EACCES: "permission denied; choose a folder that you may write",
+    errno.EPERM: "operation not permitted; choose a folder that you may write",
+    errno.EROFS: "read-only file system; choose a folder that you may write",
+    errno.ENOENT: "not there any more; was it moved or deleted meanwhile?",
+    errno.ENAMETOOLONG: "the name is too long for this file system; use a shorter path",
+    errno.ESTALE: "the file server has lost it (stale file handle); mount it again",
+    errno.EIO: "input/output error; the disk or its connection is at fault",
+    errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
+    errno.ENFILE: "too many open files on this machine",
+}
+
+
+def _told(error: OSError) -> str | None:
+    """One line for an error of the operating system; None where it is none of ours to explain."""
+    if isinstance(error, BrokenPipeError):
+        _silence_output()
+        return "the reader of the output has gone"
+    where = error.filename if isinstance(error.filename, (str, bytes)) else None
+    if where is None and error.errno == errno.ENOENT:
+        try:
+            os.getcwd()
+        except OSError:
+            return "the current folder does not exist any more; go to another one"
+    if error.errno not in _ADVICE and where is None:
+        return None
+    shown = os.fsdecode(where) if where is not None else "output"
+    return f"{shown}: {_ADVICE.get(error.errno or 0, error.strerror or 'cannot be used')}"
+
+
+def _silence_output() -> None:
+    """Let the interpreter flush its output into nothing, where nobody reads it."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def any_terminal() -> None:
+    """Write what the terminal's encoding lacks as escapes, instead of failing on it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(message: str, code: int) -> None:
@@ -239,7 +283,7 @@ def log_to(path: Path) -> None:
     """Keep a dated copy of all messages in `path`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         log.warning("%s: no log is kept (%s)", path, error.strerror)
         return

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from neuroaug.evaluation.run_cells import run_cells
 from neuroaug.evaluation.runs import LabelledFolder, Run, Synthetic
 from neuroaug.imaging.caps import require_caps
 from neuroaug.study import Study
+from neuroaug.system.processes import processes
 
 log = logging.getLogger(__name__)
 
@@ -148,5 +147,5 @@ def work_off(
         return
     shares = [runs[i::n_procs] for i in range(min(n_procs, len(runs)))]
     do = partial(run_cells, device=device, n_threads=n_threads or 1, cache_folder=cache)
-    with ProcessPoolExecutor(len(shares), mp_context=multiprocessing.get_context("spawn")) as pool:
+    with processes(len(shares)) as pool:
         list(pool.map(do, shares))

@@ -8,11 +8,9 @@ order, the scaling or the dtype changes.
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +36,7 @@ from neuroaug.system.files import (
     write_tsv,
 )
 from neuroaug.system.locks import exclusive
+from neuroaug.system.processes import processes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,9 +135,7 @@ def _run(tasks: list[_CacheTask], n_procs: int) -> Iterator[tuple[str, _SourceIm
     if n_procs <= 1 or len(tasks) < 2:
         yield from map(_fill, tasks)
         return
-    # Workers are spawned: forking a process in which torch or ANTs runs threads can hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(n_procs, len(tasks)), mp_context=context) as pool:
+    with processes(min(n_procs, len(tasks))) as pool:
         try:
             yield from pool.map(_fill, tasks)
         except BrokenProcessPool:

@@ -240,6 +240,17 @@ def read_volume(path: str | Path) -> Volume:
     return Volume(data, stored.found.affine, stored.found.notes)
 
 
+def count_voxels(path: str | Path) -> int | None:
+    """Read from the header how many voxels a scan has; None where it is none that can be read."""
+    path = Path(path)
+    try:
+        with _stream(path) as stream:
+            _, header = _read_header(path, stream.read(_HEADER_BYTES))
+        return int(np.prod(_check_shape(path, header), dtype=np.int64))
+    except InputError:
+        return None
+
+
 def inspect_volume(path: str | Path) -> Inspection:
     """Check a scan exactly as `read_volume` does, without making the array that computations want.
 

@@ -10,10 +10,8 @@ bytes. Everything it writes says "phantom".
 from __future__ import annotations
 
 import gzip
-import multiprocessing
 import os
 from collections.abc import Collection, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -44,6 +42,7 @@ from neuroaug.system.files import (
     write_text,
     write_tsv,
 )
+from neuroaug.system.processes import processes
 from neuroaug.system.progress import progress
 
 SESSION = "ses-M000"
@@ -348,7 +347,7 @@ def _map(make: Any, people: list[Person], n_procs: int) -> Iterator[str]:
         return
     with (
         _one_thread(),
-        ProcessPoolExecutor(n_procs, mp_context=multiprocessing.get_context("spawn")) as pool,
+        processes(n_procs) as pool,
     ):
         try:
             yield from pool.map(make, people)

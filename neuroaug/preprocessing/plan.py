@@ -11,6 +11,7 @@ from typing import Any, Literal
 from neuroaug.errors import InputError
 from neuroaug.imaging import caps as caps_names
 from neuroaug.imaging.bids import Visit
+from neuroaug.imaging.nifti import count_voxels
 from neuroaug.preprocessing.records import FAILURES, Record, read_record, sidecar_record
 from neuroaug.preprocessing.refusal import Refusal, refuse
 from neuroaug.preprocessing.request import Request
@@ -28,6 +29,9 @@ SECONDS = {"exact": 140.0, "default": 100.0, "fast": 70.0}
 COMPLETE_SECONDS = 2.0
 # Peak of a worker in MB; 1.9 GB at 0.9 mm was the most measured.
 MEMORY_MB = {"exact": 2500.0, "default": 2200.0, "fast": 2000.0}
+# Measured: 1490 MB at 10.5 million voxels, 3730 at 30.7, 9630 at 83.9 (docs/preprocessing.md); a
+# line of 327 MB and 111 bytes a voxel, and a tenth more.
+_BASE_MB, _MB_PER_VOXEL = 360.0, 122e-6
 CLINICAS = {"made_by": "clinica"}  # the parameters of a visit that was only completed
 
 
@@ -47,6 +51,8 @@ class VisitJob:
         What the user should know of the choice of the scan.
     others : tuple of Path
         Scans of the visit that were not chosen; a visit made from one of them earlier stays.
+    voxels : int
+        Of the raw scan, by its header; 0 where it is not to be read, or cannot be.
     """
 
     visit: Visit
@@ -54,6 +60,12 @@ class VisitJob:
     source: Path
     note: str = ""
     others: tuple[Path, ...] = ()
+    voxels: int = 0
+
+    def memory_mb(self, profile: str) -> float:
+        """Memory (MB) that the visit will take at most."""
+        by_size = _BASE_MB + _MB_PER_VOXEL * self.voxels if self.voxels else 0.0
+        return max(MEMORY_MB[profile], by_size)
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,23 @@ class PreprocessingPlan:
         seconds = sum(process if job.kind == "process" else COMPLETE_SECONDS for job in self.jobs)
         # More visits at a time than cores gain nothing.
         return seconds / max(1, min(n_workers, n_cores())) / 3600
+
+    def within(self, room: float) -> PreprocessingPlan:
+        """Refuse the visits that alone need more than the memory (MB) there is."""
+        profile = self.request.config.profile
+        jobs, refusals = [], list(self.refusals)
+        for job in self.jobs:
+            if (need := job.memory_mb(profile)) <= room or need == MEMORY_MB[profile]:
+                jobs.append(job)
+                continue
+            reason = (
+                f"{job.source.name}: {job.voxels / 1e6:.0f} million voxels need about "
+                f"{need / 1e3:.1f} GB of memory, there are {room / 1e3:.1f} GB; use a larger "
+                f"machine, or give --mem-mb {need:.0f} to try all the same"
+            )
+            visit = job.visit
+            refusals.append(Refusal(visit.participant_id, visit.session_id, "memory", reason))
+        return replace(self, jobs=tuple(jobs), refusals=tuple(sorted(refusals)))
 
     def width(self, n_procs: int, room: float) -> int:
         """How many visits to do at a time within the memory (MB)."""
@@ -182,6 +211,8 @@ def make_plan(request: Request) -> PreprocessingPlan:
         if job.visit.participant_id in mine:
             state = judge(request, job)
             if isinstance(state, VisitJob):
+                if state.kind == "process":
+                    state = replace(state, voxels=count_voxels(state.source) or 0)
                 jobs.append(state)
             elif state.status == "failed":
                 failed[job.visit] = state

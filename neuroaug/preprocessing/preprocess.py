@@ -93,8 +93,8 @@ def preprocess(
     request = resolve(
         caps, bids=bids, out=out, config=config, selection=selection, rerun_failed=rerun_failed
     )
-    plan = make_plan(request)
     room = memory_room(config.profile, mem_mb)
+    plan = make_plan(request).within(room)
     n_workers = plan.width(n_procs, room)
     if dry_run:
         return _tell(plan, n_workers)

@@ -155,7 +155,8 @@ class PreprocessingRun:
                 self._claims[job.visit] = (claim, state)
                 require_one_distance(self._request, sidecars=False)
                 self._begin(state)
-                yield PoolTask(job.visit, payload(self._request, state))
+                need = state.memory_mb(self._request.config.profile)
+                yield PoolTask(job.visit, payload(self._request, state), need)
                 break
             else:
                 if waiting:

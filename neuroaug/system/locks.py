@@ -1,69 +1,103 @@
 """Exclusive rights between processes, by the kernel's file locks (``flock``).
 
-A killed process holds none: the kernel drops a lock with the last process that has it.
+A killed process holds none: the kernel drops a lock with the last process that has it. Where the
+file system knows no such locks, a file that names its maker stands for them (`lock_files`).
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from neuroaug.errors import InputError, ResourceError
+from neuroaug.errors import InputError
+from neuroaug.system.lock_files import owner_path, release_owner, take_owner, told
 
-_UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+# 524 is the kernel's own ENOTSUPP, which NFS and Lustre let through and no table names.
+_UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, 524)
+_POLL_S = 0.2
+_TELL_AFTER_S = 30.0
+
+log = logging.getLogger("neuroaug")
 
 
-def _lock(descriptor: int, *, wait: bool, path: Path) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno in _UNSUPPORTED:
-            raise ResourceError(
-                f"{path}: this file system knows no locks; mount it with locking, or work on "
-                "another disk"
-            ) from None
-        raise
-    return True
+class _Lock:
+    """An open lock file, locked by the kernel or, where that cannot be, by its owner's file."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._owner: Path | None = None
+
+    def acquire(self, *, wait: bool) -> bool:
+        """Lock it; False where another process has it and `wait` is not set."""
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+            return self._acquire_by_file(wait=wait)
+        return True
+
+    def _acquire_by_file(self, *, wait: bool) -> bool:
+        begun, said = time.monotonic(), False
+        while (owner := take_owner(self.path)) is None:
+            if not wait:
+                return False
+            if not said and time.monotonic() - begun > _TELL_AFTER_S:
+                log.warning("waiting for %s: %s", self.path, told(self.path))
+                said = True
+            time.sleep(_POLL_S)
+        self._owner = owner
+        return True
+
+    def close(self) -> None:
+        """Unlock it."""
+        if self.descriptor >= 0:
+            if self._owner is not None:
+                release_owner(self._owner)
+            os.close(self.descriptor)
+            self.descriptor = -1
 
 
 class Claim:
     """An exclusive right that a file stands for, held until `release` or the end of the process."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self._path, self._descriptor = path, descriptor
+    def __init__(self, lock: _Lock) -> None:
+        self._lock = lock
 
     @classmethod
     def take(cls, path: Path) -> Claim | None:
         """Take the claim that `path` stands for, or return None where another process holds it."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            lock = _Lock(path)
             try:
-                if not _lock(descriptor, wait=False, path=path):
-                    os.close(descriptor)
+                if not lock.acquire(wait=False):
+                    lock.close()
                     return None
                 # The holder before us may have removed the file between our opening and locking it.
-                if _same_file(path, descriptor):
-                    return cls(path, descriptor)
+                if _same_file(path, lock.descriptor):
+                    return cls(lock)
             except BaseException:
-                os.close(descriptor)
+                lock.close()
                 raise
-            os.close(descriptor)
+            lock.close()
 
     def release(self) -> None:
         """Give the claim up and remove its file; harmless when done twice."""
-        if self._descriptor >= 0:
-            self._path.unlink(missing_ok=True)
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self._lock.descriptor >= 0:
+            self._lock.path.unlink(missing_ok=True)
+            self._lock.close()
 
     def __enter__(self) -> Claim:
         return self
@@ -99,17 +133,15 @@ def exclusive(path: Path, busy: str | None = None) -> Iterator[int]:
     ------
     InputError
         With `busy`, if another process holds the lock.
-    ResourceError
-        If the file system knows no locks.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    lock = _Lock(path)
     try:
-        if not _lock(descriptor, wait=busy is None, path=path):
-            raise InputError(busy)
-        yield descriptor
+        if not lock.acquire(wait=busy is None):
+            held = f" ({told(path)})" if owner_path(path).exists() else ""
+            raise InputError(f"{busy}{held}")
+        yield lock.descriptor
     finally:
-        os.close(descriptor)
+        lock.close()
 
 
 @contextmanager

@@ -40,10 +40,14 @@ _THREAD_VARIABLES = (
 
 @dataclass(frozen=True)
 class PoolTask:
-    """One piece of work: a key of the caller's and a payload that JSON can hold."""
+    """One piece of work: a key of the caller's and a payload that JSON can hold.
+
+    It is begun when the memory that it is expected to take (MB) is left of the pool's.
+    """
 
     key: Any
     payload: dict[str, Any]
+    memory_mb: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -173,8 +177,11 @@ class Pool:
                         exhausted = True
                     elif task is None:
                         break
-                    else:
+                    elif self._fits(task):
                         self._give(task)
+                    else:
+                        self._returned.append(task)
+                        break
                 if not self.in_hand and (self._stopping or (exhausted and not self._returned)):
                     return
                 yield from self._collect()
@@ -191,6 +198,12 @@ class Pool:
 
     def _has_room(self) -> bool:
         return self.in_hand < self._width
+
+    def _fits(self, task: PoolTask) -> bool:
+        """Whether a task's memory is there beside what those in hand will take."""
+        taken = sum(worker.task.memory_mb for worker in self._workers if worker.task is not None)
+        alone = self.in_hand == 0 or self._memory_mb is None
+        return alone or taken + task.memory_mb <= (self._memory_mb or 0)
 
     def _start(self) -> _Worker:
         scratch = self._scratch / f"worker-{next(self._numbers)}"

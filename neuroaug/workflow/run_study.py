@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -157,12 +158,17 @@ def _prepare(folder: Path, content: StudyConfig) -> None:
 def _command(folder: Path, cores: int | None, profile: str | None) -> list[str]:
     command = [sys.executable, "-m", "snakemake"]
     command += ["--snakefile", str(shipped("pipelines") / "Snakefile")]
-    command += ["--directory", str(folder), "--config", f"study={folder}"]
+    command += ["--directory", str(folder)]
+    command += ["--config", f"study=hex-{os.fsencode(folder).hex()}"]
     command += ["--rerun-incomplete", "--rerun-triggers", "mtime", "--keep-going"]
     command += ["--nolock"]  # our own decides, see `run`
     if profile is not None:
         own = shipped("configs") / profile
         command += ["--profile", str(own if own.is_dir() else profile)]
+        if shlex.quote(str(folder)) != str(folder):
+            # The Slurm executor puts a job's command between double quotes, where a shell still
+            # reads $, `, " and \ in the study's path; as a script it is left alone.
+            command += ["--slurm-pass-command-as-script"]
         if cores is not None:
             command += ["--cores", str(cores)]
     else:

@@ -2,13 +2,15 @@
 
 import json
 import os
+import shlex
 import subprocess
-import sys
 
+import pytest
 import yaml
 
 from neuroaug.config import parse_config, write_config
 from neuroaug.system.packaged_files import shipped
+from neuroaug.workflow import run_study
 from neuroaug.workflow.protocol import Protocol
 
 CONFIG = {
@@ -19,13 +21,19 @@ CONFIG = {
 }
 
 
-def test_a_job_is_sent_with_the_gpu_memory_and_time_of_its_stage(tmp_path):
-    study, tools, profile = (tmp_path / name for name in ("study", "tools", "profile"))
+ODD = "study \"of\" 'mine' $HOME `x` & {them}; 50% #1 *"
+
+
+@pytest.mark.parametrize("name", ["study", ODD])
+def test_a_job_is_sent_with_the_gpu_memory_and_time_of_its_stage(tmp_path, name):
+    study, tools, profile = (tmp_path / name for name in (name, "tools", "profile"))
     for folder in (study, tools, profile):
         folder.mkdir()
     # sbatch refuses the job, so that nothing waits for it.
     for tool in ("sbatch", "sacct", "sacctmgr", "scontrol", "sinfo", "squeue", "sshare"):
         script = f'#!/bin/sh\necho "$@" >> {tmp_path}/{tool}.txt\n'
+        if tool == "sbatch":
+            script += f"case $* in */dev/stdin*) cat > {tmp_path}/script.txt;; esac\n"
         (tools / tool).write_text(script + ("exit 1\n" if tool == "sbatch" else ""))
         (tools / tool).chmod(0o755)
     given = yaml.safe_load((shipped("configs") / "slurm" / "config.v8+.yaml").read_text())
@@ -39,9 +47,7 @@ def test_a_job_is_sent_with_the_gpu_memory_and_time_of_its_stage(tmp_path):
         path = study / protocol.record(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"key": protocol.jobs[name].key}))
-    command = [sys.executable, "-m", "snakemake", "--nolock", "--profile", str(profile)]
-    command += ["--snakefile", str(shipped("pipelines") / "Snakefile")]
-    command += ["--directory", str(study), "--config", f"study={study}"]
+    command = run_study._command(study, None, str(profile))
     path = f"{tools}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -50,3 +56,8 @@ def test_a_job_is_sent_with_the_gpu_memory_and_time_of_its_stage(tmp_path):
     for option in ("train_train_AD_0", "--gpus=1", "-t 2880", "--mem 64000", "--cpus-per-task=2"):
         assert option in sent, sent
     assert "-A ours" in sent.replace("'", "")
+    assert str(study) in sent  # the folder that the job starts in
+    if name == ODD:  # what a shell makes of the script
+        words = shlex.split((tmp_path / "script.txt").read_text(), comments=False)
+        assert words[words.index("--directory") + 1] == str(study)
+        assert f"study=hex-{str(study).encode().hex()}" in words
