@@ -20,7 +20,7 @@ from neuroaug.evaluation.run_cells import run_cells
 from neuroaug.evaluation.runs import LabelledFolder, Run, Synthetic
 from neuroaug.imaging.caps import require_caps
 from neuroaug.study import Study
-from neuroaug.system.processes import processes
+from neuroaug.system.threads import processes
 
 log = logging.getLogger(__name__)
 

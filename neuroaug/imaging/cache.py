@@ -36,7 +36,7 @@ from neuroaug.system.files import (
     write_tsv,
 )
 from neuroaug.system.locks import exclusive
-from neuroaug.system.processes import processes
+from neuroaug.system.threads import processes
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -42,8 +42,8 @@ from neuroaug.system.files import (
     write_text,
     write_tsv,
 )
-from neuroaug.system.processes import processes
 from neuroaug.system.progress import progress
+from neuroaug.system.threads import processes
 
 SESSION = "ses-M000"
 # Changes whenever the images would: an older folder is then not continued.

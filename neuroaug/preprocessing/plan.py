@@ -12,6 +12,7 @@ from neuroaug.errors import InputError
 from neuroaug.imaging import caps as caps_names
 from neuroaug.imaging.bids import Visit
 from neuroaug.imaging.nifti import count_voxels
+from neuroaug.preprocessing.memory_plan import MEMORY_MB, expected_mb, refuse_size
 from neuroaug.preprocessing.records import FAILURES, Record, read_record, sidecar_record
 from neuroaug.preprocessing.refusal import Refusal, refuse
 from neuroaug.preprocessing.request import Request
@@ -19,7 +20,6 @@ from neuroaug.preprocessing.select import find_scans
 from neuroaug.preprocessing.spellings import two_spellings
 from neuroaug.preprocessing.steps.quality import calibration
 from neuroaug.system.files import list_folder, read_json, reading, sha256_file
-from neuroaug.system.memory import available_memory
 from neuroaug.system.threads import n_cores
 
 log = logging.getLogger("neuroaug")
@@ -27,11 +27,6 @@ log = logging.getLogger("neuroaug")
 # CPU seconds per visit of .9 to 1.2 mm, all included: between the runs in docs/preprocessing.md.
 SECONDS = {"exact": 140.0, "default": 100.0, "fast": 70.0}
 COMPLETE_SECONDS = 2.0
-# Peak of a worker in MB; 1.9 GB at 0.9 mm was the most measured.
-MEMORY_MB = {"exact": 2500.0, "default": 2200.0, "fast": 2000.0}
-# Measured: 1490 MB at 10.5 million voxels, 3730 at 30.7, 9630 at 83.9 (docs/preprocessing.md); a
-# line of 327 MB and 111 bytes a voxel, and a tenth more.
-_BASE_MB, _MB_PER_VOXEL = 360.0, 122e-6
 CLINICAS = {"made_by": "clinica"}  # the parameters of a visit that was only completed
 
 
@@ -64,8 +59,7 @@ class VisitJob:
 
     def memory_mb(self, profile: str) -> float:
         """Memory (MB) that the visit will take at most."""
-        by_size = _BASE_MB + _MB_PER_VOXEL * self.voxels if self.voxels else 0.0
-        return max(MEMORY_MB[profile], by_size)
+        return expected_mb(profile, self.voxels)
 
 
 @dataclass(frozen=True)
@@ -105,33 +99,28 @@ class PreprocessingPlan:
         # More visits at a time than cores gain nothing.
         return seconds / max(1, min(n_workers, n_cores())) / 3600
 
-    def within(self, room: float) -> PreprocessingPlan:
+    def within(self, memory_mb: float) -> PreprocessingPlan:
         """Refuse the visits that alone need more than the memory (MB) there is."""
         profile = self.request.config.profile
         jobs, refusals = [], list(self.refusals)
         for job in self.jobs:
-            if (need := job.memory_mb(profile)) <= room or need == MEMORY_MB[profile]:
+            if too_large := refuse_size(job.source, job.voxels, profile, memory_mb):
+                names = (job.visit.participant_id, job.visit.session_id)
+                refusals.append(refuse(too_large, *names, "memory"))
+            else:
                 jobs.append(job)
-                continue
-            reason = (
-                f"{job.source.name}: {job.voxels / 1e6:.0f} million voxels need about "
-                f"{need / 1e3:.1f} GB of memory, there are {room / 1e3:.1f} GB; use a larger "
-                f"machine, or give --mem-mb {need:.0f} to try all the same"
-            )
-            visit = job.visit
-            refusals.append(Refusal(visit.participant_id, visit.session_id, "memory", reason))
         return replace(self, jobs=tuple(jobs), refusals=tuple(sorted(refusals)))
 
-    def width(self, n_procs: int, room: float) -> int:
+    def width(self, n_procs: int, memory_mb: float) -> int:
         """How many visits to do at a time within the memory (MB)."""
         need = MEMORY_MB[self.request.config.profile]
-        width = max(1, min(n_procs, int(room // need), len(self.jobs)))
+        width = max(1, min(n_procs, int(memory_mb // need), len(self.jobs)))
         if width < min(n_procs, len(self.jobs)):
             log.info(
                 "%d visits at a time instead of %d: %.0f MB for about %.0f MB each",
                 width,
                 n_procs,
-                room,
+                memory_mb,
                 need,
             )
         return width
@@ -167,14 +156,6 @@ class PreprocessingPlan:
             *(f"  {line}" for line in self.refused(len(self.refusals))),
             "dry run: nothing was written",
         ]
-
-
-def memory_room(profile: str, mem_mb: float | None) -> float:
-    """Memory (MB) for all visits together: what was typed, or most of what is free here.
-
-    Without a number typed, it is enough to try one visit in any case.
-    """
-    return max(0.9 * available_memory() / 1e6, MEMORY_MB[profile]) if mem_mb is None else mem_mb
 
 
 def make_plan(request: Request) -> PreprocessingPlan:

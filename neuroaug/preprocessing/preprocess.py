@@ -11,7 +11,8 @@ from neuroaug.config import PreprocessingConfig
 from neuroaug.errors import InputError
 from neuroaug.imaging import caps as caps_names
 from neuroaug.preprocessing.claims import sweep_claims
-from neuroaug.preprocessing.plan import PreprocessingPlan, make_plan, memory_room
+from neuroaug.preprocessing.memory_plan import memory_for_all
+from neuroaug.preprocessing.plan import PreprocessingPlan, make_plan
 from neuroaug.preprocessing.records import prepare_caps
 from neuroaug.preprocessing.request import Request, resolve
 from neuroaug.preprocessing.run import PreprocessingRun, PreprocessSummary
@@ -93,9 +94,9 @@ def preprocess(
     request = resolve(
         caps, bids=bids, out=out, config=config, selection=selection, rerun_failed=rerun_failed
     )
-    room = memory_room(config.profile, mem_mb)
-    plan = make_plan(request).within(room)
-    n_workers = plan.width(n_procs, room)
+    memory = memory_for_all(config.profile, mem_mb)
+    plan = make_plan(request).within(memory)
+    n_workers = plan.width(n_procs, memory)
     if dry_run:
         return _tell(plan, n_workers)
     run = PreprocessingRun(plan)
@@ -109,7 +110,7 @@ def preprocess(
             scratch=scratch,
             n_threads=omp_nthreads,
             timeout_s=config.timeout_s,
-            memory_mb=room,
+            memory_mb=memory,
         )
         with interruptible(pool):
             run.go(pool)

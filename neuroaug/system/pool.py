@@ -40,10 +40,7 @@ _THREAD_VARIABLES = (
 
 @dataclass(frozen=True)
 class PoolTask:
-    """One piece of work: a key of the caller's and a payload that JSON can hold.
-
-    It is begun when the memory that it is expected to take (MB) is left of the pool's.
-    """
+    """A key of the caller's, a payload that JSON can hold, and the memory that it will take."""
 
     key: Any
     payload: dict[str, Any]
@@ -169,7 +166,7 @@ class Pool:
         exhausted = False
         try:
             while not self._killed:
-                while not self._stopping and self._has_room():
+                while not self._stopping and self.in_hand < self._width:
                     if not self._returned and exhausted:
                         break
                     task = self._returned.pop() if self._returned else next(source, _END)
@@ -196,21 +193,16 @@ class Pool:
 
     # Workers
 
-    def _has_room(self) -> bool:
-        return self.in_hand < self._width
-
     def _fits(self, task: PoolTask) -> bool:
         """Whether a task's memory is there beside what those in hand will take."""
+        limit = self._memory_mb if self.in_hand else None
         taken = sum(worker.task.memory_mb for worker in self._workers if worker.task is not None)
-        alone = self.in_hand == 0 or self._memory_mb is None
-        return alone or taken + task.memory_mb <= (self._memory_mb or 0)
+        return limit is None or taken + task.memory_mb <= limit
 
     def _start(self) -> _Worker:
-        scratch = self._scratch / f"worker-{next(self._numbers)}"
-        scratch.mkdir()
+        (scratch := self._scratch / f"worker-{next(self._numbers)}").mkdir()
         log = scratch.with_suffix(".log")
-        read, write = os.pipe()
-        # -P: the current folder is the scratch folder, nothing is imported from there.
+        read, write = os.pipe()  # -P: nothing is imported from the current folder, the scratch
         command = [
             sys.executable,
             "-P",

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
 import os
 from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+
+log = logging.getLogger("neuroaug")
 
 
 def n_cores() -> int:
@@ -30,3 +35,23 @@ def torch_threads(n: int | None) -> Iterator[int]:
         yield torch.get_num_threads()
     finally:
         torch.set_num_threads(before)
+
+
+def processes(n: int) -> Executor:
+    """Start an executor of `n` processes.
+
+    They are spawned: forking a process in which torch or ANTs runs threads can hang. Python's pools
+    need semaphores, which live in ``/dev/shm``; containers without it get one thread, and are told.
+    """
+    context = multiprocessing.get_context("spawn")
+    try:
+        context.Lock()
+    except OSError as error:
+        log.warning(
+            "one process instead of %d: the system refuses semaphores (%s); is /dev/shm mounted "
+            "and writable?",
+            n,
+            error.strerror,
+        )
+        return ThreadPoolExecutor(1)
+    return ProcessPoolExecutor(n, mp_context=context)

@@ -75,14 +75,14 @@ def test_a_name_that_is_too_long(tmp_path):
 
 def test_without_shared_memory_one_process_does_the_work(monkeypatch, caplog):
     """As in a container without ``/dev/shm``: semaphores are refused."""
-    from neuroaug.system import processes
+    from neuroaug.system import threads
 
     class Refuses:
         def Lock(self):
             raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda _: Refuses())
-    monkeypatch.setattr(processes.log, "propagate", True)
-    with processes.processes(4) as pool:
+    monkeypatch.setattr(threads.multiprocessing, "get_context", lambda _: Refuses())
+    monkeypatch.setattr(threads.log, "propagate", True)
+    with threads.processes(4) as pool:
         assert list(pool.map(abs, [-1, 2])) == [1, 2]
     assert "/dev/shm" in caplog.text

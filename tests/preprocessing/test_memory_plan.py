@@ -8,8 +8,8 @@ from visits import failures, scan
 
 from neuroaug.imaging.bids import Visit
 from neuroaug.imaging.nifti import count_voxels
-from neuroaug.preprocessing import plan as planning
-from neuroaug.preprocessing.plan import MEMORY_MB, VisitJob
+from neuroaug.preprocessing.memory_plan import MEMORY_MB
+from neuroaug.preprocessing.plan import VisitJob
 from neuroaug.preprocessing.preprocess import preprocess
 
 MEASURED = [  # million voxels, peak MB of `process_visit` (docs/preprocessing.md)
@@ -84,4 +84,4 @@ def test_large_visits_are_not_done_beside_each_other(tmp_path, bids, stand_in, m
     summary = preprocess(tmp_path / "caps", bids=bids, mem_mb=6200, n_procs=3, **stand_in)
     assert (summary.n_ok, summary.n_failed) == (4, 0)
     assert max(most) <= 6200
-    assert planning.MEMORY_MB["fast"] + 3900 < max(most)  # two did go at a time
+    assert MEMORY_MB["fast"] + 3900 < max(most)  # two did go at a time

@@ -10,8 +10,8 @@ from visits import SMALL, failures, scan, tree
 
 from neuroaug.imaging import caps as caps_names
 from neuroaug.imaging.bids import Visit
+from neuroaug.preprocessing import memory_plan, records
 from neuroaug.preprocessing import plan as planning
-from neuroaug.preprocessing import records
 from neuroaug.preprocessing.preprocess import preprocess
 
 
@@ -176,8 +176,9 @@ def test_more_visits_at_a_time_than_cores_promise_no_shorter_time(
 
 
 def test_without_a_budget_the_machines_memory_is_the_budget(tmp_path, bids, stand_in, monkeypatch):
-    monkeypatch.setattr(planning, "available_memory", lambda: 500 * 10**6)
-    monkeypatch.setattr(planning, "MEMORY_MB", {"fast": 100.0})
+    monkeypatch.setattr(memory_plan, "available_memory", lambda: 500 * 10**6)
+    for module in (planning, memory_plan):
+        monkeypatch.setattr(module, "MEMORY_MB", {"fast": 100.0})
     scan(bids, "sub-B", content=b"large")
     summary = preprocess(tmp_path / "caps", bids=bids, n_procs=2, **stand_in)
     assert (summary.n_ok, summary.n_failed) == (3, 1)

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from neuroaug.errors import InputError
-from neuroaug.system import lock_files, locks
+from neuroaug.system import locks
 from neuroaug.system.locks import Claim, exclusive, scratch_folder
 
 REFUSALS = [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, 524]
@@ -93,7 +93,7 @@ def test_a_killed_process_holds_nothing(tmp_path, monkeypatch, how):
 
 def test_what_another_machine_holds_is_named_with_the_file_to_remove(tmp_path, monkeypatch):
     path = tmp_path / "run.lock"
-    owner = lock_files.owner_path(path)
+    owner = locks._owner_path(path)
     owner.write_text(json.dumps({"host": "node7", "pid": 12, "started": 1, "boot": "b"}))
     monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(524, "no")))
     with (
@@ -109,8 +109,8 @@ def test_a_number_given_to_another_process_since_is_not_the_owner(tmp_path, monk
     path = tmp_path / "run.lock"
     monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(524, "no")))
     with exclusive(path):
-        made = json.loads(lock_files.owner_path(path).read_text())
-    lock_files.owner_path(path).write_text(json.dumps({**made, "started": made["started"] - 5}))
+        made = json.loads(locks._owner_path(path).read_text())
+    locks._owner_path(path).write_text(json.dumps({**made, "started": made["started"] - 5}))
     with exclusive(path, "busy"):
         pass
 
