@@ -71,7 +71,10 @@ def preprocess(
         ),
     ] = None,
     template: Annotated[
-        Path | None, option("--template", "Full-head template on the MNI grid.", PROCESSING)
+        Path | None,
+        option(
+            "--template", "T1w template on the MNI grid: a head, or a brain for brains.", PROCESSING
+        ),
     ] = None,
     resolution: Annotated[
         list[str] | None,

@@ -1,10 +1,11 @@
-"""The template that scans are aligned to: a full head on Clinica's grid, packaged or given."""
+"""The template that scans are aligned to, on Clinica's grid: packaged or given, head or brain."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,14 +32,15 @@ _CLINICAS = {
     "ref_cropped_template": "67e1e7861805a8fd35f7fcf2bdf9d2a39d7bcb2fd5a201016c4d2acdd715f5b3",
 }
 KNOWN = {sha256: f"Clinica's {name}" for name, sha256 in _CLINICAS.items()}
-# Share of the head outside the brain that a template must show: with a skull-stripped one, scans
-# land 2.64 mm away.
+# Share of a region that a template shows: of the head outside the brain, unless it is stripped of
+# its skull; of the brain, in any case.
 _MIN_SCALP = 0.3
+_MIN_BRAIN = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """A full head to align to.
+    """A head or a brain to align to.
 
     Attributes
     ----------
@@ -50,12 +52,16 @@ class Template:
         Voxel indices to world.
     sha256 : str
         Checksum of the file.
+    kind : {"head", "brain"}
+        Whether it has a skull. Heads are aligned to heads and brains to brains: a whole head lands
+        2.64 mm from its place on a brain.
     """
 
     name: str
     data: NDArray[np.float32]
     affine: NDArray[np.float64]
     sha256: str
+    kind: Literal["head", "brain"] = "head"
 
 
 def _unfold(name: str, sha256: str) -> NDArray[np.float32]:
@@ -76,14 +82,14 @@ def load_template(path: str | Path | None = None) -> Template:
     Parameters
     ----------
     path : path-like, optional
-        A full head in MNI152NLin2009cSym space at 1 mm, on the template's grid or on the cropped
-        one: Clinica's ``mni_icbm152_t1_tal_nlin_sym_09c.nii`` and ``ref_cropped_template.nii.gz``
-        are known by checksum, any other is called custom.
+        A head, or a brain in zeros, in MNI152NLin2009cSym space at 1 mm, on the template's grid or
+        on the cropped one: Clinica's ``mni_icbm152_t1_tal_nlin_sym_09c.nii`` and
+        ``ref_cropped_template.nii.gz`` are known by checksum, any other is called custom.
 
     Raises
     ------
     InputError
-        If the file is unreadable, on another grid, or a skull-stripped head.
+        If the file is unreadable, on another grid, or shows no brain where the template has its.
     """
     if path is None:
         return Template(PACKAGED, _unfold(*_T1W), UNCROPPED.affine, _T1W[1])
@@ -99,24 +105,27 @@ def load_template(path: str | Path | None = None) -> Template:
     head, brain = load_regions()
     scalp = head & ~brain
     if volume.data.shape != UNCROPPED.shape:
-        scalp = crop(scalp).astype(bool)
+        scalp, brain = crop(scalp).astype(bool), crop(brain).astype(bool)
     bright = volume.data > 0.1 * np.percentile(volume.data, 99)
-    if bright[scalp].mean() < _MIN_SCALP:
+    if bright[brain].mean() < _MIN_BRAIN:
         raise InputError(
-            f"{path}: a skull-stripped template; scans have skulls, give one of the full head"
+            f"{path}: shows no brain where MNI152NLin2009cSym has its; not a T1w template"
         )
+    kind: Literal["head", "brain"] = "head" if bright[scalp].mean() >= _MIN_SCALP else "brain"
     checksum = sha256_file(path)
-    return Template(KNOWN.get(checksum, "custom"), volume.data, volume.affine, checksum)
+    return Template(KNOWN.get(checksum, "custom"), volume.data, volume.affine, checksum, kind)
 
 
 @lru_cache(maxsize=2)
 def template_brain(template: Template) -> Template:
     """The brain of a template, zero around it: what a skull-stripped scan is aligned to."""
+    if template.kind == "brain":
+        return template
     _, brain = load_regions()
     if template.data.shape != UNCROPPED.shape:
         brain = crop(brain).astype(bool)
     data = np.where(brain, template.data, np.float32(0))
-    return Template(template.name, data, template.affine, template.sha256)
+    return Template(template.name, data, template.affine, template.sha256, "brain")
 
 
 @lru_cache(maxsize=1)

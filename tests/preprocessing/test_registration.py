@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from neuroaug.errors import InputError, StageError
 from neuroaug.imaging.grid import UNCROPPED, Grid, block_mean
-from neuroaug.imaging.template import load_regions, load_template
+from neuroaug.imaging.template import load_regions, load_template, template_brain
 from neuroaug.preprocessing.steps import bias, registration
 from neuroaug.preprocessing.steps.bias import correct_bias, shrink_factor
 from neuroaug.preprocessing.steps.itk import read_affine, single_thread, to_ants
@@ -222,8 +222,14 @@ def test_templates_by_path(tmp_path):
     write_volume(
         tmp_path / "brain.nii.gz", full.data * load_regions()[1], UNCROPPED.affine, level=1
     )
-    with pytest.raises(InputError, match="skull-stripped"):
-        load_template(tmp_path / "brain.nii.gz")
+    brain = load_template(tmp_path / "brain.nii.gz")
+    assert (full.kind, given.kind, brain.kind) == ("head", "head", "brain")
+    assert template_brain(brain) is brain
+    np.testing.assert_array_equal(template_brain(given).data, brain.data)
+    scalp = np.where(load_regions()[1], 0, full.data)
+    write_volume(tmp_path / "scalp.nii.gz", scalp, UNCROPPED.affine, level=1)
+    with pytest.raises(InputError, match="shows no brain"):
+        load_template(tmp_path / "scalp.nii.gz")
     write_volume(
         tmp_path / "small.nii.gz", block_mean(full.data), UNCROPPED.halved().affine, level=1
     )

@@ -136,6 +136,11 @@ def process_visit(
             )
     with _stage("n4"):
         is_brain = kind_of_head(volume.data, volume.voxel_mm) == "brain"
+        if reference.kind == "brain" and not is_brain:
+            raise InputError(
+                f"{scan}: a head with its skull, where the template {config.template} is a brain; "
+                "give a template of the whole head, or none"
+            )
         corrected = bias.correct_bias(
             volume.data,
             volume.affine,
