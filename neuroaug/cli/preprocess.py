@@ -22,6 +22,7 @@ from neuroaug.cli.options import (
 )
 from neuroaug.config import PreprocessingConfig, Resolution
 from neuroaug.errors import InputError
+from neuroaug.preprocessing.refusal import tell_refusals
 
 if TYPE_CHECKING:
     from neuroaug.preprocessing.preprocess import PreprocessSummary
@@ -151,10 +152,11 @@ def _resolutions(study: Study | None, typed: list[str] | None) -> tuple[str, ...
 
 
 def _say(summary: PreprocessSummary, target: Path) -> None:
-    counts = summary.n_ok, summary.n_failed, summary.n_skipped
-    log.info("%s: %d visits done, %d failed, %d were done before", target, *counts)
+    left_out = tell_refusals(summary.failures)
+    counts = summary.n_ok, left_out, summary.n_skipped
+    log.info("%s: %d visits done, %s, %d were done before", target, *counts)
     if summary.n_failed:
-        log.info("why they failed: %s", target / "failures.tsv")
+        log.info("who, and why: %s", target / "failures.tsv")
     if summary.n_rejected:
         log.info(
             "%d did not pass the quality check: look at %s", summary.n_rejected, target / "qc.html"

@@ -22,7 +22,8 @@ from neuroaug.preprocessing.records import (
     read_failures,
     read_record,
 )
-from neuroaug.preprocessing.select import NO_FOLDER, find_scans
+from neuroaug.preprocessing.refusal import NO_FOLDER
+from neuroaug.preprocessing.select import find_scans
 from neuroaug.study import CONFIG_NAME, Study
 from neuroaug.system.files import (
     TEMPORARY_PREFIX,

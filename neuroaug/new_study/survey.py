@@ -156,7 +156,8 @@ def _images(data: Path) -> tuple[Literal["bids", "caps"], tuple[Visit, ...], int
             f"{data}: neither BIDS (no sub-<label> folder in it) nor CAPS (no folder 'subjects'); "
             "give the folder that holds the participants' folders"
         )
-    from neuroaug.preprocessing.select import NO_FOLDER, find_scans
+    from neuroaug.preprocessing.refusal import NO_FOLDER
+    from neuroaug.preprocessing.select import find_scans
 
     scans, refusals = find_scans(data)
     lost = sum(row.reason == NO_FOLDER for row in refusals)

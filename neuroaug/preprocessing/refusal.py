@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from neuroaug.system.files import cell_text
@@ -25,6 +26,17 @@ class Refusal:
     session_id: str
     stage: str
     reason: str
+
+
+NO_FOLDER = "listed in participants.tsv, but has no folder, so no T1w"
+
+
+def tell_refusals(rows: Iterable[Refusal]) -> str:
+    """``2 failed, 56 listed in participants.tsv without a folder``: who is left out, counted."""
+    rows = list(rows)
+    absent = sum(row.reason == NO_FOLDER for row in rows)
+    told = f"{len(rows) - absent} failed"
+    return f"{told}, {absent} listed in participants.tsv without a folder" if absent else told
 
 
 def refuse(

@@ -14,10 +14,9 @@ from neuroaug.imaging import bids as bids_names
 from neuroaug.imaging.bids import Visit, is_participant, is_session
 from neuroaug.preprocessing.bids_filter import read_filter
 from neuroaug.preprocessing.choose_scan import RawScan, choose_scan, require_target, some
-from neuroaug.preprocessing.refusal import Refusal, refuse
+from neuroaug.preprocessing.refusal import NO_FOLDER, Refusal, refuse
 from neuroaug.system.files import cell_text, read_json, read_tsv, reading
 
-NO_FOLDER = f"listed in {bids_names.PARTICIPANTS}, but has no folder, so no T1w"
 MAX_STEM = 170  # a file name has 255 characters
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from neuroaug.config import StudyConfig, read_config, write_config
 from neuroaug.config.override import override
 from neuroaug.errors import InputError, StageError
+from neuroaug.preprocessing.records import read_failures
+from neuroaug.preprocessing.refusal import tell_refusals
 from neuroaug.report.results_table import print_results
 from neuroaug.study import CONFIG_NAME, Study
-from neuroaug.system.files import read_tsv
 from neuroaug.system.locks import exclusive
 from neuroaug.system.packaged_files import shipped
 from neuroaug.system.parent_death import die_with_parent
@@ -101,10 +102,10 @@ def run(
         _explain_failure(study)
     print_results(study)
     failures = study.caps / "failures.tsv"
-    n_failed = len(read_tsv(failures)) if failures.is_file() else 0
-    if n_failed:
-        log.info("%d visit(s) failed and were left out: %s", n_failed, failures)
-    return 1 if n_failed else 0
+    left_out = read_failures(study.caps)
+    if left_out:
+        log.info("left out: %s: %s", tell_refusals(left_out), failures)
+    return 1 if left_out else 0
 
 
 def _resolve(config: Path, study_folder: Path | None) -> tuple[StudyConfig, Path]:
