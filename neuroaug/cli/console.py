@@ -9,6 +9,7 @@ import inspect
 import io
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
@@ -170,6 +171,9 @@ class CommandGroup(TyperGroup):
             _fail(f"neuroaug: {error}", error.exit_code)
         except KeyboardInterrupt:
             _fail("neuroaug: interrupted; the same command goes on where this one stopped", 130)
+        except BrokenPipeError:  # as ``| head`` does: no fault, and nobody to tell
+            _silence_output()
+            sys.exit(128 + signal.SIGPIPE)
         except OSError as error:
             if (told := _told(error)) is None:
                 raise
@@ -193,9 +197,6 @@ _ADVICE = {
 
 def _told(error: OSError) -> str | None:
     """One line for an error of the operating system; None where it is none of ours to explain."""
-    if isinstance(error, BrokenPipeError):
-        _silence_output()
-        return "the reader of the output has gone"
     where = error.filename if isinstance(error.filename, (str, bytes)) else None
     if where is None and error.errno == errno.ENOENT:
         try:

@@ -18,6 +18,7 @@ from neuroaug.system.files import (
     remove_leftovers,
     sha256_bytes,
     sha256_json,
+    visible,
     write_json,
     write_tsv,
 )
@@ -38,7 +39,7 @@ def content_hash(folder: Path) -> str:
 
     The order of rows and the kind of line ends do not count; every value does.
     """
-    return sha256_json({path.name: _file_hash(path) for path in sorted(folder.glob("*.tsv"))})
+    return sha256_json({path.name: _file_hash(path) for path in visible(folder, "*.tsv")})
 
 
 def _file_hash(path: Path) -> str:
@@ -153,7 +154,7 @@ class SplitFolder:
 
     def names(self) -> list[str]:
         """List the sets: test, train, validation, then train-K by size."""
-        found = [path.stem for path in self.folder.glob("*.tsv") if path.stem not in _NOT_SETS]
+        found = [path.stem for path in visible(self.folder, "*.tsv") if path.stem not in _NOT_SETS]
         order = {"test": 0, "train": 1, "validation": 2}
         return sorted(found, key=lambda name: (order.get(name, 3), len(name), name))
 
@@ -231,7 +232,7 @@ class SplitFolder:
         """Say what differs from the record, file by file and participant by participant."""
         edits = []
         recorded = self.record["files"]
-        present = {path.name for path in self.folder.glob("*.tsv")}
+        present = {path.name for path in visible(self.folder, "*.tsv")}
         edits += [f"{name} is new" for name in sorted(present - recorded.keys())]
         edits += [f"{name} is gone" for name in sorted(recorded.keys() - present)]
         for name in sorted(present & recorded.keys()):
@@ -298,7 +299,7 @@ def write_split_folder(
     if out.is_dir():
         # What an interrupted run of ours left is written again; anything else is the user's.
         remove_leftovers(out)
-        strangers = sorted(p.name for p in out.glob("*.tsv") if p.stem not in everything)
+        strangers = sorted(p.name for p in visible(out, "*.tsv") if p.stem not in everything)
         if strangers:
             raise InputError(
                 f"{out}: holds tables of something else ({', '.join(strangers)}); "
@@ -317,7 +318,7 @@ def _complete(
     return {
         **record,
         "hash": content_hash(folder),
-        "files": {path.name: _file_hash(path) for path in sorted(folder.glob("*.tsv"))},
+        "files": {path.name: _file_hash(path) for path in visible(folder, "*.tsv")},
         "members": {name: _members(folder / f"{name}.tsv") for name in tables},
         "counts": {
             name: {str(label): int(n) for label, n in of.sort_index().items()}

@@ -20,7 +20,7 @@ from neuroaug.imaging.bids import (
     is_participant,
     is_session,
 )
-from neuroaug.system.files import read_json, write_json
+from neuroaug.system.files import read_json, visible, write_json
 from neuroaug.system.provenance import generated_by
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def first_t1_linear_image(caps: str | Path, visit: Visit) -> Path:
 
 def participant_folders(caps: str | Path) -> list[Path]:
     """List the folders ``subjects/*``, whatever their names, sorted."""
-    return sorted(path for path in Path(caps).glob("subjects/*") if path.is_dir())
+    return [path for path in visible(caps, "subjects/*") if path.is_dir()]
 
 
 def is_caps(folder: str | Path) -> bool:

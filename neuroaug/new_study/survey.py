@@ -20,7 +20,7 @@ from neuroaug.new_study.label_candidates import (
     guess_classes,
     label_names,
 )
-from neuroaug.system.files import read_tsv
+from neuroaug.system.files import read_tsv, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,12 +167,10 @@ def _images(data: Path) -> tuple[Literal["bids", "caps"], tuple[Visit, ...], int
 def _candidates(where: Path, people: list[str], problems: list[str]) -> list[Candidate]:
     """Candidates of every table that may hold labels."""
     root = where if where.is_dir() else where.parent
-    files = [where] if where.is_file() else sorted(root.glob("*.tsv"))
-    files += sorted(root.glob("phenotype/*.tsv")) if where.is_dir() else []
+    files = [where] if where.is_file() else visible(root, "*.tsv")
+    files += visible(root, "phenotype/*.tsv") if where.is_dir() else []
     found = []
     for file in files:
-        if file.name.startswith("."):
-            continue
         try:
             table = lower_columns(read_tsv(file, ["participant_id"], any_case=True))
             name_people(table, file, people)
@@ -181,7 +179,7 @@ def _candidates(where: Path, people: list[str], problems: list[str]) -> list[Can
                 problems.append(str(error))
             continue
         found += _of(table, file.relative_to(root).as_posix())
-    sessions = [p for p in sorted(root.glob("sub-*/sub-*_sessions.tsv")) if p.is_file()]
+    sessions = [p for p in visible(root, "sub-*/sub-*_sessions.tsv") if p.is_file()]
     rows: dict[str, list[str | None]] = {}
     owners: list[str] = []
     for file in sessions if where.is_dir() else []:

@@ -37,6 +37,7 @@ from neuroaug.phantom.phantom_tables import Person
 from neuroaug.system.files import (
     read_json,
     remove_leftovers,
+    visible,
     write_bytes,
     write_json,
     write_text,
@@ -251,7 +252,7 @@ def _begin(folder: Path, settings: dict[str, Any]) -> None:
                 "choose a new folder or delete it"
             )
         return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or visible(folder)):
         raise InputError(f"{folder}: not empty; choose a new folder for the phantom cohort")
     write_text(
         folder / "README",

@@ -167,11 +167,12 @@ def make_plan(request: Request) -> PreprocessingPlan:
         If the folders hold nothing to work on, or lack what was typed.
     """
     selection = request.selection
+    kept_as_they_are: list[Visit] = []
     if request.bids is not None:
         scans, refusals = find_scans(request.bids, selection)
         wanted = [VisitJob(s.visit, "process", s.path, s.note, s.others) for s in scans]
     else:
-        wanted, refusals = _registered(request)
+        wanted, refusals, kept_as_they_are = _registered(request)
     doubled = two_spellings(request, [job.visit for job in wanted])
     wanted = [job for job in wanted if job.visit not in doubled]
     refusals = sorted({*refusals, *selection.refusals, *doubled.values()})
@@ -200,6 +201,9 @@ def make_plan(request: Request) -> PreprocessingPlan:
             else:
                 done[job.visit] = state
     notes = tuple(f"{job.visit}: {job.note}" for job in jobs if job.note)
+    if kept_as_they_are:
+        n, first = len(kept_as_they_are), kept_as_they_are[0]
+        notes += (f"{n} visits have no image of 1 mm and are left as they are (first: {first})",)
     kept = tuple(row for row in refusals if row.participant_id in mine)
     return PreprocessingPlan(request, tuple(jobs), done, failed, kept, notes, concerns)
 
@@ -327,9 +331,10 @@ def written_by_neuroaug(caps: Path) -> bool:
     )
 
 
-def _registered(request: Request) -> tuple[list[VisitJob], list[Refusal]]:
-    """Find the visits of a CAPS that have an image."""
+def _registered(request: Request) -> tuple[list[VisitJob], list[Refusal], list[Visit]]:
+    """Find the visits of a CAPS that have an image; last, those of which nothing can be made."""
     selection = request.selection
+    coarse_alone: list[Visit] = []
     jobs: list[VisitJob] = []
     refusals: list[Refusal] = []
     known: set[Visit] = set()
@@ -345,7 +350,9 @@ def _registered(request: Request) -> tuple[list[VisitJob], list[Refusal]]:
                     if (visit := _registered_visit(request.caps, session)) is None:
                         continue
                     known.add(visit)
-                    if visit in selection:
+                    if visit in selection and _coarse_alone(request.caps, visit):
+                        coarse_alone.append(visit)
+                    elif visit in selection:
                         jobs.append(_completion(request, visit))
             except InputError as error:
                 refusals.append(refuse(error, participant.name, session.name))
@@ -361,7 +368,13 @@ def _registered(request: Request) -> tuple[list[VisitJob], list[Refusal]]:
         for row in refusals
         if selection.concerns(row)
     )
-    return jobs, list(kept)
+    return jobs, list(kept), coarse_alone
+
+
+def _coarse_alone(caps: Path, visit: Visit) -> bool:
+    """Whether a visit has images, but none of 1 mm that others could be made of."""
+    resolutions = {resolution for resolution, _ in caps_names.t1_linear_files(caps, visit)}
+    return bool(resolutions) and "1mm" not in resolutions
 
 
 def _registered_visit(caps: Path, session: Path) -> Visit | None:

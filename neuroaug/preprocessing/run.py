@@ -26,7 +26,7 @@ from neuroaug.preprocessing.records import (
 from neuroaug.preprocessing.refusal import Refusal
 from neuroaug.preprocessing.request import Request, require_one_distance
 from neuroaug.preprocessing.steps.qc_pages import PAGES, write_pages
-from neuroaug.system.files import TEMPORARY_PREFIX, remove_leftovers
+from neuroaug.system.files import TEMPORARY_PREFIX, remove_leftovers, visible
 from neuroaug.system.locks import Claim
 from neuroaug.system.pool import Pool, PoolTask, TaskOutcome
 from neuroaug.system.progress import Progress, progress
@@ -191,9 +191,7 @@ class PreprocessingRun:
         # The sidecar is left out: it holds the time taken, and equal scans shall give equal
         # records.
         files = {
-            path.name: path.stat().st_size
-            for path in sorted(folder.iterdir())
-            if path.suffix != ".json"
+            path.name: path.stat().st_size for path in visible(folder) if path.suffix != ".json"
         }
         before = read_record(self._request.target, job.visit)
         if job.kind == "complete" and before is not None and before.status == "ok":

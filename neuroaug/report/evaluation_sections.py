@@ -20,7 +20,7 @@ from neuroaug.report.content import (
 from neuroaug.statistics.columns import COMPARISON_COLUMNS, MEASURES, RESULT_COLUMNS
 from neuroaug.statistics.results import FEW_PARTICIPANTS
 from neuroaug.study import Study
-from neuroaug.system.files import read_tsv
+from neuroaug.system.files import read_tsv, visible
 from neuroaug.system.packaged_files import packaged
 
 FURTHER = (
@@ -143,8 +143,13 @@ def cautions(study: Study) -> list[str]:
     if path.is_file():
         table = read_tsv(path, ("cell", "test_set", "detectable"))
         sizes = [size for size in map(to_number, table["detectable"]) if size is not None]
-        if sizes:
-            low, high = (f"{100 * size:.0f}" for size in (min(sizes), max(sizes)))
+        if sizes and min(sizes) > 1:
+            found.append(
+                "With so few participants and runs not even a difference of 100 points would be "
+                "found (80 % power): this study cannot tell whether synthetic images help."
+            )
+        elif sizes:
+            low, high = (f"{100 * size:.0f}" for size in (min(sizes), min(1, max(sizes))))
             least = low if low == high else f"{low} to {high}"
             found.append(
                 f"With these participants and runs, a true difference smaller than {least} points"
@@ -157,7 +162,7 @@ def cell_folders(study: Study) -> Iterator[Path]:
     """Folders of the cells, those of the configuration first."""
     root = study.root / "evaluation"
     named = [study.cell(cell) for cell in study.config.cells()]
-    found = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    found = [path for path in visible(root) if path.is_dir()]
     yield from dict.fromkeys([path for path in named if path in found] + found)
 
 

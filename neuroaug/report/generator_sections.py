@@ -16,7 +16,7 @@ from neuroaug.imaging.nifti import read_volume
 from neuroaug.report import figures
 from neuroaug.report.content import ReportFigure, ReportSection
 from neuroaug.study import Study
-from neuroaug.system.files import read_json, read_tsv
+from neuroaug.system.files import read_json, read_tsv, visible
 
 N_SHOWN = 5
 LOW_ACCEPTANCE = 0.5
@@ -27,8 +27,8 @@ def member_folders(root: Path) -> Iterator[tuple[str, Path]]:
     """Name and folder of each ``<root>/<split>/<label>[_seed-<s>]``."""
     if not root.is_dir():
         return
-    for split in sorted(path for path in root.iterdir() if path.is_dir()):
-        for member in sorted(path for path in split.iterdir() if path.is_dir()):
+    for split in (path for path in visible(root) if path.is_dir()):
+        for member in (path for path in visible(split) if path.is_dir()):
             yield f"{split.name} {member.name}", member
 
 

@@ -144,6 +144,13 @@ def list_folder(folder: str | os.PathLike[str]) -> list[Path]:
         return sorted(Path(folder).iterdir())
 
 
+def visible(folder: str | os.PathLike[str], pattern: str = "*") -> list[Path]:
+    """Paths that match, sorted, without hidden ones: macOS writes ``._X`` beside X."""
+    folder = Path(folder)
+    found = folder.glob(pattern)
+    return sorted(p for p in found if not any(x[0] == "." for x in p.relative_to(folder).parts))
+
+
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file.
 

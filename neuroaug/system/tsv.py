@@ -129,6 +129,8 @@ def _decode(content: bytes, path: Path) -> str:
     if found := _CONTROL.search(text):
         line = len(_LINE_END.split(text[: found.start()]))
         what = "a NUL byte" if found[0] == "\0" else "a control character"
+        if content.count(b"\0") > len(content) // 4:
+            what = "UTF-16 without the mark that says so, by its NUL bytes, the first"
         advice = "save it as UTF-8 text"
         raise InputError(
             f"{path}: not readable as a tab-separated table ({what} in line {line}); {advice}"

@@ -20,6 +20,7 @@ from neuroaug.preprocessing.records import read_failures
 from neuroaug.preprocessing.refusal import tell_refusals
 from neuroaug.report.results_table import print_results
 from neuroaug.study import CONFIG_NAME, Study
+from neuroaug.system.files import visible
 from neuroaug.system.locks import exclusive
 from neuroaug.system.packaged_files import shipped
 from neuroaug.system.parent_death import die_with_parent
@@ -138,7 +139,7 @@ def _absent(study: Study) -> list[str]:
 def _require_sets(study: Study) -> None:
     """Refuse a cell whose training set the split will not hold, before hours of preprocessing."""
     made = {"train", *(f"train-{k}" for k in study.config.split.subsets)}
-    made |= {path.stem for path in study.splits.glob("train-*.tsv")}
+    made |= {path.stem for path in visible(study.splits, "train-*.tsv")}
     for cell in study.config.cells():
         if cell.split not in made:
             k = cell.split.removeprefix("train-")
@@ -148,7 +149,7 @@ def _require_sets(study: Study) -> None:
 def _prepare(folder: Path, content: StudyConfig) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: a file, where the study's folder is to be")
-    if folder.is_dir() and not (folder / CONFIG_NAME).exists() and any(folder.iterdir()):
+    if folder.is_dir() and not (folder / CONFIG_NAME).exists() and visible(folder):
         raise InputError(f"{folder}: not empty and not a study; give another folder with --study")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CONFIG_NAME

@@ -1,6 +1,7 @@
 """One line, or it works: terminals of any encoding, closed pipes, folders that are gone."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -42,13 +43,16 @@ def test_a_path_that_is_no_text(tmp_path):
 
 def test_a_reader_that_goes_away_is_no_error_of_ours(tmp_path):
     """``neuroaug ... | head -1``"""
+    (tmp_path / "neuroaug.yaml").write_text("phantom: {n_participants: 20}\nbids: bids\n")
     read, write = os.pipe()
     os.close(read)
+    command = [*NEUROAUG, "run", ".", "--dry-run"]
     result = subprocess.run(
-        [*NEUROAUG, "run", "--help"], stdout=write, stderr=subprocess.PIPE, check=False
+        command, cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, check=False
     )
     os.close(write)
-    assert b"Traceback" not in result.stderr
+    assert result.returncode == 128 + signal.SIGPIPE
+    assert result.stderr == b""
 
 
 @pytest.mark.parametrize("words", [("check", "."), ("split",), ("init", ".")])

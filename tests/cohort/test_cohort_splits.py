@@ -281,6 +281,17 @@ def test_the_order_of_rows_and_the_line_ends_are_not_an_edit(tmp_path):
     assert content_hash(made.folder) == made.recorded_hash
 
 
+def test_what_macos_writes_beside_the_tables_is_no_part_of_a_split(tmp_path):
+    made = split(tmp_path)
+    for path in list(made.folder.glob("*.tsv")):
+        (made.folder / f"._{path.name}").write_bytes(b"\0\5\x16\7\xff")
+    (made.folder / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    again = SplitFolder.open(made.folder)
+    again.verify()
+    assert again.names() == made.names()
+    assert content_hash(made.folder) == made.recorded_hash
+
+
 def test_unknown_set_names_those_there(tmp_path):
     made = split(tmp_path)
     with pytest.raises(

@@ -15,6 +15,7 @@ from visits import FAST, clinica_caps, obey_modes, scan, tree
 from neuroaug.imaging import caps as caps_names
 from neuroaug.imaging.bids import Visit
 from neuroaug.imaging.grid import GRIDS, block_mean, crop
+from neuroaug.imaging.nifti import write_volume
 from neuroaug.imaging.template import load_template
 from neuroaug.preprocessing import records
 from neuroaug.preprocessing.preprocess import preprocess
@@ -215,3 +216,24 @@ def test_one_session_spelled_otherwise_in_the_caps_is_refused_by_name(
 def _clinicas(stand_in):
     """With the N4 distance of the visits that Clinica made."""
     return {**stand_in, "config": stand_in["config"].model_copy(update={"n4_distance": 600})}
+
+
+def test_images_of_4_mm_alone_are_left_as_they_are_and_counted(tmp_path, caplog):
+    caps = clinica_caps(tmp_path / "caps")
+    visit = Visit("sub-C0", "ses-M000")
+    fine = caps_names.t1_linear_image(caps, visit)
+    four = GRIDS["4mm"]
+    write_volume(
+        caps_names.t1_linear_image(caps, visit, "4mm"),
+        np.random.default_rng(0).random(four.shape),
+        four.affine,
+    )
+    for path in (fine, caps_names.t1_linear_image(caps, visit, cropped=False)):
+        path.unlink(missing_ok=True)
+    before = tree(caps)
+    with caplog.at_level("INFO", "neuroaug"):
+        summary = preprocess(caps, config=FAST)
+    assert (summary.n_ok, summary.n_failed) == (0, 0)
+    assert "1 visits have no image of 1 mm and are left as they are (first: sub-C0" in caplog.text
+    after = tree(caps)
+    assert {name: after[name] for name in before} == before

@@ -24,7 +24,7 @@ from neuroaug.cohort.reading.table_layouts import (
 )
 from neuroaug.cohort.tables import NAMES, SEXES
 from neuroaug.errors import InputError
-from neuroaug.system.files import read_tsv
+from neuroaug.system.files import read_tsv, visible
 from neuroaug.system.tsv import column_key
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def _read_all(root: Path, rules: LabelRules, folders: set[str], notes: list[str]
 
 
 def _near(root: Path) -> list[Path]:
-    return [*root.glob("*.tsv"), *root.glob("phenotype/*.tsv")]
+    return [*visible(root, "*.tsv"), *visible(root, "phenotype/*.tsv")]
 
 
 def _read(path: Path, folders: set[str], notes: list[str]) -> _Table:

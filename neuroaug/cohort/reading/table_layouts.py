@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from neuroaug.cohort.reading.identifiers import loose, match_people
 from neuroaug.errors import InputError
-from neuroaug.system.files import list_folder, read_tsv, reading
+from neuroaug.system.files import list_folder, read_tsv, reading, visible
 from neuroaug.system.tsv import column_key, parse_header
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def find_merged(path: Path) -> Path:
         There is none, or there are several.
     """
     merged = []
-    for candidate in sorted(path.glob("*.tsv")):
+    for candidate in visible(path, "*.tsv"):
         with reading(candidate, "a tab-separated table"):
             content = candidate.read_bytes()
         head = {column_key(name) for name in parse_header(content, candidate)}
