@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from neuroaug.cli.console import command, configure_messages, log, start
 from neuroaug.cli.options import Processes, option
+
+if TYPE_CHECKING:
+    from neuroaug.dataset_check.finding import Finding
+
+_MOST_ALIKE, _SHOWN_ALIKE = 5, 3
 
 
 @command("check", epilog="Example: neuroaug check /data/adni_bids --json")
@@ -30,10 +37,30 @@ def check(
     if as_json:
         typer.echo(json.dumps([finding.as_dict() for finding in findings], indent=2))
     else:
-        for finding in findings:
-            fix = f"; {finding.fix}" if finding.fix else ""
-            typer.echo(f"{finding.severity}: {finding.path}: {finding.message}{fix}")
+        for line in _lines(findings):
+            typer.echo(line)
     faults = sum(finding.severity == "error" for finding in findings)
     warnings = sum(finding.severity == "warning" for finding in findings)
     log.info("%s: %d error(s), %d warning(s)", dataset, faults, warnings)
     raise typer.Exit(1 if faults else 0)
+
+
+def _lines(findings: list[Finding]) -> Iterator[str]:
+    """One line a finding; of many warnings that say the same, the first few and their number."""
+    alike = Counter(_what(finding) for finding in findings)
+    told: Counter[tuple[str, str, str]] = Counter()
+    for finding in findings:
+        what = _what(finding)
+        told[what] += 1
+        n = alike[what]
+        many = finding.severity == "warning" and n > _MOST_ALIKE
+        if many and told[what] > _SHOWN_ALIKE:
+            continue
+        fix = f"; {finding.fix}" if finding.fix else ""
+        yield f"{finding.severity}: {finding.path}: {finding.message}{fix}"
+        if many and told[what] == _SHOWN_ALIKE:
+            yield f"{finding.severity}: ... and {n - _SHOWN_ALIKE} more of these (all: --json)"
+
+
+def _what(finding: Finding) -> tuple[str, str, str]:
+    return finding.severity, finding.message, finding.fix

@@ -106,6 +106,7 @@ def split_cohort(
         Names of `SplitConfig` fields that the user typed: they are met or refused, never adapted.
     """
     from neuroaug.cohort.account import label_cohort
+    from neuroaug.cohort.demographics import with_values
     from neuroaug.cohort.splits import make_split
 
     if study is not None:
@@ -134,7 +135,10 @@ def split_cohort(
         notes=people.notes,
         absent=people.absent,
     )
-    for line in (*made.notes, *made.demographics().to_string(index=False).splitlines()):
+    for line in (
+        *made.notes,
+        *with_values(made.demographics()).to_string(index=False).splitlines(),
+    ):
         log.info("%s", line)
     log.info("%s: %s", out, "  ".join(f"{name} {_counts(made, name)}" for name in made.names()))
     return made

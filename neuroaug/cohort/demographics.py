@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,19 @@ def demographics(
         age, mmse = (_mean_and_deviation(people[column]) for column in ("age", "mmse"))
         rows.append((name, label, str(len(people)), age, sexes, mmse, cdrs))
     return pd.DataFrame(rows, columns=list(DEMOGRAPHICS_COLUMNS))
+
+
+_UNKNOWN = re.compile(r"n/a|0/0( \(\d+ unknown\))?|n/a: \d+")
+
+
+def with_values(table: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the columns of `demographics` of which nobody's value is known."""
+    unknown = [
+        column
+        for column in table.columns
+        if len(table) and all(_UNKNOWN.fullmatch(str(value)) for value in table[column])
+    ]
+    return table.drop(columns=unknown)
 
 
 def _mean_and_deviation(values: pd.Series) -> str:
