@@ -21,7 +21,9 @@ _MOST_ALIKE, _SHOWN_ALIKE = 5, 3
 
 @command("check", epilog="Example: neuroaug check /data/adni_bids --json")
 def check(
-    dataset: Annotated[Path, typer.Argument(help="A BIDS or CAPS folder.")],
+    dataset: Annotated[
+        Path, typer.Argument(help="A BIDS or CAPS folder, or a study.", show_default=False)
+    ] = Path(),
     as_json: Annotated[bool, option("--json", "Machine-readable findings.")] = False,
     n_procs: Processes = None,
 ) -> None:
