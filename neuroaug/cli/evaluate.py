@@ -6,6 +6,7 @@ validated or tested on. The tables are always remade from the per-image scores.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from neuroaug.cli.console import command, log, start_in_study
@@ -13,6 +14,7 @@ from neuroaug.cli.options import HARDWARE, Device, StudyFolder, option
 from neuroaug.errors import InputError
 
 if TYPE_CHECKING:
+    from neuroaug.config import Cell
     from neuroaug.study import Study
 
 RUNS = "Which runs"
@@ -61,16 +63,15 @@ def evaluate(
         if run is not None:  # the tables are left to a later call
             log.info("%s", ", ".join(f"{one.cell.name} run {one.k}" for one in todo))
             return
-    _summarise(opened)
+    _summarise(opened, cells)
 
 
-def _summarise(study: Study) -> None:
-    """Write ``results.tsv`` and ``comparisons.tsv`` from the scores of all complete runs."""
+def _summarise(study: Study, asked: Sequence[Cell]) -> None:
+    """Write ``results.tsv`` and ``comparisons.tsv`` of the study's cells and those asked for."""
     from neuroaug.evaluation.summarise import summarise_study
 
-    cells = [
-        cell for cell in study.config.cells() if list(study.cell(cell).glob("run-*/scores.tsv"))
-    ]
+    known = dict.fromkeys((*study.config.cells(), *asked))
+    cells = [cell for cell in known if list(study.cell(cell).glob("run-*/scores.tsv"))]
     if not cells:
         raise InputError(f"{study.root / 'evaluation'}: no run has ended yet; nothing to summarise")
     for note in summarise_study(study, cells).notes:

@@ -6,6 +6,7 @@ beside the 1 mm image, one JSON sidecar per visit, and a hidden folder for our o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
 
 SPACE = "MNI152NLin2009cSym"
 CAPS_VERSION = "1.0.0"
+_LEAST_DESCRIPTION = {
+    "Name": "...",
+    "BIDSVersion": BIDS_VERSION,
+    "DatasetType": "derivative",
+    "CAPSVersion": CAPS_VERSION,
+}
+"""Keys without which ClinicaDL reads no CAPS, and what to write where one is missing."""
 RESOLUTION_ENTITY = {"1mm": "1x1x1", "2mm": "2x2x2", "4mm": "4x4x4"}
 _RESOLUTION = {entity: name for name, entity in RESOLUTION_ENTITY.items()}
 _ENDINGS = (".nii", ".nii.gz")
@@ -210,7 +218,7 @@ def require_caps(folder: str | Path) -> Path:
     if not (folder / DESCRIPTION).is_file():
         hint = ""
         if (folder / "subjects").is_dir():
-            keys = f'"DatasetType": "derivative", "CAPSVersion": "{CAPS_VERSION}"'
+            keys = ", ".join(f'"{key}": "{value}"' for key, value in _LEAST_DESCRIPTION.items())
             hint = f"; if Clinica wrote it, add one with {keys}"
         raise InputError(f"{folder}: not a CAPS (no {DESCRIPTION} in it){hint}")
     description = read_json(folder / DESCRIPTION)
@@ -218,6 +226,31 @@ def require_caps(folder: str | Path) -> Path:
         kind = description.get("DatasetType", "raw") if isinstance(description, dict) else "unknown"
         raise InputError(
             f"{folder}: not a CAPS ({DESCRIPTION} has no CAPSVersion; its DatasetType is {kind})"
+        )
+    return folder
+
+
+def require_described(folder: str | Path) -> Path:
+    """Check that `folder` is a CAPS that ClinicaDL opens, and return it.
+
+    Raises
+    ------
+    InputError
+        If it is no CAPS, or its ``dataset_description.json`` lacks a key that ClinicaDL reads.
+    """
+    folder = require_caps(folder)
+    description = read_json(folder / DESCRIPTION)
+    version = re.fullmatch(r"\d+\.\d+\.\d+", str(description.get("BIDSVersion")))
+    good = {
+        "Name": isinstance(description.get("Name"), str),
+        "BIDSVersion": version is not None,
+        "DatasetType": description.get("DatasetType") == "derivative",
+    }
+    wanting = [f'"{key}": "{_LEAST_DESCRIPTION[key]}"' for key, fits in good.items() if not fits]
+    if wanting:
+        raise InputError(
+            f"{folder / DESCRIPTION}: ClinicaDL does not open this CAPS; "
+            f"write {', '.join(wanting)} into it"
         )
     return folder
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from neuroaug.config import StudyConfig, read_config, write_config
 from neuroaug.config.override import override
 from neuroaug.errors import InputError, StageError
+from neuroaug.imaging.caps import require_described
 from neuroaug.preprocessing.records import read_failures
 from neuroaug.preprocessing.refusal import tell_refusals
 from neuroaug.report.results_table import print_results
@@ -93,6 +94,7 @@ def run(
     if absent:
         raise InputError(f"{absent[0]}; give it in the YAML file, or with --set")
     _require_sets(asked)
+    _require_described(asked)
     _prepare(folder, content)
     busy = f"{folder}: another 'neuroaug run' is at work on this study; wait for it"
     # The lock goes on to the workflow's processes, and cannot outlive them.
@@ -144,6 +146,16 @@ def _require_sets(study: Study) -> None:
         if cell.split not in made:
             k = cell.split.removeprefix("train-")
             raise InputError(f"cell {cell.name}: no set '{cell.split}'; add {k} to split.subsets")
+
+
+def _require_described(study: Study) -> None:
+    """Refuse a CAPS that no classifier will be able to read, before hours of training."""
+    if not study.config.cells():
+        return
+    if study.config.phantom is None and study.bids is None:
+        require_described(study.caps)
+    for external in study.config.external.values():
+        require_described(study.path(external.caps))
 
 
 def _prepare(folder: Path, content: StudyConfig) -> None:

@@ -66,6 +66,40 @@ def test_other_folders_are_refused_in_one_line(tmp_path, content, reason):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "wanting"),
+    [
+        ({"CAPSVersion": "1.0.0"}, ["Name", "BIDSVersion", "DatasetType"]),
+        (
+            {"Name": "x", "BIDSVersion": "1.7", "DatasetType": "derivative", "CAPSVersion": "1"},
+            ["BIDSVersion"],
+        ),
+        (
+            {"Name": "x", "BIDSVersion": "1.7.0", "DatasetType": "raw", "CAPSVersion": "1"},
+            ["DatasetType"],
+        ),
+    ],
+)
+def test_a_caps_that_clinicadl_does_not_open_is_refused_with_what_to_write(
+    tmp_path, content, wanting
+):
+    from clinicadl.io.bids.reader import DatasetDescription
+    from pydantic import ValidationError
+
+    path = tmp_path / "dataset_description.json"
+    path.write_text(json.dumps(content))
+    assert c.is_caps(tmp_path)
+    with pytest.raises(ValidationError):
+        DatasetDescription.from_json(path)
+    with pytest.raises(InputError, match="ClinicaDL does not open") as error:
+        c.require_described(tmp_path)
+    to_write = str(error.value).split("write ")[1].removesuffix(" into it")
+    assert [part.split('"')[1] for part in to_write.split(", ")] == wanting
+    path.write_text(json.dumps(content | json.loads("{" + to_write + "}")))
+    assert DatasetDescription.from_json(path).is_caps
+    assert c.require_described(tmp_path) == tmp_path
+
+
 def test_a_missing_folder_is_not_a_caps(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         c.require_caps(tmp_path / "nowhere")

@@ -233,7 +233,8 @@ def _read_bids(
     if not session_columns:
         raise InputError(
             f"{root}: no participant has a sub-*/sub-*_sessions.tsv, "
-            f"and {path.name} is not a merged table"
+            f"and {path.name} is not a merged table; if a column of it tells the label, write "
+            "cohort: custom and labels: {column: ...} into neuroaug.yaml"
         )
     notes += _keep_own_values(visit_records, own_columns, path)
     columns = {str(path): list(participants.columns), "sub-*_sessions.tsv": session_columns}
