@@ -34,11 +34,17 @@ class TrainingStart:
         Standard deviation of the images around it, over all voxels.
     images : callable
         From a number n to n training images (n, 1, X, Y, Z), spread evenly over their order.
+    n_images : int
+        How many training images there are.
+    read : callable
+        From the first and one past the last of them to these images, (n, 1, X, Y, Z).
     """
 
     mean: Tensor
     deviation: float
     images: Callable[[int], Tensor]
+    n_images: int
+    read: Callable[[int, int], Tensor]
 
 
 def require_memory(model: Autoencoder) -> None:
@@ -51,7 +57,7 @@ def require_memory(model: Autoencoder) -> None:
     """
     config, shape = model.config, model.shape
     with torch.device("meta"):
-        n = n_parameters(build_networks(config, shape, metric=model.learns_metric))
+        n = n_parameters(model.networks(config, shape))
     available = available_memory()
     if 4 * n > available:
         raise ResourceError(
@@ -87,6 +93,11 @@ class Autoencoder(nn.Module):
     learns_metric: ClassVar[bool] = False
     """Whether the family has a metric network."""
 
+    @classmethod
+    def networks(cls, config: GeneratorConfig, shape: tuple[int, ...]) -> Networks:
+        """Untrained networks: those that the configuration names, unless the family has its own."""
+        return build_networks(config, shape, metric=cls.learns_metric)
+
     def __init__(
         self,
         config: GeneratorConfig,
@@ -106,7 +117,7 @@ class Autoencoder(nn.Module):
         self.likelihood = Bernoulli() if config.likelihood == "bernoulli" else Gaussian(link=link)
         if networks is None:
             require_memory(self)
-            networks = build_networks(self.config, self.shape, metric=self.learns_metric)
+            networks = self.networks(self.config, self.shape)
         encoder, decoder, metric_network = networks
         self.encoder = encoder
         self.decoder = decoder

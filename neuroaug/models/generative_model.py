@@ -47,6 +47,8 @@ class GenerativeModel(LatentModel):
 
     tempering_settings: ClassVar[tuple[str, ...]] = ("learning_rate",)
     """Settings to lower where training diverges."""
+    in_closed_form: ClassVar[bool] = False
+    """Whether `start_from` has found the best weights already, so that nothing is trained."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -204,6 +206,7 @@ class GenerativeModel(LatentModel):
             weights=dict(self.state_dict()),
             metric=self.metric_tensors(),
             fitted=self.sampler_tensors,
+            law=self.law,
         )
         write_model(Path(folder), stored)
 
@@ -247,6 +250,7 @@ class GenerativeModel(LatentModel):
                 ) from None
         model.sampler_settings = stored.sampler
         model.sampler_tensors = stored.fitted
+        model.law = stored.law
         model.training_record = stored.training
         return model.eval()  # type: ignore[no-any-return]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, ClassVar
 
@@ -12,10 +12,13 @@ import torch
 from torch import Tensor
 
 from neuroaug.errors import InputError
+from neuroaug.law.label_law import LabelLaw, PlacedDraws
 from neuroaug.models.autoencoder import Autoencoder
 from neuroaug.models.metric_contrast import MetricContrast, metric_contrast
 from neuroaug.samplers.latents import sample_latents
 from neuroaug.samplers.sampler import Codes, LatentSpace
+
+MoveCodes = Callable[[Tensor], Tensor]
 
 
 class LatentModel(Autoencoder):
@@ -24,6 +27,8 @@ class LatentModel(Autoencoder):
     default_sampler: ClassVar[str]
     metric_type: ClassVar[type | None] = None
     """Class of the metric over all training images, a dataclass; None for a family without one."""
+    codes_have_standard_prior: ClassVar[bool] = True
+    """Whether the family's prior of codes is N(0, I)."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -31,6 +36,8 @@ class LatentModel(Autoencoder):
         """By sampler, what `Sampler.tune` found; stored with the model."""
         self.sampler_tensors: dict[str, dict[str, Tensor]] = {}
         """By sampler, what `Sampler.fit` gave; stored with the model."""
+        self.law: LabelLaw | None = None
+        """Where there is one, codes and metric are of the people's rests (`neuroaug.law`)."""
         self._metric: Any = None
 
     @property
@@ -76,6 +83,9 @@ class LatentModel(Autoencoder):
     def latent_space(self) -> LatentSpace:
         """What samplers see of this model."""
         codes, metric = self.codes, self._metric
+        if codes is not None and self.law is not None:
+            spread = torch.from_numpy(self.law.drawn_from.spread)
+            codes = Codes(codes.means, codes.variances, spread)
         return LatentSpace(
             family=self.name,
             dimension=self.latent_dim,
@@ -83,6 +93,7 @@ class LatentModel(Autoencoder):
             metric=None if metric is None else metric.to("cpu", torch.float32),
             tuned=self.sampler_settings,
             fitted=self.sampler_tensors,
+            standard_prior=self.codes_have_standard_prior and self.law is None,
         )
 
     @property
@@ -91,13 +102,15 @@ class LatentModel(Autoencoder):
         return self.latent_space().samplers()
 
     @abstractmethod
-    def update_metric(self, batches: Iterable[Tensor]) -> None:
+    def update_metric(self, batches: Iterable[Tensor], moved: MoveCodes | None = None) -> None:
         """Compute the metric anew over all training images, in evaluation mode.
 
         Parameters
         ----------
         batches : iterable of Tensor, shape (B, 1, X, Y, Z)
             The training images, each once, in any batches.
+        moved : callable, optional
+            From the codes of all images, in their order, to where they count instead.
         """
 
     def metric_contrast(self) -> MetricContrast | None:
@@ -144,11 +157,11 @@ class LatentModel(Autoencoder):
         Returns
         -------
         z : Tensor, shape (n, d)
-            On the CPU.
+            On the CPU; under a law, of people with covariates and the label.
         info : SamplingInfo
             Acceptance, displacement and diagnostics of every latent.
         """
-        return sample_latents(
+        z, info = sample_latents(
             self.latent_space(),
             (1, n),
             sampler=sampler or self.default_sampler,
@@ -156,6 +169,23 @@ class LatentModel(Autoencoder):
             seed=seed,
             label=self.label,
         )
+        return self.place(z, range(1, n + 1), seed)[0], info
+
+    def place(
+        self,
+        z: Tensor,
+        indices: Sequence[int],
+        seed: int,
+        ranges: Mapping[str, tuple[float, float]] | None = None,
+    ) -> tuple[Tensor, PlacedDraws | None]:
+        """Give drawn rests (n, d) covariates and the label; latents as they are without a law.
+
+        See `neuroaug.law.label_law.LabelLaw.place`.
+        """
+        if self.law is None:
+            return z, None
+        placed = self.law.place(z.double().numpy(), indices, seed, ranges)
+        return torch.from_numpy(placed.codes).float(), placed
 
     def sample(
         self, n: int, sampler: str | None = None, seed: int = 0, profile: str = "tuned"

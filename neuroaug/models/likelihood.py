@@ -42,16 +42,19 @@ class Gaussian:
     ----------
     variance : float
         Of a voxel; the papers' is 1.
-    link : {"sigmoid", "identity"}
-        From the decoder's output to the mean image. The papers' decoders end with a sigmoid.
+    link : {"sigmoid", "identity", "clamp"}
+        From the decoder's output to the mean image. The papers' decoders end with a sigmoid; a
+        linear one's output is cut off at 0 and 1.
     """
 
     variance: float = 1.0
-    link: Literal["sigmoid", "identity"] = "sigmoid"
+    link: Literal["sigmoid", "identity", "clamp"] = "sigmoid"
 
     def mean(self, output: Tensor) -> Tensor:
         """Turn decoder outputs into mean images."""
-        return output.sigmoid() if self.link == "sigmoid" else output
+        if self.link == "sigmoid":
+            return output.sigmoid()
+        return output if self.link == "identity" else output.clamp(0, 1)
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
         """Log p(x|z) (B,), for images x and decoder outputs (B, 1, X, Y, Z)."""

@@ -23,6 +23,7 @@ from neuroaug.models.flow import (
     velocity_of_metric,
 )
 from neuroaug.models.generative_model import Gather, GenerativeModel, own_rows
+from neuroaug.models.latent_model import MoveCodes
 from neuroaug.models.likelihood import at_least_float32
 from neuroaug.models.registry import register_family
 from neuroaug.samplers.sampler import Codes
@@ -196,14 +197,17 @@ class RHVAE(GenerativeModel):
 
     # -- metric -----------------------------------------------------------------------------
 
-    def update_metric(self, batches: Iterable[Tensor]) -> None:
+    def update_metric(self, batches: Iterable[Tensor], moved: MoveCodes | None = None) -> None:
         """Compute centroids and factors of all training images, evaluating, in full precision.
 
         Parameters
         ----------
         batches : iterable of Tensor, shape (B, 1, X, Y, Z)
             The training images, each once, in any batches.
+        moved : callable, optional
+            From the codes of all to where the metric has its centroids instead.
         """
         centroids, factors = self._of_all(batches, lambda x: (self.encode(x)[0], self.factors(x)))
+        centroids = centroids if moved is None else moved(centroids)
         config = self.config
         self.metric = LearnedMetric(centroids, factors, config.temperature, config.regularization)

@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from neuroaug.errors import InputError
+from neuroaug.law.label_law import LabelLaw
+from neuroaug.law.law_tensors import law_from_store, law_to_store
 from neuroaug.system.files import read_json, sha256_file, write_json
 from neuroaug.system.provenance import versions
 from neuroaug.system.tensors import load_tensors, save_tensors
@@ -24,6 +27,8 @@ METRIC = "metric.safetensors"
 ENVIRONMENT = "environment.json"
 FITTED = "sampler."
 """Prefix, in the metric's file, of what samplers have fitted to the codes."""
+LAW = "law."
+"""Prefix, in the metric's file, of the law's tensors."""
 
 FILES = (WEIGHTS, METRIC, "history.csv", "lineage.tsv", ENVIRONMENT)
 """What a model folder may hold beside `config.json`, all of it checksummed."""
@@ -53,6 +58,8 @@ class StoredModel:
         Weights; metric and codes, empty where there are none.
     fitted : dict of dict of Tensor
         By sampler, tensors fitted after training.
+    law : LabelLaw or None
+        Law of anatomy that the codes follow.
     """
 
     family: str
@@ -65,6 +72,7 @@ class StoredModel:
     weights: dict[str, Tensor]
     metric: dict[str, Tensor]
     fitted: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    law: LabelLaw | None = None
 
 
 def write_model(folder: Path, model: StoredModel) -> None:
@@ -75,6 +83,11 @@ def write_model(folder: Path, model: StoredModel) -> None:
     beside = dict(model.metric)
     for sampler, tensors in model.fitted.items():
         beside |= {f"{FITTED}{sampler}.{part}": tensor for part, tensor in tensors.items()}
+    named: dict[str, Any] = {}
+    if model.law is not None:
+        arrays, named = law_to_store(model.law)
+        beside |= {f"{LAW}{part}": torch.from_numpy(array) for part, array in arrays.items()}
+        named = {"law": named}
     if beside:
         save_tensors(folder / METRIC, beside)
     else:
@@ -91,6 +104,7 @@ def write_model(folder: Path, model: StoredModel) -> None:
             "label": model.label,
             "sampler": model.sampler,
             "training": model.training,
+            **named,
             "checksums": {
                 name: sha256_file(folder / name) for name in FILES if (folder / name).exists()
             },
@@ -146,11 +160,14 @@ def read_model(folder: Path) -> StoredModel:
     content = read_model_config(folder)
     metric: dict[str, Tensor] = {}
     fitted: dict[str, dict[str, Tensor]] = {}
+    law: dict[str, Any] = {}
     if METRIC in content["checksums"]:
         for name, tensor in load_tensors(folder / METRIC, COPY_AGAIN).items():
             if name.startswith(FITTED):
                 sampler, _, part = name.removeprefix(FITTED).partition(".")
                 fitted.setdefault(sampler, {})[part] = tensor
+            elif name.startswith(LAW):
+                law[name.removeprefix(LAW)] = tensor.numpy()
             else:
                 metric[name] = tensor
     return StoredModel(
@@ -164,6 +181,7 @@ def read_model(folder: Path) -> StoredModel:
         weights=load_tensors(folder / WEIGHTS, COPY_AGAIN),
         metric=metric,
         fitted=fitted,
+        law=law_from_store(law, content["law"]) if "law" in content else None,
     )
 
 

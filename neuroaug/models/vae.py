@@ -12,6 +12,7 @@ from neuroaug.config import FamilySettings
 from neuroaug.geometry.metrics.posterior import PosteriorMetric, nearest_neighbour_temperature
 from neuroaug.models.flow import LossOutput, Noise, log_standard_normal
 from neuroaug.models.generative_model import Gather, GenerativeModel, own_rows
+from neuroaug.models.latent_model import MoveCodes
 from neuroaug.models.likelihood import at_least_float32
 from neuroaug.models.registry import register_family
 from neuroaug.samplers.sampler import Codes
@@ -81,15 +82,18 @@ class VAE(GenerativeModel):
 
     # -- metric -----------------------------------------------------------------------------
 
-    def update_metric(self, batches: Iterable[Tensor]) -> None:
+    def update_metric(self, batches: Iterable[Tensor], moved: MoveCodes | None = None) -> None:
         """Compute the posterior metric; its rho is the largest distance to a nearest neighbour.
 
         Parameters
         ----------
         batches : iterable of Tensor, shape (B, 1, X, Y, Z)
             The training images, each once, in any batches.
+        moved : callable, optional
+            From the codes of all to the means that the metric is built on instead.
         """
         means, log_variances = self._of_all(batches, self.encode)
+        means = means if moved is None else moved(means)
         variances = log_variances.exp()
         if len(means) > MAX_CENTROIDS:
             chosen = medoids(means, MAX_CENTROIDS)

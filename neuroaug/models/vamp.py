@@ -23,6 +23,7 @@ from neuroaug.config import FamilySettings, GeneratorConfig
 from neuroaug.models.autoencoder import TrainingStart
 from neuroaug.models.flow import LossOutput, Noise, log_standard_normal
 from neuroaug.models.generative_model import Gather, own_rows
+from neuroaug.models.latent_model import MoveCodes
 from neuroaug.models.likelihood import at_least_float32
 from neuroaug.models.registry import register_family
 from neuroaug.models.vae import VAE
@@ -121,15 +122,17 @@ class VAMP(VAE):
         log_q = log_standard_normal(eps) - 0.5 * log_variance.sum(-1)
         return self.likelihood.log_prob(x, self.decoder(z)) + self.log_prior(z) - log_q
 
-    def update_metric(self, batches: Iterable[Tensor]) -> None:
+    def update_metric(self, batches: Iterable[Tensor], moved: MoveCodes | None = None) -> None:
         """Compute the posterior metric of the training images, and the prior's components.
 
         Parameters
         ----------
         batches : iterable of Tensor, shape (B, 1, X, Y, Z)
             The training images, each once, in any batches.
+        moved : callable, optional
+            From the codes of all to the means that the metric is built on instead.
         """
-        super().update_metric(batches)
+        super().update_metric(batches, moved)
         pseudo = [self.pseudo_inputs.detach().clamp(0, 1)]
         means, log_variances = self._of_all(pseudo, self.encode)
         self.sampler_tensors["vamp"] = {"means": means, "variances": log_variances.exp()}
@@ -144,7 +147,8 @@ class VampSampler(Sampler):
     @classmethod
     def suits(cls, space: LatentSpace) -> bool:
         """Whether the model has pseudo-inputs."""
-        return cls.name in space.fitted
+        under_a_law = space.codes is not None and space.codes.spread is not None
+        return cls.name in space.fitted and not under_a_law
 
     def choose_settings(self) -> dict[str, Any]:
         """The number of components."""

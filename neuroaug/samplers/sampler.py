@@ -36,15 +36,18 @@ class Codes:
         Means of q(z|x).
     variances : Tensor, shape (N, d), or None
         Its variances, where the model keeps them.
+    spread : Tensor, shape (d, d), or None
+        Covariance that a law of anatomy gives the codes around nought (`neuroaug.law`).
     """
 
     means: Tensor
     variances: Tensor | None = None
+    spread: Tensor | None = None
 
     def on_cpu(self) -> Codes:
         """The same on the CPU in single precision."""
         variances = None if self.variances is None else self.variances.float().cpu()
-        return Codes(self.means.float().cpu(), variances)
+        return Codes(self.means.float().cpu(), variances, self.spread)
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class LatentSpace:
         By sampler, what `Sampler.tune` found; filled where a sampler is tuned late.
     fitted : dict
         By sampler, the tensors that `Sampler.fit` gave.
+    standard_prior : bool
+        Whether the prior of codes is N(0, I).
     """
 
     family: str
@@ -73,6 +78,7 @@ class LatentSpace:
     metric: LearnedMetric | PosteriorMetric | None = None
     tuned: dict[str, dict[str, Any]] = field(default_factory=dict)
     fitted: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    standard_prior: bool = True
 
     def require_codes(self) -> Codes:
         """The codes of the training images.

@@ -13,7 +13,6 @@ from neuroaug.config import GeneratorConfig
 from neuroaug.errors import ResourceError
 from neuroaug.models.generative_model import GenerativeModel
 from neuroaug.models.networks.heads import n_parameters
-from neuroaug.models.networks.registry import build_networks
 from neuroaug.registries import FAMILIES, NETWORKS
 from neuroaug.system.files import free_bytes, human_bytes
 from neuroaug.system.memory import available_memory
@@ -105,7 +104,7 @@ def estimate(config: GeneratorConfig, shape: Sequence[int]) -> MemoryEstimate:
     """
     kind: type[GenerativeModel] = FAMILIES.get(config.model)
     with torch.device("meta"):
-        networks = build_networks(config, tuple(shape), metric=kind.learns_metric)
+        networks = kind.networks(config, tuple(shape))
         n = n_parameters(networks)
         x, z = torch.empty(1, 1, *shape), torch.empty(1, config.latent_dim, requires_grad=True)
         decoder = _saved_bytes(networks.decoder, z)

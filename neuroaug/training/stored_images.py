@@ -91,4 +91,8 @@ def training_start(stored: NDArray[Any], rows: Rows) -> TrainingStart:
         return torch.from_numpy(from_stored(stored[chosen]))[:, None]
 
     mean, deviation = mean_and_deviation(stored, rows)
-    return TrainingStart(torch.from_numpy(mean), deviation, spread)
+
+    def read(first: int, last: int) -> torch.Tensor:
+        return torch.from_numpy(from_stored(stored[rows[first:last]]))[:, None]
+
+    return TrainingStart(torch.from_numpy(mean), deviation, spread, len(rows), read)

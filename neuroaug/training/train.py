@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 MIN_PARTICIPANTS = 5
 CHECKPOINTS = "checkpoints"
+EVERYONE = "one anatomy for all labels"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class _TrainingTask:
 
     plan: TrainingPlan
     out: Path
-    label: str
+    label: str | None
     grid: str | None
     images: NDArray[Any] | Path
     lineage: pd.DataFrame
@@ -81,7 +82,7 @@ def train(
     images: CohortCache | NDArray[Any],
     *,
     config: GeneratorConfig,
-    label: str,
+    label: str | None,
     out: str | Path,
     lineage: pd.DataFrame,
     split_hash: str,
@@ -106,8 +107,8 @@ def train(
         Training images in [0, 1] (uint8: x / 255), one a row of `lineage`.
     config : GeneratorConfig
         The generator.
-    label : str
-        The diagnosis.
+    label : str or None
+        The diagnosis; None where people of several are learned from.
     out : path-like
         The model folder.
     lineage : DataFrame
@@ -204,7 +205,8 @@ def _train_in_process(fabric: Any, task: _TrainingTask) -> None:
     model.start_from(training_start(stored, plan.fitted))
     reader = BatchReader(stored, fabric.device, channels_last=channels_last)
     total = config.max_epochs
-    with stop_requests() as stop, progress(total, f"training {task.label}", "epochs") as tracker:
+    title = f"training {task.label or EVERYONE}"
+    with stop_requests() as stop, progress(total, title, "epochs") as tracker:
         loop = Loop(
             model,
             reader,
@@ -214,10 +216,10 @@ def _train_in_process(fabric: Any, task: _TrainingTask) -> None:
             stop,
             tracker if processes.is_first else None,
         )
-        if loop.resume():
+        if not model.in_closed_form and loop.resume():
             tracker.resume_at(loop.position.epoch)
         try:
-            outcome = loop.run()
+            outcome = loop.found_at_once() if model.in_closed_form else loop.run()
             loop.update_metric()
         except (RuntimeError, MemoryError) as error:
             batch = -(-plan.batch_size // processes.world_size)
@@ -270,7 +272,7 @@ def history_text(rows: tuple[dict[str, float], ...]) -> str:
 # -- checks ---------------------------------------------------------------------------------
 
 
-def _check_lineage(lineage: pd.DataFrame, n_images: int, label: str) -> None:
+def _check_lineage(lineage: pd.DataFrame, n_images: int, label: str | None) -> None:
     missing = [name for name in LINEAGE_COLUMNS if name not in lineage.columns]
     if missing:
         raise InputError(f"lineage: column(s) {', '.join(missing)} missing")
@@ -280,9 +282,10 @@ def _check_lineage(lineage: pd.DataFrame, n_images: int, label: str) -> None:
         )
     n = lineage["participant_id"].nunique()
     if n < MIN_PARTICIPANTS:
+        who = EVERYONE if label is None else f"label '{label}'"
         raise InputError(
-            f"label '{label}': {n} training participants, at least {MIN_PARTICIPANTS} are needed "
-            "to learn a generator"
+            f"{who}: {n} training participants, at least {MIN_PARTICIPANTS} are needed to learn a "
+            "generator"
         )
 
 
@@ -312,7 +315,7 @@ def _batch_size(
 
 def _identity(
     config: GeneratorConfig,
-    label: str,
+    label: str | None,
     lineage: pd.DataFrame,
     split_hash: str,
     grid: str | None,

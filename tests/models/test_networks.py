@@ -83,7 +83,7 @@ def test_a_centred_decoder_starts_near_the_mean_image(generator):
     torch.manual_seed(0)
     model = RHVAE(GeneratorConfig(latent_dim=3, width=4), (9, 13, 11))
     mean = torch.rand(9, 13, 11, generator=generator)
-    model.start_from(TrainingStart(mean, 0.2, None))
+    model.start_from(TrainingStart(mean, 0.2, None, 0, None))
     with torch.no_grad():
         start = model.decode(torch.randn(3, 3, generator=generator))
     assert (start - mean).abs().mean() < 0.05

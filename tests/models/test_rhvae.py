@@ -157,7 +157,9 @@ def test_the_training_bound_uses_the_stored_metric_of_the_same_images(model, ima
 @pytest.mark.parametrize("objective", ["published", "elbo"])
 def test_the_second_order_term_hardly_changes_the_gradient(model, images, objective):
     deviation = float((images - images.mean(0)).std())
-    model.start_from(TrainingStart(images.mean(0)[0], deviation, None))  # as training starts
+    model.start_from(
+        TrainingStart(images.mean(0)[0], deviation, None, len(images), None)
+    )  # as training starts
     noise = model.draw_noise(7)
     _, first = gradient_of(
         with_settings(model, objective=objective, second_order=False), images, noise

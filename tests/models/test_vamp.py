@@ -20,7 +20,7 @@ SHAPE = (9, 13, 11)
 def model(images):
     torch.manual_seed(0)
     model = VAMP(VampSettings(latent_dim=3, width=4, n_pseudo_inputs=4), SHAPE, label="AD")
-    model.start_from(TrainingStart(images.mean(0)[0], 0.3, lambda n: images[:n]))
+    model.start_from(TrainingStart(images.mean(0)[0], 0.3, lambda n: images[:n], len(images), None))
     return model
 
 

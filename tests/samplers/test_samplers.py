@@ -213,9 +213,9 @@ def test_tuning_is_deterministic_and_done_once(rhvae, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
-        ("geometric", "rhvae", "use --sampler hmc"),
-        ("hmc", "vae", "use --sampler geometric"),
-        ("random-walk", "vae", "use --sampler geometric"),
+        ("geometric", "rhvae", "use --sampler .*hmc"),
+        ("hmc", "vae", "use --sampler .*geometric"),
+        ("random-walk", "vae", "use --sampler .*geometric"),
         ("gibbs", "rhvae", f"choose one of {', '.join(SAMPLERS.names)}$"),
     ],
 )
