@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from neuroaug.audit.near_copies import VisitKey, near_copies
 from neuroaug.cohort.lineage import read_lineage
+from neuroaug.config.label_settings import UNLABELLED
 from neuroaug.errors import InputError, LeakageError
 
 if TYPE_CHECKING:
@@ -165,9 +166,12 @@ def _against_training_set(
     """Whom the generator saw but the training set lacks, or has with another label or image."""
     known = (map(str, cell_train[name]) for name in ("participant_id", "diagnosis"))
     expected = dict(zip(*known, strict=True))
+    known_visits = set(_visits(cell_train))
     outside, relabelled, replaced = [], [], []
     for visit, diagnosis in zip(_visits(table), map(str, table["diagnosis"]), strict=True):
         participant = visit[0]
+        if diagnosis == UNLABELLED and visit not in known_visits:
+            continue  # whom no set may hold is checked against every set
         if participant not in expected:
             outside.append(f"{participant} is not in the cell's training set")
         elif expected[participant] != diagnosis:

@@ -97,6 +97,7 @@ def prove(
     forbidden: Mapping[str, tuple[Path, pd.DataFrame]],
     sets: Mapping[int, Mapping[str, Path]],
     searched: tuple[Path, pd.DataFrame] | None = None,
+    models: Sequence[Path] = (),
 ) -> pd.DataFrame:
     """Refuse a cell that leaks; else write the proof beside its runs.
 
@@ -116,6 +117,8 @@ def prove(
         `synthetic_sets` of the cell.
     searched : (Path, DataFrame), optional
         Folder of the search that chose the cell's network, and the training set that it was to use.
+    models : sequence of Path
+        Generators that the cell's classifier is made of, beside those of its images.
 
     Returns
     -------
@@ -145,7 +148,7 @@ def prove(
             key = (visit.participant_id, visit.session_id)
             images[key], fingerprints[key] = checksums.of(path)
     checksums.save()
-    generators: list[Path] = []
+    generators: list[Path] = list(models)
     pairs: list[tuple[Path, Path]] = []
     for seed, by_label in sets.items():
         for label, folder in by_label.items():

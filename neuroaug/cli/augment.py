@@ -7,6 +7,7 @@ default one, a label without a generator gets it trained.
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,6 +71,10 @@ def augment(
     shard: Annotated[
         Part | None, part("--shard", "i/n: this part only, for job arrays.", SAMPLING)
     ] = None,
+    age: Annotated[
+        str | None,
+        option("--age", "Ages of the synthetic people, as 70-80 (a law with age).", SAMPLING),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Draw synthetic images as a CAPS; trains the generator if there is none. Resumes, extends."""
@@ -101,10 +106,20 @@ def augment(
         dtype=config.dtype,
         shard=shard or Part(1, 1),
         device=device,
+        ranges={} if age is None else {"age": _years(age)},
     )
     _say(summary, out)
     if study is not None and shard is None:
         _say_next(study, split, label, n, model_seed)
+
+
+def _years(text: str) -> tuple[float, float]:
+    """Least and largest age from ``70-80``, or one age twice."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))?", text)
+    ends = (float(match[1]), float(match[2] or match[1])) if match else (1.0, 0.0)
+    if ends[0] > ends[1]:
+        raise InputError(f"--age {text}: expected years as 70-80")
+    return ends
 
 
 def _say_next(study: Study, split: str | None, label: str, n: int, seed: int | None) -> None:
@@ -162,20 +177,18 @@ def _model_folder(
         folder = study.model(_split_name(study, split), label, model_seed)
     if not (folder / "config.json").is_file():
         log.info("no generator for %s yet: training one in %s", label, folder)
-        from neuroaug.training.label_training import train_label
+        from neuroaug.training.label_training import TrainingRequest, train_label
 
         config = config_of(study)
-        train_label(
-            study,
-            label,
-            config.generator,
+        request = TrainingRequest(
             resolution=config.resolution,
             caps=caps,
             split=split,
-            out=folder,
+            out=folder if study is None else None,
             seed=model_seed,
             device=device,
         )
+        train_label(study, label, config.generator, request)
     return folder
 
 

@@ -70,12 +70,9 @@ def train(
         max_epochs=epochs,
         learning_rate=learning_rate,
     )
-    from neuroaug.training.label_training import train_label
+    from neuroaug.training.label_training import TrainingRequest, train_label
 
-    train_label(
-        study,
-        label,
-        config,
+    request = TrainingRequest(
         resolution=resolution or config_of(study).resolution,
         caps=caps,
         split=split,
@@ -86,3 +83,4 @@ def train(
         n_threads=omp_nthreads,
         typed_batch=batch_size,
     )
+    train_label(study, label, config, request)

@@ -3,9 +3,10 @@
 Every key has a default; an unknown key is refused with the nearest known one.
 """
 
-from neuroaug.config.cell import CLASSIFIERS, OPTIMISED, Cell
+from neuroaug.config.cell import CLASSIFIERS, OPTIMISED, Cell, Control
 from neuroaug.config.generator_settings import FamilySettings, GeneratorConfig
 from neuroaug.config.label_settings import CUSTOM, LabelRules
+from neuroaug.config.law_settings import LawConfig
 from neuroaug.config.section import PUBLISHED_LABELS, Resolution, Steps
 from neuroaug.config.stage_settings import (
     ClassifierSpec,
@@ -31,11 +32,13 @@ __all__ = [
     "PUBLISHED_LABELS",
     "Cell",
     "ClassifierSpec",
+    "Control",
     "EvaluationConfig",
     "ExternalConfig",
     "FamilySettings",
     "GeneratorConfig",
     "LabelRules",
+    "LawConfig",
     "PhantomConfig",
     "PreprocessingConfig",
     "Resolution",

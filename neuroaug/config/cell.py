@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import re
+from enum import StrEnum
+from typing import Literal
 
 from neuroaug.config.section import ConfigSection, Resolution, Steps
 from neuroaug.errors import InputError
 
 OPTIMISED = "optimised"  # the network that `neuroaug search` finds
 PUBLISHED_OPTIMISED_EPOCHS = 50
+
+
+class Control(StrEnum):
+    """Classifiers that are fitted at once: what augmentation of a network has to beat.
+
+    ``linear`` reads principal components, ``brain-age`` how much older an image looks than its
+    person is, ``bayes-rule`` is the rule of a generator's law.
+    """
+
+    LINEAR = "linear"
+    BRAIN_AGE = "brain-age"
+    BAYES_RULE = "bayes-rule"
+
+
 CLASSIFIERS = (
     "baseline",
     OPTIMISED,
+    *(control.value for control in Control),
     *(f"densenet{n}" for n in (121, 169, 201, 264)),
     *(f"resnet{n}" for n in (10, 18, 34, 50, 101, 152, 200)),
 )
 
+_SYNTHETIC = r"synthetic-\d+(?:-soft|-hard)?"
 DATA_PATTERN = (
-    r"real|synthetic-\d+|real\+synthetic-\d+|real\+classical|real\+classical\+synthetic-\d+"
+    rf"real|{_SYNTHETIC}|real\+{_SYNTHETIC}|real\+classical|real\+classical\+{_SYNTHETIC}"
 )
 _CELL = re.compile(
     rf"(?P<split>train(?:-\d+)?)_(?P<network>[A-Za-z0-9-]+)_(?P<resolution>1mm|2mm|4mm)_(?P<data>{DATA_PATTERN})(?P<matched>_steps-matched)?"
@@ -54,6 +72,24 @@ class Cell(ConfigSection):
         """Synthetic images per label (images 1..n of each set)."""
         match = re.search(r"synthetic-(\d+)", self.data)
         return int(match[1]) if match else 0
+
+    @property
+    def control(self) -> Control | None:
+        """The control that its network is, if it is one."""
+        return Control(self.network) if self.network in list(Control) else None
+
+    @property
+    def synthetic_labels(self) -> Literal["soft", "hard", "auto"]:
+        """How synthetic images are labelled in training.
+
+        ``soft``: by their probability under the law; ``hard``: by the label that they were drawn
+        for; ``auto``: soft where the images have a probability and no real image stands beside
+        them, as in the cell's name without a word about it.
+        """
+        for word in ("soft", "hard"):
+            if self.data.endswith(f"-{word}"):
+                return word  # type: ignore[return-value]
+        return "hard" if self.uses_real else "auto"
 
     @classmethod
     def parse(cls, name: str) -> Cell:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from neuroaug.config.section import ConfigSection, registered
@@ -22,6 +30,9 @@ VERSION_1_SETTINGS: dict[str, Any] = {
 }
 """Settings, with their defaults, that version 1 of the configuration had for every family. They are
 an RHVAE's; keys of jobs and identities of models still count them for both families of then."""
+
+LATER_SETTINGS = ("shared", "unlabelled")
+"""Settings that are written only where they differ from their default, which is what was before."""
 
 FAMILY_SETTING = "family_setting"
 
@@ -55,6 +66,27 @@ class GeneratorConfig(ConfigSection):
     precision: Literal["auto", "32", "bf16"] = "auto"
     scaling: Literal["min-max", "percentile"] = "min-max"
     seeds: tuple[int, ...] = (0,)
+    shared: bool = Field(
+        False, description="one encoder and decoder, learned from the people of all labels"
+    )
+    unlabelled: str | None = Field(
+        None, description="TSV of visits without a label that a shared one learns from too"
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what came later it is written as before there was any: keys and bytes stay."""
+        content: dict[str, Any] = handler(self)
+        for name in LATER_SETTINGS:
+            if name in content and content[name] == GeneratorConfig.model_fields[name].default:
+                del content[name]
+        return content
+
+    @model_validator(mode="after")
+    def _unlabelled_where_shared(self) -> GeneratorConfig:
+        if self.unlabelled is not None and not self.shared:
+            raise ValueError("unlabelled: only a generator with shared: true learns from them")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -10,6 +10,8 @@ from pydantic import Field, field_validator, model_validator
 from neuroaug.config.section import ConfigSection
 
 CUSTOM = "custom"
+UNLABELLED = "unlabelled"
+"""In place of a label: a visit that a shared generator learned from without one."""
 _NAME = re.compile(r"[A-Za-z0-9]+")
 
 
@@ -53,6 +55,8 @@ class LabelRules(ConfigSection):
         for label, meant in values.items():
             if not _NAME.fullmatch(label):
                 raise ValueError(f"label '{label}': letters and digits only, as HC or MDD")
+            if label == UNLABELLED:
+                raise ValueError(f"label '{label}': this word is kept for visits without one")
             if not meant:
                 raise ValueError(f"label '{label}' has no value; give it one at least")
             for value in meant:

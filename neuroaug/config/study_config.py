@@ -20,6 +20,7 @@ from pydantic import (
 from neuroaug.config.cell import CLASSIFIERS, DATA_PATTERN, Cell
 from neuroaug.config.generator_settings import FAMILY_SETTING, GeneratorConfig
 from neuroaug.config.label_settings import CUSTOM, LabelRules
+from neuroaug.config.law_settings import LawConfig
 from neuroaug.config.section import PUBLISHED_LABELS, PUBLISHED_WORDS, ConfigSection, Resolution
 from neuroaug.config.stage_settings import (
     EvaluationConfig,
@@ -69,9 +70,20 @@ class StudyConfig(ConfigSection):
     preprocessing: PreprocessingConfig = PreprocessingConfig()
     split: SplitConfig = SplitConfig()
     generator: GeneratorConfig = GeneratorConfig()
+    law: LawConfig | None = Field(
+        None, description="of codes; null: each label's own, whatever the covariates"
+    )
     synthesis: SynthesisConfig = SynthesisConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     search: SearchConfig = SearchConfig()
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a law it is written as before there was any."""
+        content: dict[str, Any] = handler(self)
+        if self.law is None:
+            content.pop("law", None)
+        return content
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -103,6 +115,17 @@ class StudyConfig(ConfigSection):
             raise ValueError(
                 "cohort: custom needs labels: {column: ..., values: {...}, positive: ...}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _law_needs_one_anatomy(self) -> StudyConfig:
+        if self.law is None:
+            return self
+        if not self.generator.shared:
+            raise ValueError("law: needs generator: {shared: true}: one anatomy for all labels")
+        if strange := sorted(set(self.law.years) - set(self.label_names)):
+            known = ", ".join(self.label_names)
+            raise ValueError(f"law: years of {strange[0]}, which is no label ({known})")
         return self
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from neuroaug.cohort import lineage
 from neuroaug.errors import InputError, ResourceError
 from neuroaug.imaging.grid import GRIDS
 from neuroaug.imaging.nifti import write_volume
+from neuroaug.law.covariates import written
 from neuroaug.synthesis import synthetic_caps as layout
 from neuroaug.system.devices import find_devices
 from neuroaug.system.files import free_bytes, human_bytes, remove_leftovers, sha256_file, write_tsv
@@ -28,6 +30,7 @@ from neuroaug.system.progress import Progress, progress
 from neuroaug.system.threads import n_cores, torch_threads
 
 if TYPE_CHECKING:
+    from neuroaug.law.label_law import PlacedDraws
     from neuroaug.models.generative_model import GenerativeModel
     from neuroaug.samplers.latents import SamplingInfo
 
@@ -73,6 +76,7 @@ def generate(
     device: str = "auto",
     n_writers: int | None = None,
     source_name: str = "",
+    ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> GenerateSummary:
     """Write synthetic images 1..n of a model to a synthetic CAPS; what is there is kept.
 
@@ -100,6 +104,8 @@ def generate(
         Threads that compress and write.
     source_name : str
         Name of the real data set, for ``SourceDatasets``.
+    ranges : mapping of str to (float, float), optional
+        Least and largest value asked of a covariate of the model's law.
 
     Returns
     -------
@@ -133,6 +139,7 @@ def generate(
         raise InputError(
             f"{model_folder}: a model without a label; train it with 'neuroaug train --label'"
         )
+    _check_ranges(model, ranges or {}, model_folder)
     sampler = sampler or model.default_sampler
     record = layout.SetRecord(
         label=model.label,
@@ -150,6 +157,7 @@ def generate(
             "threads": SAMPLING_THREADS,
             "sampler": latents.make_sampler(space, sampler, profile).settings,
         },
+        asked={name: list(ends) for name, ends in (ranges or {}).items()},
     )
     if (out / layout.RECORD).exists():
         record.refuse_mixing(layout.SetRecord.read(out), out)
@@ -206,7 +214,8 @@ def generate(
             z, info = latents.sample_latents(
                 space, indices, sampler=sampler, profile=profile, seed=seed, label=model.label
             )
-            _write_draws(out, block, indices, info)
+            z, placed = model.place(z, indices, seed, ranges)
+            _write_draws(out, block, indices, info, _of_people(model, placed))
             rates.append(np.asarray(info.acceptance_rate))
             moved.append(np.asarray(info.displacement))
             warning = info.warning or warning
@@ -261,12 +270,43 @@ def _decode_block(
                 bar.advance()
 
 
-def _write_draws(out: Path, block: int, indices: range, info: SamplingInfo) -> None:
+def _check_ranges(
+    model: GenerativeModel, ranges: Mapping[str, tuple[float, float]], folder: Path
+) -> None:
+    known = model.law.covariates.names if model.law is not None else ()
+    for name in ranges:
+        if name not in known:
+            has = f"its covariates are {', '.join(known)}" if known else "it has no law"
+            raise InputError(
+                f"--{name}: {folder} was learned without {name} as a covariate ({has}); name it "
+                "in law.covariates and train again"
+            )
+
+
+def _of_people(model: GenerativeModel, placed: PlacedDraws | None) -> dict[str, Sequence[object]]:
+    """Columns of ``participants.tsv`` that a law gives: covariates, probability of the label."""
+    if placed is None or model.law is None:
+        return {}
+    own = placed.probabilities[:, model.law.labels.index(str(model.label))]
+    return {
+        **written(placed.covariates, model.law.covariates.names),
+        layout.PROBABILITY: [f"{value:.6f}" for value in own],
+    }
+
+
+def _write_draws(
+    out: Path,
+    block: int,
+    indices: range,
+    info: SamplingInfo,
+    people: Mapping[str, Sequence[object]],
+) -> None:
     columns = {
         name: np.round(np.asarray(getattr(info, name), float), 4)
         for name in layout.DRAW_COLUMNS[1:]
     }
-    write_tsv(layout.draws_file(out, block), pd.DataFrame({"index": list(indices), **columns}))
+    table = pd.DataFrame({"index": list(indices), **columns, **people})
+    write_tsv(layout.draws_file(out, block), table)
 
 
 class _Writer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,10 @@ from neuroaug.system.provenance import versions
 SESSION = "ses-M000"
 RECORD = "synthesis.json"
 DRAW_COLUMNS = ("index", "acceptance_rate", "displacement", "split_r_hat", "effective_sample_size")
+PROBABILITY = "probability"
+"""Column: probability of the drawn label under the law, given the image's code."""
+PEOPLE_COLUMNS = ("age", "sex", PROBABILITY)
+"""Columns of people that a law of anatomy gives."""
 _PARTICIPANT = re.compile(r"sub-syn([A-Za-z0-9]*?[A-Za-z])(\d{5,})")
 
 
@@ -62,12 +66,14 @@ class SetRecord:
     dtype: str
     device: str
     settings: dict[str, Any]
+    asked: dict[str, list[float]] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write ``synthesis.json``."""
-        write_json(
-            folder / RECORD, {**asdict(self), "versions": versions("torch", "nibabel", "numpy")}
-        )
+        content = asdict(self)
+        if not self.asked:
+            del content["asked"]
+        write_json(folder / RECORD, {**content, "versions": versions("torch", "nibabel", "numpy")})
 
     @classmethod
     def read(cls, folder: Path) -> SetRecord:
@@ -83,12 +89,13 @@ class SetRecord:
                 f"{folder}: not a synthetic CAPS (no {RECORD}); make one with 'neuroaug augment'"
             )
         content = read_json(folder / RECORD)
-        names = [field.name for field in fields(cls)]
-        if not isinstance(content, dict) or any(name not in content for name in names):
+        names = [part.name for part in fields(cls)]
+        needed = [name for name in names if name != "asked"]
+        if not isinstance(content, dict) or any(name not in content for name in needed):
             raise InputError(
                 f"{folder / RECORD}: not a record of a synthetic set; give another --out"
             )
-        return cls(**{name: content[name] for name in names})
+        return cls(**{name: content[name] for name in names if name in content})
 
     def refuse_mixing(self, other: SetRecord, folder: Path) -> None:
         """Refuse to add samples of another kind to a set.
@@ -98,11 +105,11 @@ class SetRecord:
         InputError
             Naming what differs and asking for ``--out``.
         """
-        for field in fields(self):
-            mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            if mine != theirs and field.name != "settings":
+        for part in fields(self):
+            mine, theirs = getattr(self, part.name), getattr(other, part.name)
+            if mine != theirs and part.name != "settings":
                 raise InputError(
-                    f"{folder}: drawn with {field.name.replace('_', ' ')} {theirs}, not {mine}; "
+                    f"{folder}: drawn with {part.name.replace('_', ' ')} {theirs}, not {mine}; "
                     "give another folder with --out"
                 )
 
@@ -145,12 +152,16 @@ def write_tables(folder: Path, record: SetRecord) -> pd.DataFrame:
             "index": indices,
         }
     )
-    write_tsv(folder / "participants.tsv", participants)
     blocks = sorted((folder / ".neuroaug" / "draws").glob("block-*.tsv"))
     if blocks:
         draws = pd.concat([read_tsv(path, DRAW_COLUMNS) for path in blocks], ignore_index=True)
-        present = set(indices)
-        write_tsv(folder / "draws.tsv", draws[draws["index"].astype(int).isin(present)])
+        draws = draws[draws["index"].astype(int).isin(set(indices))]
+        if of_people := [name for name in PEOPLE_COLUMNS if name in draws.columns]:
+            known = draws[["index", *of_people]].assign(index=draws["index"].astype(int))
+            participants = participants.merge(known, on="index", how="left")
+            draws = draws.drop(columns=of_people)
+        write_tsv(folder / "draws.tsv", draws)
+    write_tsv(folder / "participants.tsv", participants)
     return participants
 
 

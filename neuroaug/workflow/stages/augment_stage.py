@@ -26,6 +26,8 @@ class AugmentStage(Stage):
             # Without n: an extended set does not redo the cells that use its first images.
             product = key_of("augment", synthesis, train.key)
             n = max(cell.n_synthetic for cell in config.cells() if cell.split == split)
+            if not n:
+                continue  # only its rule is asked for
             name = f"augment_{split}_{label}_{seed}"
             which = ("--label", label, "--split", split, "--model-seed", str(seed))
             command = ("augment", *which, "--n", str(n))

@@ -37,6 +37,7 @@ class EvaluateStage(Stage):
             for name, given in sorted(config.external.items())
         ]
         sets = {job.name: job for job in earlier["augment"]}
+        trained = {job.name: job for job in earlier["train"]}
         jobs = []
         for cell in config.cells():
             asked = config.evaluation.model_dump(mode="json", exclude=NOT_OF_A_RUN)
@@ -48,8 +49,10 @@ class EvaluateStage(Stage):
             for runs in _groups(config):
                 group = f"{runs[0]}-{runs[-1]}" if len(runs) > 1 else str(runs[0])
                 taken = generators(config, cell, runs)
-                used = [sets[f"augment_{s}_{label}_{seed}"] for s, label, seed in taken]
-                products = [job.product for job in (*used, *searches[:1])]
+                stage, made = ("augment", sets) if cell.n_synthetic else ("train", trained)
+                used = [made[f"{stage}_{s}_{label}_{seed}"] for s, label, seed in taken]
+                products = [job.key if stage == "train" else job.product for job in used]
+                products += [job.product for job in searches[:1]]
                 key = key_of(cell.name, asked, external, products, split.key, group)
                 which = ("--cell", cell.name, "--run", *map(str, runs))
                 command = ("evaluate", *which, "--omp-nthreads", "{threads}")

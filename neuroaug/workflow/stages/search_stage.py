@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from neuroaug.config import OPTIMISED, StudyConfig
+from neuroaug.config import OPTIMISED, Control, StudyConfig
 from neuroaug.study import Study
 from neuroaug.workflow.stage import Earlier, EstimateLine, Job, Resources, Stage, hours_text, key_of
 from neuroaug.workflow.stages.split_stage import n_per_label
@@ -84,6 +84,8 @@ def _search_hours(study: Study, resolution: str) -> float:
 
 def classifier_step_seconds(study: Study, network: str, resolution: str) -> float:
     """Seconds of a training step of a network; of the optimised one, found already or not."""
+    if network in list(Control):
+        return 0.0  # fitted at once
     if network != OPTIMISED:
         return _measured(network, resolution, study.config.evaluation)
     from neuroaug.evaluation.study_search import found

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
-from neuroaug.config import Cell, StudyConfig
+from neuroaug.config import Cell, Control, StudyConfig
 from neuroaug.study import Study
+from neuroaug.system.files import sha256_file
 from neuroaug.workflow.stage import Earlier, EstimateLine, Job, Resources, Stage, hours_text, key_of
 from neuroaug.workflow.stages.split_stage import n_per_label
 
@@ -22,18 +23,24 @@ class TrainStage(Stage):
         """A job per generator."""
         config, (split_job,) = study.config, earlier["split"]
         settings = config.generator.fingerprint()
+        beside = _asked_of_shared(study)
+        first: dict[tuple[str, int], str] = {}
         jobs = []
         for split, label, seed in all_generators(config):
-            asked = [settings, config.resolution, split, label, seed]
+            asked = [settings, config.resolution, split, label, seed, *beside]
             name, key = f"train_{split}_{label}_{seed}", key_of("train", *asked, split_job.key)
             which = ("--label", label, "--split", split, "--seed", str(seed))
             command = ("train", *which, "--omp-nthreads", "{threads}")
-            jobs.append(Job(name, command, key, (split_job.name,)))
+            # The first label's job trains the shared anatomy; the others wait for it.
+            trains = first.setdefault((split, seed), name) if config.generator.shared else name
+            after = (split_job.name,) if trains == name else (split_job.name, trains)
+            jobs.append(Job(name, command, key, after))
         return jobs
 
     def threads(self, config: StudyConfig, available: int) -> int:
-        """The generators of one seed share what there is."""
-        return max(1, available // len(config.class_labels))
+        """The generators of one seed share what there is; a shared one has all."""
+        together = 1 if config.generator.shared else len(config.class_labels)
+        return max(1, available // together)
 
     def rehearsal(self, config: StudyConfig) -> dict[str, Any]:
         """A narrow network and three epochs."""
@@ -54,21 +61,39 @@ class TrainStage(Stage):
             return []
         config = study.config.generator
         step, how = generator_step_seconds(study)
+        made = all_generators(study.config)
+        share = len(study.config.label_names) if config.shared else 1  # trained once, on everyone
+        trained = {
+            (split, seed) if share > 1 else (split, label, seed) for split, label, seed in made
+        }
         steps = sum(
-            math.ceil(n_per_label(study, split) / config.batch_size)
-            for split, *_ in all_generators(study.config)
+            math.ceil(share * n_per_label(study, split) / config.batch_size)
+            for split, *_ in sorted(trained)
         )
         hours = steps * config.max_epochs * step / 3600
         note = f"at most {hours_text(hours)} ({how}; early stopping ends sooner)"
         return [EstimateLine("generators to train", len(jobs), note, hours)]
 
 
+def _asked_of_shared(study: Study) -> list[Any]:
+    """What a shared generator depends on beside its settings; nothing, as before, without one."""
+    config = study.config
+    if not config.generator.shared:
+        return []
+    law = config.law.model_dump(mode="json") if config.law else None
+    unlabelled = None
+    if config.generator.unlabelled is not None:
+        path = study.path(config.generator.unlabelled)
+        unlabelled = sha256_file(path) if path.is_file() else path.name
+    return [list(config.label_names), law, unlabelled]
+
+
 def generators(config: StudyConfig, cell: Cell, runs: Iterable[int]) -> list[tuple[str, str, int]]:
-    """Generators (split, label, seed) that runs of a cell take images from.
+    """Generators (split, label, seed) that runs of a cell take images, or their rule, from.
 
     Run k takes those of seed k modulo the number of seeds.
     """
-    if not cell.n_synthetic:
+    if not cell.n_synthetic and cell.control is not Control.BAYES_RULE:
         return []
     seeds = config.generator.seeds
     taken = dict.fromkeys(seeds[k % len(seeds)] for k in runs)
