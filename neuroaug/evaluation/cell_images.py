@@ -28,7 +28,9 @@ class Images:
     ----------
     table : DataFrame
         One row per image, index 0..n-1: ``participant_id session_id diagnosis label``; label is 1.0
-        for the positive class, 0.0 for the other (ClinicaDL's losses crash on integers).
+        for the positive class, 0.0 for the other (ClinicaDL's losses crash on integers). Where
+        images are trained on softly, ``target``: the probability of the positive class; ``age``
+        where it is known of somebody.
     caches : tuple of CohortCache
         Memory-mapped arrays that hold the voxels.
     cache_of, row_of : ndarray of int, shape (n,)
@@ -56,6 +58,20 @@ class Images:
         """1.0 for the positive class, 0.0 for the negative one; shape (n,)."""
         return self.table["label"].to_numpy(dtype=np.float64)
 
+    @property
+    def targets(self) -> NDArray[np.float64] | None:
+        """What is trained on where it is not the labels: probabilities of the positive class."""
+        if "target" not in self.table:
+            return None
+        return self.table["target"].fillna(self.table["label"]).to_numpy(dtype=np.float64)
+
+    @property
+    def ages(self) -> NDArray[np.float64]:
+        """Ages in years, NaN where unknown; shape (n,)."""
+        if "age" not in self.table:
+            return np.full(len(self), np.nan)
+        return self.table["age"].to_numpy(dtype=np.float64)
+
     def stored(self, positions: NDArray[np.integer]) -> NDArray[np.generic]:
         """Stored voxels of some images, (B, X, Y, Z), in the given order and the caches' dtype."""
         rows = [self.caches[self.cache_of[p]].images[self.row_of[p]] for p in positions]
@@ -78,6 +94,8 @@ class Images:
         rows = zip(*(self.table[name] for name in REQUIRED), self.image_sha256(), strict=True)
         for participant, session, diagnosis, image in rows:
             digest.update(f"{participant}\t{session}\t{diagnosis}\t{image}\n".encode())
+        if (targets := self.targets) is not None:
+            digest.update("\t".join(f"{target:.6f}" for target in targets).encode())
         return digest.hexdigest()
 
     def image_sha256(self) -> list[str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from neuroaug.errors import InputError
 from neuroaug.evaluation.cell_images import REQUIRED, Images, refuse_duplicates
@@ -85,13 +86,35 @@ class ImageStore:
         rows[order] = np.arange(len(visits))
         return Images(table, (cache,), np.zeros_like(rows), rows, np.zeros(len(rows), dtype=bool))
 
-    def synthetic(self, folder: Path, label: str, n: int, *, positive: bool) -> Images:
+    def synthetic(
+        self,
+        folder: Path,
+        label: str,
+        n: int,
+        *,
+        positive: bool,
+        labels: Literal["soft", "hard", "auto"] = "hard",
+    ) -> Images:
         """Images 1..n of a synthetic CAPS, whose label is the positive class or the negative one.
+
+        Parameters
+        ----------
+        folder : Path
+            The synthetic CAPS.
+        label : str
+            Label of its images.
+        n : int
+            How many are used.
+        positive : bool
+            Whether that label is the positive class.
+        labels : {"soft", "hard", "auto"}
+            What is trained on: see `Cell.synthetic_labels`.
 
         Raises
         ------
         InputError
-            If the folder holds fewer images, or images of another label.
+            If the folder holds fewer images, or images of another label; or their probabilities are
+            asked for and they have none.
         """
         table = read_tsv(folder / "participants.tsv", ("participant_id", "diagnosis", "index"))
         other = sorted(set(table["diagnosis"].dropna()) - {label})
@@ -126,6 +149,10 @@ class ImageStore:
                 "label": float(positive),
             }
         )
+        if "age" in table.columns:
+            labelled["age"] = pd.to_numeric(table["age"], errors="coerce")
+        if labels != "hard" and (soft := _probabilities(table, folder, labels)) is not None:
+            labelled["target"] = soft if positive else 1 - soft
         positions = np.arange(n)
         return Images(
             labelled,
@@ -138,7 +165,7 @@ class ImageStore:
     def _cache(
         self, caps: Path, visits: list[caps_names.Visit], kind: str, what: str
     ) -> CohortCache:
-        caps = caps_names.require_caps(Path(caps).absolute())
+        caps = caps_names.require_described(Path(caps).absolute())
         files = [caps_names.find_t1_linear_image(caps, visit, self.resolution) for visit in visits]
         lost = [visit for visit, file in zip(visits, files, strict=True) if not file.is_file()]
         if lost:
@@ -164,6 +191,33 @@ class ImageStore:
         return self._open[folder]
 
 
+def _probabilities(
+    table: pd.DataFrame, folder: Path, labels: Literal["soft", "hard", "auto"]
+) -> NDArray[np.float64] | None:
+    """Probability of the drawn label of each image; None where there is none and it may be so.
+
+    Raises
+    ------
+    InputError
+        If there is none and it was asked for, or one is no probability.
+    """
+    if "probability" not in table.columns:
+        if labels == "auto":
+            return None
+        raise InputError(
+            f"{folder / 'participants.tsv'}: no column 'probability'; images have soft labels only "
+            "where the generator has a law: give the study one, or use hard labels"
+        )
+    values = pd.to_numeric(table["probability"], errors="coerce").to_numpy(dtype=float)
+    if not ((values >= 0) & (values <= 1)).all():
+        row = table.iloc[int(np.argmin((values >= 0) & (values <= 1)))]
+        raise InputError(
+            f"{folder / 'participants.tsv'}: {row['participant_id']}: probability "
+            f"'{row['probability']}'; expected a number in [0, 1]"
+        )
+    return values
+
+
 def read_labelled(table: Path | pd.DataFrame, classes: tuple[str, str], what: str) -> pd.DataFrame:
     """Visits and labels, index 0..n-1, with the float column ``label``; see `ImageStore.real`."""
     if not isinstance(table, pd.DataFrame):
@@ -181,8 +235,9 @@ def read_labelled(table: Path | pd.DataFrame, classes: tuple[str, str], what: st
             f"{what}: unknown diagnosis {strange[0]!r}; expected {', '.join(sorted(classes))}"
         )
     refuse_duplicates(table, what)
-    table = table[list(REQUIRED)].reset_index(drop=True)
-    return table.assign(label=(table["diagnosis"] == classes[1]).astype(np.float64))
+    known = {"age": pd.to_numeric(table["age"], errors="coerce")} if "age" in table.columns else {}
+    label = (table["diagnosis"] == classes[1]).astype(np.float64)
+    return table[list(REQUIRED)].assign(label=label, **known).reset_index(drop=True)
 
 
 def bids_dataset(caps: Path, table: pd.DataFrame, resolution: str) -> BidsDataset:

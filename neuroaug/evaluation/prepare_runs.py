@@ -13,7 +13,7 @@ from neuroaug.audit.leakage import prove, synthetic_sets
 from neuroaug.cohort.account import label_external
 from neuroaug.cohort.split_table import open_split
 from neuroaug.cohort.splits import make_external
-from neuroaug.config import OPTIMISED, Cell
+from neuroaug.config import OPTIMISED, Cell, Control
 from neuroaug.errors import InputError
 from neuroaug.evaluation import study_search
 from neuroaug.evaluation.run_cells import run_cells
@@ -63,6 +63,8 @@ def prepare(study: Study, cells: Sequence[Cell], runs: Sequence[int]) -> list[Ru
         if cell.network == OPTIMISED:
             spec = study_search.found(study, cell.resolution)
             searched = (study.search(cell.resolution), split.table(study_search.TRAINING_SET))
+        taken = {seeds[k % len(seeds)] for k in runs}
+        laws = _law_models(study, cell, sorted(taken))
         prove(
             study,
             cell,
@@ -71,6 +73,7 @@ def prepare(study: Study, cells: Sequence[Cell], runs: Sequence[int]) -> list[Ru
             forbidden=forbidden,
             sets=sets,
             searched=searched,
+            models=tuple(laws.values()),
         )
         prepared += [
             Run(
@@ -90,10 +93,32 @@ def prepare(study: Study, cells: Sequence[Cell], runs: Sequence[int]) -> list[Ru
                 ],
                 classes=classes,
                 spec=spec,
+                law_model=laws.get(seeds[k % len(seeds)]),
             )
             for k in runs
         ]
     return prepared
+
+
+def _law_models(study: Study, cell: Cell, seeds: Sequence[int]) -> dict[int, Path]:
+    """Generators whose law is the classifier of a cell, by seed; none for other networks.
+
+    Raises
+    ------
+    InputError
+        If one is not trained.
+    """
+    if cell.control is not Control.BAYES_RULE:
+        return {}
+    positive = study.config.classes[1]
+    folders = {seed: study.model(cell.split, positive, seed) for seed in seeds}
+    for folder in folders.values():
+        if not (folder / "config.json").is_file():
+            raise InputError(
+                f"cell {cell.name}: no generator in {folder}; train it with 'neuroaug train "
+                f"--label {positive} --split {cell.split}'"
+            )
+    return folders
 
 
 def _of(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neuroaug.config import Control
 from neuroaug.errors import InputError
 from neuroaug.evaluation.cell_images import (
     concatenate,
@@ -33,9 +34,9 @@ from neuroaug.evaluation.run_folder import (
     write,
     write_scores,
 )
-from neuroaug.evaluation.runs import CellImages, Run
+from neuroaug.evaluation.runs import CellImages, ClassifierSettings, Run
 from neuroaug.system.devices import find_devices
-from neuroaug.system.files import sha256_json
+from neuroaug.system.files import sha256_file, sha256_json
 
 if TYPE_CHECKING:
     import torch
@@ -102,9 +103,11 @@ def _run(run: Run, store: ImageStore, device: torch.device, n_threads: int | Non
     training_inputs, inputs = _inputs(run, images)
     if is_complete(run.out, inputs):
         return run.out / SCORES
+    settings = run.settings(images.n_real, device, n_threads)
+    if run.cell.control is not None:
+        return _run_control(run, images, settings, inputs, training_inputs)
     from neuroaug.evaluation.clinicadl import classifier_training
 
-    settings = run.settings(images.n_real, device, n_threads)
     if (record := trained(run.out, training_inputs)) is not None:
         scores = classifier_training.test_again(
             settings, images.train.shape, run.out / MAPS, images.tests, run.classes
@@ -124,6 +127,20 @@ def _run(run: Run, store: ImageStore, device: torch.device, n_threads: int | Non
         title=f"{run.cell.name} run {run.k}",
         task=classifier_training.two_classes(run.classes),
     )
+    seconds = time.monotonic() - started
+    write(run, images, fitted, seconds, {"inputs": inputs, "training_inputs": training_inputs})
+    return run.out / SCORES
+
+
+def _run_control(
+    run: Run, images: CellImages, settings: ClassifierSettings, inputs: str, training_inputs: str
+) -> Path:
+    """Fit a control and write what a run leaves; it is quick, so that nothing of it is kept."""
+    from neuroaug.evaluation.control_runs import fit_control
+
+    clear(run.out)
+    started = time.monotonic()
+    fitted = fit_control(run, images, settings)
     seconds = time.monotonic() - started
     write(run, images, fitted, seconds, {"inputs": inputs, "training_inputs": training_inputs})
     return run.out / SCORES
@@ -149,7 +166,13 @@ def read_images(run: Run, store: ImageStore) -> CellImages:
     if run.cell.n_synthetic:
         _require_enough_synthetic(run)
         for s in run.synthetic:
-            part = store.synthetic(Path(s.folder), s.label, s.n, positive=s.label == run.classes[1])
+            part = store.synthetic(
+                Path(s.folder),
+                s.label,
+                s.n,
+                positive=s.label == run.classes[1],
+                labels=run.cell.synthetic_labels,
+            )
             parts.append(part)
             counts.append({"label": s.label, "n": s.n, "sha256": part.sha256()})
     train = concatenate(parts)
@@ -191,6 +214,17 @@ def _inputs(run: Run, images: CellImages) -> tuple[str, str]:
         "n_real": images.n_real,
         "train": images.train.sha256(),
         "validation": images.validation.sha256(),
+        **_beside_images(run, images),
     }
     tests = {name: test.sha256() for name, test in images.tests.items()}
     return sha256_json(content), sha256_json({**content, "tests": tests})
+
+
+def _beside_images(run: Run, images: CellImages) -> dict[str, Any]:
+    """What a control depends on beside images and labels; nothing for a network."""
+    if run.cell.control is Control.BRAIN_AGE:
+        sets = {"train": images.train, "validation": images.validation, **images.tests}
+        return {"ages": {name: repr(some.ages.tolist()) for name, some in sets.items()}}
+    if run.law_model is not None:
+        return {"model": sha256_file(run.law_model / "config.json")}
+    return {}

@@ -69,6 +69,9 @@ class Run:
         What the search found, for cells of the network ``optimised``; its learning rate and weight
         decay replace those of `config`; `EvaluationConfig.epochs_of` says for how many epochs it
         trains.
+    law_model : Path, optional
+        Folder of the generator whose law is the classifier, for cells of the network
+        ``bayes-rule``.
     """
 
     cell: Cell
@@ -81,6 +84,7 @@ class Run:
     synthetic: Sequence[Synthetic] = ()
     classes: tuple[str, str] = PUBLISHED_LABELS
     spec: ClassifierSpec | None = None
+    law_model: Path | None = None
 
     @property
     def seed(self) -> int:

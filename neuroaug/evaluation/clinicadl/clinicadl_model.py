@@ -17,7 +17,7 @@ from clinicadl.models import SupervisedModel
 from clinicadl.optim.optimizers.config import AdamConfig
 from torch import nn
 
-from neuroaug.evaluation.clinicadl.datasets import IMAGE, LABEL, VolumeBatch
+from neuroaug.evaluation.clinicadl.datasets import IMAGE, LABEL, TARGET, VolumeBatch
 
 if TYPE_CHECKING:
     from clinicadl.data.dataloader import Batch
@@ -36,6 +36,11 @@ class TwoClassCrossEntropy(nn.CrossEntropyLoss):
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """(B, 2) logits and (B,) or (B, 1) targets 0. or 1. -> loss."""
         return super().forward(logits, target.reshape(len(logits)).long())
+
+    def soft(self, logits: torch.Tensor, probability: torch.Tensor) -> torch.Tensor:
+        """(B, 2) logits and probabilities of the positive class, (B,) or (B, 1) -> loss."""
+        positive = probability.reshape(len(logits))
+        return super().forward(logits, torch.stack([1 - positive, positive], dim=1))
 
 
 class Classifier(SupervisedModel):
@@ -72,6 +77,10 @@ class Classifier(SupervisedModel):
         images = batch.get_field(IMAGE, dtype=torch.float32)
         if self.augmentation is not None and isinstance(batch, VolumeBatch):
             images = self.augmentation(images, batch)
+        if TARGET in batch[0]:
+            assert isinstance(self.loss, TwoClassCrossEntropy)
+            targets = batch.get_field(TARGET, dtype=torch.float32)
+            return self.loss.soft(self.network(images), targets)
         labels = batch.get_field(LABEL, dtype=torch.float32)
         return self.loss(self.network(images), labels)
 

@@ -20,7 +20,7 @@ from neuroaug.evaluation.cell_images import Images
 from neuroaug.evaluation.run_order import epoch_order
 from neuroaug.imaging.intensity import from_stored
 
-IMAGE, LABEL = "image", "label"
+IMAGE, LABEL, TARGET = "image", "label", "target"
 MAPPED_BYTES = 256 * 2**20  # read before mapped pages are given back
 
 
@@ -106,7 +106,7 @@ class VolumeDataset(Dataset):
         self._df = images.table[["participant_id", "session_id", "diagnosis", LABEL]].reset_index(
             drop=True
         )
-        self._rows = [
+        self._rows: list[dict[str, Any]] = [
             {
                 "participant_id": participant,
                 "session_id": session,
@@ -121,6 +121,9 @@ class VolumeDataset(Dataset):
                 strict=True,
             )
         ]
+        if (targets := images.targets) is not None:
+            for row, target in zip(self._rows, targets.tolist(), strict=True):
+                row[TARGET] = target
         self.images = images
         self.seed, self.n_items, self.batch_size = seed, n_items, batch_size
         self.pin_memory = pin_memory

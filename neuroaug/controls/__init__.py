@@ -1,0 +1,1 @@
+"""Classifiers that an augmented one must beat: linear, read off principal components."""
