@@ -135,3 +135,25 @@ def test_a_law_without_one_anatomy_is_refused(tmp_path, neuroaug):
     write_study(tmp_path, people("control", "depr", n=6), {**CONFIG, "law": LAW})
     said = neuroaug(tmp_path, "split", code=2)
     assert "law: needs generator: {shared: true}" in said
+
+
+def test_what_images_can_teach_is_said_before_one_is_drawn(study, neuroaug, tmp_path):
+    from neuroaug.controls.forecast import read_forecast
+    from neuroaug.statistics.scores import auc
+
+    told = [read_forecast(study / "models" / "train" / label) for label in ("HC", "MDD")]
+    assert told[0] == told[1]
+    (rule, low, high), n = told[0].rule, sum(told[0].n)
+    assert low <= rule <= high
+    said = neuroaug(study, "augment", "--label", "MDD", "--n", 1, "--out", tmp_path / "one")
+    assert f"cannot teach more than AUC {rule:.3f}" in " ".join(said.split())
+    # Of the rule itself, on validation people: as a cell with that rule scores them.
+    neuroaug(study, "evaluate", "--cell", "train_bayes-rule_4mm_real")
+    scores = pd.concat(
+        read_tsv(study / f"evaluation/train_bayes-rule_4mm_real/run-{k}/validation-scores.tsv", ())
+        for k in range(1)
+    )
+    assert len(scores) == n
+    positive = (scores["label"] == "MDD").to_numpy()
+    score = scores["score"].astype(float).to_numpy()
+    assert auc(score[positive], score[~positive]) == pytest.approx(rule)

@@ -93,6 +93,7 @@ def augment(
         if study is None:
             raise InputError("--out: needed outside a study")
         out = study.synthetic(_split_name(study, split), label, model_seed)
+    _tell_forecast(model)
     config = overlay(
         config_of(study).synthesis, sampler=sampler, profile=sampler_profile, seed=seed, dtype=dtype
     )
@@ -111,6 +112,15 @@ def augment(
     _say(summary, out)
     if study is not None and shard is None:
         _say_next(study, split, label, n, model_seed)
+
+
+def _tell_forecast(model: Path) -> None:
+    """Say before drawing what the images can teach, where the model's training found it out."""
+    from neuroaug.controls.forecast import read_forecast
+
+    found = read_forecast(model)
+    if found is not None:
+        log.info("%s", found.line())
 
 
 def _years(text: str) -> tuple[float, float]:

@@ -31,7 +31,7 @@ VERSION_1_SETTINGS: dict[str, Any] = {
 """Settings, with their defaults, that version 1 of the configuration had for every family. They are
 an RHVAE's; keys of jobs and identities of models still count them for both families of then."""
 
-LATER_SETTINGS = ("shared", "unlabelled")
+LATER_SETTINGS = ("shared", "unlabelled", "stopping", "folds")
 """Settings that are written only where they differ from their default, which is what was before."""
 
 FAMILY_SETTING = "family_setting"
@@ -73,6 +73,13 @@ class GeneratorConfig(ConfigSection):
         None, description="TSV of visits without a label that a shared one learns from too"
     )
 
+    stopping: Literal["training", "held-out", "cross-validated"] | None = Field(
+        None,
+        description="whose ELBO says when to stop: the training images' (as the papers), those of "
+        "held_out, or those of folds, before a training on all; null: as held_out says",
+    )
+    folds: int = Field(3, ge=2, description="of participants, for stopping: cross-validated")
+
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what came later it is written as before there was any: keys and bytes stay."""
@@ -86,6 +93,14 @@ class GeneratorConfig(ConfigSection):
     def _unlabelled_where_shared(self) -> GeneratorConfig:
         if self.unlabelled is not None and not self.shared:
             raise ValueError("unlabelled: only a generator with shared: true learns from them")
+        return self
+
+    @model_validator(mode="after")
+    def _held_out_as_stopping_says(self) -> GeneratorConfig:
+        if self.stopping == "held-out" and self.held_out == 0:
+            raise ValueError("stopping: held-out needs held_out, the share to keep, as 0.1")
+        if self.stopping in ("training", "cross-validated") and self.held_out > 0:
+            raise ValueError(f"stopping: {self.stopping} keeps nobody out; held_out must be 0")
         return self
 
     @model_validator(mode="before")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from neuroaug.controls.linear_score import Values
 from neuroaug.statistics.scores import auc
+from neuroaug.system.files import read_json
 
+Values = NDArray[np.float64]
+
+FILE_NAME = "forecast.json"
 N_REPLICATES = 2000
 
 
@@ -69,3 +74,14 @@ def forecast(rule: Values, control: Values, positive: np.ndarray, seed: int = 0)
     ends = [np.quantile(column, (0.025, 0.975)) for column in columns]
     three = [(float(e), float(a), float(b)) for e, (a, b) in zip(estimates, ends, strict=True)]
     return Forecast(three[0], three[1], three[2], (int((~positive).sum()), int(positive.sum())))
+
+
+def read_forecast(model_folder: Path) -> Forecast | None:
+    """Read the forecast that lies beside a model; None where there is none."""
+    path = model_folder / FILE_NAME
+    if not path.is_file():
+        return None
+    content = read_json(path)
+    triples = (tuple(content[name]) for name in ("rule", "control", "difference"))
+    rule, control, difference = triples
+    return Forecast(rule, control, difference, tuple(content["n"]))

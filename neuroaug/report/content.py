@@ -107,6 +107,14 @@ def percent(value: object, sign: bool = False) -> str:
     return "–" if number is None else f"{100 * number:{'+' if sign else ''}.1f}"
 
 
+def decimals(value: object, sign: bool = False) -> str:
+    """``0.7134`` -> ``.713``, of measures that are no percentage; missing -> a dash."""
+    number = to_number(value)
+    if number is None:
+        return "–"
+    return f"{number:{'+' if sign else ''}.3f}".replace("0.", ".", 1)
+
+
 def to_number(value: object) -> float | None:
     """Read a table's text as a finite float, or None."""
     try:

@@ -13,11 +13,17 @@ from neuroaug.report.content import (
     ReportFigure,
     ReportSection,
     data_text,
+    decimals,
     p_text,
     percent,
     to_number,
 )
-from neuroaug.statistics.columns import COMPARISON_COLUMNS, MEASURES, RESULT_COLUMNS
+from neuroaug.statistics.columns import (
+    COMPARISON_COLUMNS,
+    MEASURES,
+    OLDEST_RESULT_COLUMNS,
+    SCORE_MEASURES,
+)
 from neuroaug.statistics.results import FEW_PARTICIPANTS
 from neuroaug.study import Study
 from neuroaug.system.files import read_tsv, visible
@@ -32,11 +38,20 @@ FURTHER = (
 )
 
 
+SCORE_WORDS = {"auc": "AUC", "brier": "Brier score (lower is better)"}
+_DIFFERENCES = {
+    "balanced accuracy": ("balanced_accuracy",),
+    "AUC and Brier score": SCORE_MEASURES,
+    "sensitivity and specificity": ("sensitivity", "specificity"),
+}
+
+
 def results(study: Study, section: ReportSection) -> None:
     """Fill in ``results.tsv``: mean and standard deviation over runs, 95 % interval, and a plot."""
     if not study.results.is_file():
         return
-    table = read_tsv(study.results, RESULT_COLUMNS)
+    table = read_tsv(study.results, OLDEST_RESULT_COLUMNS)
+    ranked = [m for m in SCORE_MEASURES if f"{m}_mean" in table.columns]
     negative, positive = study.config.classes
     section.paragraphs.append(
         "Mean ± standard deviation over the runs, then the 95 % interval, which also counts that "
@@ -51,6 +66,11 @@ def results(study: Study, section: ReportSection) -> None:
             f"[{percent(row[f'{m}_ci_low'])}, {percent(row[f'{m}_ci_high'])}]"
             for m in MEASURES
         ]
+        scores += [
+            f"{decimals(row[f'{m}_mean'])} "
+            f"[{decimals(row[f'{m}_ci_low'])}, {decimals(row[f'{m}_ci_high'])}]"
+            for m in ranked
+        ]
         steps = ", equal steps" if row["steps"] == "matched" else ""
         name = f"{row['training_split']}: {data_text(str(row['data']))}{steps}"
         kind = f"{row['network']} {row['resolution']}"
@@ -62,8 +82,9 @@ def results(study: Study, section: ReportSection) -> None:
         if mean is not None and low is not None and high is not None:
             points.append((f"{name}\n{kind}", str(row["test_set"]), mean, low, high))
     head = "training set | classifier | test set | real per label | synthetic per label | runs"
-    head = " | ".join([head, *(f"{m.replace('_', ' ')}, %" for m in MEASURES)])
-    section.add_table("Results of each cell", head, rows, numeric=range(3, 9))
+    named = [f"{m.replace('_', ' ')}, %" for m in MEASURES] + [SCORE_WORDS[m] for m in ranked]
+    head = " | ".join([head, *named])
+    section.add_table("Results of each cell", head, rows, numeric=range(3, 6 + len(named)))
     if points:
         png = figures.intervals(points, section.phantom)
         words = "; ".join(f"{p[0]} on {p[1]}: {percent(p[2])} %".replace("\n", " ") for p in points)
@@ -101,25 +122,31 @@ def comparisons(study: Study, section: ReportSection) -> None:
         "percentage points. An interval that contains zero means that the study cannot tell which "
         "is better. p (Holm) is corrected for the number of cells."
     )
-    rows: dict[bool, list[list[object]]] = {True: [], False: []}
+    rows: dict[str, list[list[object]]] = {what: [] for what in _DIFFERENCES}
     for row in table.to_dict("records"):
         pair = [row[name] for name in ("cell", "reference_cell", "test_set")]
+        metric = str(row["metric"])
+        units = decimals if metric in SCORE_MEASURES else percent
         shown, low, high = (
-            percent(row[name], sign=True) for name in ("difference", "ci_low", "ci_high")
+            units(row[name], sign=True) for name in ("difference", "ci_low", "ci_high")
         )
         tests = (p_text(row["p"]), p_text(row["p_holm"]))
-        measure = str(row["metric"]).replace("_", " ")
-        rows[row["metric"] == "balanced_accuracy"].append(
-            [*pair, measure, shown, f"[{low}, {high}]", *tests]
-        )
-    head = (
-        "cell | compared with | test set | measure | difference, points | 95 % interval | p | "
-        "p (Holm)"
-    )
-    for main, what in ((True, "balanced accuracy"), (False, "sensitivity and specificity")):
-        if rows[main]:
-            caption = f"Differences in {what}"
-            section.add_table(caption, head, rows[main], numeric=range(4, 8), folded=not main)
+        words = SCORE_WORDS.get(metric, metric.replace("_", " "))
+        line = [*pair, words, shown, f"[{low}, {high}]", *tests]
+        for what, metrics in _DIFFERENCES.items():
+            if metric in metrics:
+                rows[what].append(line)
+    for what, metrics in _DIFFERENCES.items():
+        if rows[what]:
+            unit = "" if metrics == SCORE_MEASURES else ", points"
+            head = (
+                f"cell | compared with | test set | measure | difference{unit} | 95 % interval | "
+                "p | p (Holm)"
+            )
+            folded = what != "balanced accuracy"
+            section.add_table(
+                f"Differences in {what}", head, rows[what], numeric=range(4, 8), folded=folded
+            )
     if table.empty:
         section.paragraphs.append("No cell has a real-only cell to be compared with.")
 

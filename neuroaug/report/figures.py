@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuroaug.training.folds.curve import FoldCurves
+
 # Okabe and Ito's palette: told apart by readers who see colours differently, and in grey print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -100,6 +102,43 @@ def training_curves(histories: Mapping[str, Mapping[str, NDArray]], phantom: boo
         axes.spines[["top", "right"]].set_visible(False)
     if len(histories) > 1:
         figure.axes[0].legend(fontsize=8, frameon=False)
+    return _png(figure, phantom)
+
+
+def fold_curves(generators: Mapping[str, FoldCurves], phantom: bool) -> bytes:
+    """Plot the ELBO of the people that each fold left out, one panel a generator.
+
+    Parameters
+    ----------
+    generators : mapping of str to FoldCurves
+        By the name of the generator; a line marks the mean of its folds' best steps.
+    phantom : bool
+        Whether to say that the data are phantoms.
+    """
+    figure = _figure(3.8 * min(len(generators), 2), 2.9 * -(-len(generators) // 2))
+    panels = figure.subplots(-(-len(generators) // 2), min(len(generators), 2), squeeze=False)
+    for axes in panels.ravel()[len(generators) :]:
+        axes.set_visible(False)
+    for axes, (name, curves) in zip(panels.ravel(), generators.items(), strict=False):
+        for k, (steps, elbo) in enumerate(curves.folds):
+            marker = MARKERS[k % len(MARKERS)] if len(steps) < 30 else None
+            axes.plot(
+                steps,
+                elbo,
+                color=COLOURS[k % len(COLOURS)],
+                marker=marker,
+                markersize=3,
+                linewidth=1.2,
+                label=f"fold {k + 1}",
+            )
+            _fit(axes, elbo)
+        axes.axvline(curves.taken, color="0.4", linestyle="--", linewidth=1)
+        axes.set_title(name, fontsize=9)
+        axes.set_xlabel("steps")
+        axes.set_ylabel("ELBO of people left out")
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].legend(fontsize=8, frameon=False)
     return _png(figure, phantom)
 
 

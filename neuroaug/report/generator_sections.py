@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from neuroaug.controls.forecast import read_forecast
 from neuroaug.errors import InputError
 from neuroaug.imaging.caps import Visit, find_t1_linear_image
 from neuroaug.imaging.nifti import read_volume
@@ -17,6 +18,7 @@ from neuroaug.report import figures
 from neuroaug.report.content import ReportFigure, ReportSection
 from neuroaug.study import Study
 from neuroaug.system.files import read_json, read_tsv, visible
+from neuroaug.training.folds.curve import FoldCurves, read_fold_curves
 
 N_SHOWN = 5
 LOW_ACCEPTANCE = 0.5
@@ -34,7 +36,9 @@ def member_folders(root: Path) -> Iterator[tuple[str, Path]]:
 
 def generators(study: Study, section: ReportSection) -> None:
     """Fill in each model folder: what it learned from, how training went."""
-    rows, histories = [], {}
+    rows: list[list[Any]] = []
+    histories: dict[str, dict[str, NDArray]] = {}
+    folds: dict[str, FoldCurves] = {}
     for name, folder in member_folders(study.root / "models"):
         if not (folder / "config.json").is_file():
             rows.append([name, "training", *[None] * 7])
@@ -51,8 +55,15 @@ def generators(study: Study, section: ReportSection) -> None:
                 f"{name}: the learned metric is flat (its network learned nothing), so its samples "
                 "follow no geometry."
             )
+        if (forecast := read_forecast(folder)) is not None:
+            section.paragraphs.append(f"{name}: {forecast.line()}.")
+        if (curves := read_fold_curves(folder)) is not None:
+            folds[name] = curves
         if (folder / "history.csv").is_file():
-            histories[name] = _history(folder / "history.csv")
+            history = _history(folder / "history.csv")
+            # The labels of a shared anatomy have its history.
+            if not any(_same(history, known) for known in histories.values()):
+                histories[name] = history
     if not rows:
         return
     section.paragraphs.insert(
@@ -68,6 +79,20 @@ def generators(study: Study, section: ReportSection) -> None:
         caption = "Training curves (the first epochs may lie outside the frame)."
         png = figures.training_curves(histories, section.phantom)
         section.figures.append(ReportFigure(png, caption, words))
+    if folds:
+        words = "; ".join(f"{name}: {curves.taken:.0f} steps" for name, curves in folds.items())
+        caption = (
+            "ELBO of the participants that each fold left out; the training on everyone took the "
+            "mean of the steps at which the folds were best (dashed)."
+        )
+        png = figures.fold_curves(folds, section.phantom)
+        section.figures.append(ReportFigure(png, caption, words))
+
+
+def _same(one: dict[str, NDArray], other: dict[str, NDArray]) -> bool:
+    return one.keys() == other.keys() and all(
+        np.array_equal(one[name], other[name], equal_nan=True) for name in one
+    )
 
 
 def _history(path: Path) -> dict[str, NDArray]:

@@ -7,10 +7,11 @@ import sys
 import pandas as pd
 
 from neuroaug.report.verdict import judge
+from neuroaug.statistics.columns import MEASURES
 from neuroaug.study import Study
 from neuroaug.system.files import read_tsv
 
-MEASURES = ("balanced_accuracy", "sensitivity", "specificity")
+SHOWN = (*MEASURES, "auc")
 
 
 def print_results(study: Study) -> None:
@@ -21,14 +22,15 @@ def print_results(study: Study) -> None:
     from rich.table import Table
 
     results = read_tsv(study.results)
+    shown = [measure for measure in SHOWN if f"{measure}_mean" in results.columns]
     title = f"{study.root.name}: mean over runs [95 % interval], per test set"
     if study.config.phantom:
         title = f"{study.root.name} (phantom, not patients): mean over runs [95 % interval]"
     table = Table(title=title)
     for name in ("training set", "classifier", "test set", "runs", "n per label"):
         table.add_column(name)
-    for measure in MEASURES:
-        table.add_column(measure.replace("_", " "), justify="right")
+    for measure in shown:
+        table.add_column(measure.replace("auc", "AUC").replace("_", " "), justify="right")
     for row in results.itertuples():
         steps = ", equal steps" if row.steps == "matched" else ""
         table.add_row(
@@ -37,7 +39,7 @@ def print_results(study: Study) -> None:
             str(row.test_set),
             str(row.n_runs),
             f"{row.n_real_per_label} real, {row.n_synthetic_per_label} synthetic",
-            *(_interval(row, measure) for measure in MEASURES),
+            *(_interval(row, measure) for measure in shown),
         )
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 150).print(table)
     verdict = judge(read_tsv(study.comparisons) if study.comparisons.is_file() else None)

@@ -13,7 +13,7 @@ it estimates and its tails are normal instead of Student's. Both are mended by r
 percentiles (Hesterberg 2015, "expanded percentile"), n being the number of participants of the
 smaller label. Where every participant of a label was classified alike in every run, resampling
 shows no spread at all; that label's accuracy is then sampled from its Jeffreys posterior; so is
-balanced accuracy where every run says one label throughout.
+balanced accuracy where every run says one label throughout, and AUC where all pairs are in order.
 """
 
 from __future__ import annotations
@@ -172,6 +172,10 @@ class Resampling:
             return np.full(n_replicates, np.nan)
         first, second = (outcomes.score[:, self.images[label]] for label in (True, False))
         wins = (np.sign(first[:, :, None] - second[:, None, :]) + 1).astype(np.float32) / 2
+        if wins.min() == wins.max() != 0.5:  # no pair the other way round: resampling shows nothing
+            n, right = outcomes.n_smallest, float(wins.max()) * outcomes.n_smallest
+            rng = RESAMPLING.numpy(*self.key, "posterior", name, "auc")
+            return rng.beta(right + 0.5, n - right + 0.5, size=n_replicates)
         shape = wins.shape[1:]
         runs = self.runs(outcomes, name).astype(np.float32)
         result = np.empty(n_replicates)

@@ -23,7 +23,7 @@ from neuroaug.statistics.cell_scores import (
     real_per_label,
     require_same_images,
 )
-from neuroaug.statistics.columns import COMPARISON_COLUMNS, MEASURES, RESULT_COLUMNS
+from neuroaug.statistics.columns import COMPARISON_COLUMNS, REPORTED, RESULT_COLUMNS
 from neuroaug.statistics.holm import holm
 
 FEW_PARTICIPANTS = 30  # per label; with fewer, intervals are called rough
@@ -102,7 +102,7 @@ def summarise_scores(
     shown = [found for found, _ in pairs]
     tables = {
         "runs": pd.concat([found.runs for found in shown], ignore_index=True),
-        "measures": supplementary_tables.further_measures(shown, bootstrap.resampling),
+        "measures": supplementary_tables.further_measures(shown, bootstrap.interval),
         "detectable": supplementary_tables.detectable_differences(pairs, bootstrap.difference),
         "selection": supplementary_tables.selection(shown, bootstrap.interval),
         "subgroups": supplementary_tables.subgroups(shown, people or {}, n_replicates, seed),
@@ -134,7 +134,11 @@ class _Bootstrap:
         key = (found.name, test_set)
         if key not in self._replicates:
             resampling, outcomes = self.resampling(found, test_set), found.outcomes[test_set]
-            self._replicates[key] = resampling.replicates(outcomes, found.name)
+            self._replicates[key] = {
+                **resampling.replicates(outcomes, found.name),
+                "auc": resampling.auc(outcomes, found.name),
+                "brier": resampling.brier(outcomes, found.name),
+            }
         return self._replicates[key]
 
     def interval(self, found: CellScores, test_set: str, measure: str) -> tuple[float, float]:
@@ -169,7 +173,7 @@ def _result_row(
         "test_set": test_set,
         "n_runs": len(per_run),
     }
-    for measure in MEASURES:
+    for measure in REPORTED:
         row[f"{measure}_mean"] = float(per_run[measure].mean())
         row[f"{measure}_std"] = float(per_run[measure].std(ddof=1))
         ends = bootstrap.interval(found, test_set, measure)
@@ -188,7 +192,7 @@ def _comparisons(
             if test_set not in reference.outcomes:
                 continue
             require_same_images(found, reference, test_set)
-            for measure in MEASURES:
+            for measure in REPORTED:
                 means = [float(of.per_run(test_set)[measure].mean()) for of in (found, reference)]
                 difference = means[0] - means[1]
                 replicates = bootstrap.difference(found, reference, test_set, measure)

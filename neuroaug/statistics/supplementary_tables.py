@@ -5,6 +5,7 @@ And scores by group of participants.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
@@ -13,7 +14,7 @@ import pandas as pd
 
 from neuroaug.statistics.bootstrap import Resampling, RunOutcomes, detectable, interval
 from neuroaug.statistics.cell_scores import VALIDATION, CellScores
-from neuroaug.statistics.columns import COMPARED, MEASURES
+from neuroaug.statistics.columns import COMPARED, MEASURES, SCORE_MEASURES
 from neuroaug.statistics.scores import calibration_table
 
 MIN_GROUP = 10  # participants of each label
@@ -31,22 +32,17 @@ CALIBRATION_COLUMNS = ("cell", "test_set", "bin_low", "bin_high", "n", "mean_sco
 
 
 def further_measures(
-    shown: Sequence[CellScores], resampling: Callable[[CellScores, str], Resampling]
+    shown: Sequence[CellScores], interval_of: Callable[[CellScores, str, str], tuple[float, float]]
 ) -> pd.DataFrame:
     """Area under the ROC curve, Brier score and calibration error; the last without interval."""
     rows = []
     for found in shown:
-        for test_set, outcomes in found.outcomes.items():
+        for test_set in found.outcomes:
             per_run = found.per_run(test_set)
-            resampled = resampling(found, test_set)
-            replicates = {
-                "auc": resampled.auc(outcomes, found.name),
-                "brier": resampled.brier(outcomes, found.name),
-                "calibration_error": np.full(1, np.nan),
-            }
-            for metric, drawn in replicates.items():
+            for metric in (*SCORE_MEASURES, "calibration_error"):
                 mean, std = float(per_run[metric].mean()), float(per_run[metric].std(ddof=1))
-                ends = interval(drawn, mean, outcomes.n_smallest)
+                known = metric in SCORE_MEASURES
+                ends = interval_of(found, test_set, metric) if known else (float("nan"),) * 2
                 rows.append((found.name, test_set, metric, mean, std, *ends))
     return pd.DataFrame(rows, columns=list(MEASURE_COLUMNS))
 
@@ -89,7 +85,7 @@ def selection(
     for found in sorted(shown, key=lambda found: found.cell.n_synthetic):
         cell = found.cell
         if cell.n_synthetic:
-            data = cell.data.rsplit("-", 1)[0]
+            data = re.sub(r"-\d+", "", cell.data)
             alike = (cell.split, cell.network, cell.resolution, data, cell.steps)
             families.setdefault(alike, []).append(found)
     rows = []

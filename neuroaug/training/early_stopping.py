@@ -29,9 +29,11 @@ class EarlyStopping:
         """Whether `elbo` is better than all before; NaN never is."""
         return math.isfinite(elbo) and (self.best is None or elbo > self.best)
 
-    def update(self, epoch: int, elbo: float) -> EarlyStopping:
-        """Return the record after `epoch`."""
-        return replace(self, best=elbo, best_epoch=epoch) if self.improves(elbo) else self
+    def update(self, epoch: int, elbo: float, whatever: bool = False) -> EarlyStopping:
+        """Return the record after `epoch`, which counts as the best `whatever` its ELBO, if so."""
+        if whatever or self.improves(elbo):
+            return replace(self, best=elbo, best_epoch=epoch)
+        return self
 
     def exhausted(self, epoch: int) -> bool:
         """Whether training should stop after `epoch`."""

@@ -17,6 +17,7 @@ from neuroaug.config import GeneratorConfig, LawConfig
 from neuroaug.errors import InputError
 from neuroaug.imaging.cache import CohortCache
 from neuroaug.imaging.caps import image_files
+from neuroaug.training.label_forecast import LEAST_OF_A_CLASS, forecast_label, told_apart
 from neuroaug.training.shared_training import Everyone, derive_label, train_anatomy
 from neuroaug.training.train import MIN_PARTICIPANTS, train
 
@@ -182,6 +183,30 @@ def _derive(
     options = request.options(config)
     train_anatomy(everyone, config, out=anatomy, **options)
     derive_label(anatomy, everyone, label, out=out, law=law, device=request.device)
+    if study is not None and request.out is None and request.caps is None:
+        _forecast(study, everyone, label, config, request)
+
+
+def _forecast(
+    study: Study, everyone: Everyone, label: str, config: GeneratorConfig, request: TrainingRequest
+) -> None:
+    """Say what images of this anatomy's law can teach at most, where the study has two classes."""
+    classes = told_apart(study)
+    if classes is None or study.config.law is None:
+        return
+    held = open_split(study).table("validation")
+    held = held[held["diagnosis"].isin(classes)].reset_index(drop=True)
+    if min((held["diagnosis"] == name).sum() for name in classes) < LEAST_OF_A_CLASS:
+        log.info("no forecast of what these images can teach: too few validation people")
+        return
+    out, others = study.model(everyone.split, label, request.seed), set(classes) - {label}
+    validation = _cache(
+        study, out, f"{everyone.split}_validation", study.caps, held, config, request.resolution
+    )
+    known = [study.model(everyone.split, other, request.seed) for other in sorted(others)]
+    found = forecast_label(out, everyone, validation, classes, request.device, known)
+    if found is not None:
+        log.info("%s", found.line())
 
 
 def _everyone(study: Study | None, table: SplitTable, config: GeneratorConfig) -> pd.DataFrame:

@@ -195,7 +195,7 @@ class Loop:
         if epoch >= self.plan.config.max_epochs:
             return "max_epochs"
         if self.position.step == 0 and self.best:
-            if self.stopping.exhausted(epoch):
+            if self.stopping.exhausted(epoch) and not self.plan.to_the_end:
                 return "patience"
             if self._agree(limit is not None and self.position.seconds >= limit):
                 return "max_minutes"
@@ -306,11 +306,11 @@ class Loop:
         elbo = self.evaluate()
         if not math.isfinite(elbo):
             self._check(epoch, elbo, math.nan)
-        if self.stopping.improves(elbo):
+        if self.stopping.improves(elbo) or self.plan.to_the_end:
             self.best = {
                 name: t.detach().cpu().clone() for name, t in self.model.state_dict().items()
             }
-        self.stopping = self.stopping.update(epoch, elbo)
+        self.stopping = self.stopping.update(epoch, elbo, whatever=self.plan.to_the_end)
         loss = sums.loss / sums.images
         self._tick()
         row = {

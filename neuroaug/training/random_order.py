@@ -72,6 +72,28 @@ def noise(seed: int, epoch: int | str, rows: Sequence[int] | Rows, latent_dim: i
     return torch.stack(drawn) if drawn else torch.empty(0, 2, latent_dim)
 
 
+def folds(
+    seed: int, participants: Sequence[str], diagnoses: Sequence[str], n_folds: int
+) -> NDArray[np.intp]:
+    """Deal participants, with all their images, to folds that hold their share of every label.
+
+    Returns
+    -------
+    array of int, shape (N,)
+        Fold of each image. A participant of several labels counts for the first.
+    """
+    label_of: dict[str, str] = {}
+    for name, label in zip(participants, diagnoses, strict=True):
+        label_of.setdefault(name, label)
+    fold_of: dict[str, int] = {}
+    rng = np.random.Generator(np.random.PCG64(KEYED.seed(seed, "folds")))
+    for label in sorted(set(label_of.values())):
+        names = sorted(name for name, own in label_of.items() if own == label)
+        for name in rng.permutation(names).tolist():
+            fold_of[name] = len(fold_of) % n_folds
+    return np.array([fold_of[name] for name in participants], dtype=np.intp)
+
+
 def held_out(seed: int, participants: Sequence[str], fraction: float) -> tuple[Rows, Rows]:
     """Set aside a fraction of the participants, with all their images.
 

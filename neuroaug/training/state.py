@@ -51,6 +51,8 @@ class TrainingPlan:
         Least time between two checkpoints.
     max_seconds : float or None
         Training time after which the best so far is taken.
+    to_the_end : bool
+        Train all epochs and keep the last weights, whatever the ELBO.
     """
 
     config: FamilySettings
@@ -62,6 +64,7 @@ class TrainingPlan:
     checkpoints: Path
     checkpoint_seconds: float = 30.0
     max_seconds: float | None = None
+    to_the_end: bool = False
 
     @property
     def clips_gradients(self) -> bool:

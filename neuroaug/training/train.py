@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from numpy.typing import NDArray
 
 from neuroaug.cohort.lineage import LINEAGE_COLUMNS
@@ -18,44 +17,30 @@ from neuroaug.models.generative_model import GenerativeModel, load_model
 from neuroaug.models.storage import CONFIG, read_model_config
 from neuroaug.registries import FAMILIES, NETWORKS
 from neuroaug.samplers.sampler import fit_samplers, tune_samplers
-from neuroaug.system.devices import Devices, find_devices
+from neuroaug.system.devices import find_devices
 from neuroaug.system.files import read_json, sha256_json, write_text, write_tsv
-from neuroaug.system.interruption import stop_requests
-from neuroaug.system.progress import progress
-from neuroaug.system.randomness import KEYED
 from neuroaug.training import memory_estimate, random_order
-from neuroaug.training.batches import BatchReader
 from neuroaug.training.checkpoint import STATE
-from neuroaug.training.distributed import Processes
+from neuroaug.training.folds.cross_validation import (
+    cross_validate,
+    keep_curve,
+    remove_folds,
+    require_folds,
+)
 from neuroaug.training.launch import launch
-from neuroaug.training.loop import Loop
+from neuroaug.training.process import EVERYONE, TrainingTask, build_model, train_in_process
 from neuroaug.training.state import HISTORY_COLUMNS, TrainingPlan, TrainingResult
-from neuroaug.training.stored_images import check_images, open_stored, stored_array, training_start
+from neuroaug.training.stored_images import check_images, stored_array
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from neuroaug.imaging.cache import CohortCache
 
+__all__ = ["MIN_PARTICIPANTS", "build_model", "resolve", "train"]
+
 MIN_PARTICIPANTS = 5
 CHECKPOINTS = "checkpoints"
-EVERYONE = "one anatomy for all labels"
-
-
-@dataclass(frozen=True)
-class _TrainingTask:
-    """All that a process needs to train; it travels to spawned processes."""
-
-    plan: TrainingPlan
-    out: Path
-    label: str | None
-    grid: str | None
-    images: NDArray[Any] | Path
-    lineage: pd.DataFrame
-    split_hash: str
-    devices: Devices
-    needed: memory_estimate.MemoryEstimate
-    tune: bool = True
 
 
 def resolve(config: GeneratorConfig, batch_size: int, n_images: int) -> FamilySettings:
@@ -66,16 +51,6 @@ def resolve(config: GeneratorConfig, batch_size: int, n_images: int) -> FamilySe
         "batch_size": batch_size,
     }
     return config.model_copy(update=settled).resolved().for_images(n_images)
-
-
-def build_model(
-    config: GeneratorConfig, shape: tuple[int, ...], label: str | None, grid: str | None, seed: int
-) -> GenerativeModel:
-    """A generator with untrained weights that depend on `seed` alone."""
-    family: type[GenerativeModel] = FAMILIES.get(config.model)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(KEYED.seed(seed, "weights"))
-        return family(config, shape, label, grid)
 
 
 def train(
@@ -157,6 +132,12 @@ def train(
     out = Path(out).absolute()
     stored, source = stored_array(images)
     _check_lineage(lineage, len(stored), label)
+    if config.stopping == "cross-validated":
+        if FAMILIES.get(config.model).in_closed_form:
+            raise InputError(
+                f"generator.stopping: model {config.model} is found at once, there is no stopping"
+            )
+        require_folds(lineage, config.folds)
     devices = find_devices(device, n_devices)
     batch_size = _batch_size(config, len(stored), typed_batch, devices.n_devices, say)
     settings = resolve(config, batch_size, len(stored))
@@ -178,6 +159,10 @@ def train(
         devices.name,
     )
     memory_estimate.check_disk(needed, out)
+    folded = settings.stopping == "cross-validated"
+    max_seconds = None if max_minutes is None else 60 * max_minutes
+    if folded and max_seconds is not None:
+        max_seconds /= settings.folds + 1
     plan = TrainingPlan(
         config=settings,
         seed=seed,
@@ -187,51 +172,29 @@ def train(
         identity=identity,
         checkpoints=out / CHECKPOINTS,
         checkpoint_seconds=checkpoint_seconds,
-        max_seconds=None if max_minutes is None else 60 * max_minutes,
+        max_seconds=max_seconds,
     )
-    task = _TrainingTask(plan, out, label, grid, source, lineage, split_hash, devices, needed, tune)
+    task = TrainingTask(plan, out, label, grid, source, lineage, split_hash, devices, needed, tune)
+    if folded:
+        found = cross_validate(task, settings.folds, settings.precision, max_seconds)
+        plan = replace(
+            plan, config=settings.model_copy(update={"max_epochs": found.epochs}), to_the_end=True
+        )
+        task = replace(task, plan=plan, found_before=found.record())
+        keep_curve(found, out)
     launch(_train_in_process, task, devices, out, settings.precision)
+    remove_folds(out)
     return load_model(out)
 
 
-def _train_in_process(fabric: Any, task: _TrainingTask) -> None:
+def _train_in_process(fabric: Any, task: TrainingTask) -> None:
     """Train in one of the processes; the first one writes."""
-    plan, config = task.plan, task.plan.config
-    processes = Processes(fabric.global_rank, fabric.world_size, fabric.device)
-    stored = open_stored(task.images)
-    model = build_model(config, stored.shape[1:], task.label, task.grid, plan.seed)
-    channels_last = NETWORKS.get(config.network).channels_last
-    model = model.to(fabric.device)
-    model.start_from(training_start(stored, plan.fitted))
-    reader = BatchReader(stored, fabric.device, channels_last=channels_last)
-    total = config.max_epochs
-    title = f"training {task.label or EVERYONE}"
-    with stop_requests() as stop, progress(total, title, "epochs") as tracker:
-        loop = Loop(
-            model,
-            reader,
-            plan,
-            processes,
-            fabric.autocast,
-            stop,
-            tracker if processes.is_first else None,
-        )
-        if not model.in_closed_form and loop.resume():
-            tracker.resume_at(loop.position.epoch)
-        try:
-            outcome = loop.found_at_once() if model.in_closed_form else loop.run()
-            loop.update_metric()
-        except (RuntimeError, MemoryError) as error:
-            batch = -(-plan.batch_size // processes.world_size)
-            known = memory_estimate.out_of_memory(error, config, task.needed, batch, fabric.device)
-            if known is None:
-                raise
-            raise known from error
-    if processes.is_first:
+    model, outcome = train_in_process(fabric, task)
+    if fabric.global_rank == 0:
         _finish(model, outcome, task)
 
 
-def _finish(model: GenerativeModel, outcome: TrainingResult, task: _TrainingTask) -> None:
+def _finish(model: GenerativeModel, outcome: TrainingResult, task: TrainingTask) -> None:
     """Write the model folder; `config.json`, written last, makes it complete."""
     plan = task.plan
     model = model.cpu().eval()
@@ -253,6 +216,7 @@ def _finish(model: GenerativeModel, outcome: TrainingResult, task: _TrainingTask
         "n_devices": task.devices.n_devices,
         "metric_contrast": None if contrast is None else contrast.contrast,
         "metric_dead": contrast is not None and contrast.collapsed,
+        **task.found_before,
     }
     write_text(task.out / "history.csv", history_text(outcome.history))
     write_tsv(task.out / "lineage.tsv", task.lineage[list(LINEAGE_COLUMNS)])
@@ -343,6 +307,7 @@ def _finished(out: Path, identity: str) -> GenerativeModel | None:
         if read_model_config(out).get("training", {}).get("identity") != identity:
             raise InputError(f"{out}: holds a model {another}")
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+        remove_folds(out)
         return load_model(out)
     state = out / CHECKPOINTS / STATE
     if state.is_file():

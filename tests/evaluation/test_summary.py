@@ -7,14 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from scored_study import row, study, write_run
-from sklearn.metrics import balanced_accuracy_score, recall_score
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    brier_score_loss,
+    recall_score,
+    roc_auc_score,
+)
 
 import neuroaug
 from neuroaug.cohort.split_folder import write_split_folder
 from neuroaug.config import Cell
 from neuroaug.errors import InputError
 from neuroaug.evaluation.summarise import summarise, summarise_study, write_summary
-from neuroaug.statistics.columns import COMPARISON_COLUMNS, RESULT_COLUMNS
+from neuroaug.statistics.columns import COMPARISON_COLUMNS, REPORTED, RESULT_COLUMNS
 from neuroaug.statistics.results import reference_cells
 from neuroaug.study import Study
 from neuroaug.system.files import read_tsv, sha256_file, write_json, write_tsv
@@ -47,9 +52,11 @@ def test_results_are_scikit_learns_on_the_scores(tmp_path):
                     balanced_accuracy_score(y, guess),
                     recall_score(y, guess),
                     recall_score(y, guess, pos_label=False),
+                    roc_auc_score(y, scores["score"]),
+                    brier_score_loss(y, scores["score"]),
                 )
             )
-        for i, measure in enumerate(("balanced_accuracy", "sensitivity", "specificity")):
+        for i, measure in enumerate(REPORTED):
             values = np.array(per_run)[:, i]
             assert line[f"{measure}_mean"] == pytest.approx(values.mean(), abs=1e-12)
             assert line[f"{measure}_std"] == pytest.approx(values.std(ddof=1), abs=1e-12)
@@ -95,7 +102,7 @@ def test_comparisons_are_paired_with_the_real_cell_of_all_else_equal(tmp_path):
         "train_baseline_2mm_synthetic-500_steps-matched": REAL,
     }
     assert (comparisons["p_holm"] >= comparisons["p"]).all()
-    assert set(comparisons["metric"]) == {"balanced_accuracy", "sensitivity", "specificity"}
+    assert set(comparisons["metric"]) == set(REPORTED)
 
 
 def test_reference_cells_by_name():

@@ -4,6 +4,7 @@ import base64
 import re
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -14,7 +15,7 @@ from neuroaug.report.content import cell_text, data_text, p_text, percent
 from neuroaug.report.html import SECTIONS
 from neuroaug.report.verdict import judge
 from neuroaug.study import Study
-from neuroaug.system.files import write_tsv
+from neuroaug.system.files import read_tsv, write_json, write_tsv
 
 
 class Page(HTMLParser):
@@ -142,6 +143,38 @@ def test_the_proof_is_the_audits_and_a_refused_check_is_counted(page, study, tmp
     path = root / "evaluation" / CELLS[1] / "leakage.tsv"
     path.write_text(path.read_text().replace("passed", "refused"))
     assert "3 checks, 1 failed" in Page(write_report(Study.open(root)).read_text()).text
+
+
+def test_auc_and_brier_score_stand_beside_the_rates_where_they_were_written(page, study, tmp_path):
+    assert "AUC" not in page.text  # a study of before
+    other = Path(shutil.copytree(study.root, tmp_path / "study"))
+    results = read_tsv(other / "results.tsv", ())
+    for measure, value in (("auc", 0.7134), ("brier", 0.1874)):
+        results = results.assign(
+            **{f"{measure}_{part}": value for part in ("mean", "std", "ci_low", "ci_high")}
+        )
+    write_tsv(other / "results.tsv", results)
+    comparisons = read_tsv(other / "comparisons.tsv", ())
+    more = comparisons.assign(metric="auc", difference=-0.0321, ci_low=-0.1, ci_high=0.05)
+    write_tsv(other / "comparisons.tsv", pd.concat([comparisons, more], ignore_index=True))
+    text = Page(write_report(Study.open(other)).read_text()).text
+    assert ".713 [.713, .713]" in text
+    assert "Brier score (lower is better)" in text
+    assert "-.032 [-.100, +.050]" in text
+    assert "Differences in AUC and Brier score" in text
+
+
+def test_forecast_and_folds_of_a_generator_are_shown(study, tmp_path):
+    other = Path(shutil.copytree(study.root, tmp_path / "study"))
+    model = other / "models" / "train" / "AD"
+    told = {name: [0.62, 0.5, 0.7] for name in ("rule", "control", "difference")}
+    write_json(model / "forecast.json", {**told, "n": [10, 12]})
+    curve = {"fold": [1, 1, 2, 2], "epoch": [1, 2, 1, 2], "steps": [5, 10, 5, 10]}
+    write_tsv(model / "folds.tsv", pd.DataFrame({**curve, "elbo": [-3.0, -2.0, -1.0, -2.0]}))
+    page = Page(write_report(Study.open(other)).read_text())
+    assert "train AD: these images cannot teach more than AUC 0.620 [0.500, 0.700]" in page.text
+    assert "on 22 validation people" in page.text
+    assert any("train AD: 8 steps" in image["alt"] for image in page.images)  # mean of 10 and 5
 
 
 def test_verdict_gives_difference_interval_and_meaning(page):

@@ -70,6 +70,8 @@ class TrainStage(Stage):
             math.ceil(share * n_per_label(study, split) / config.batch_size)
             for split, *_ in sorted(trained)
         )
+        if config.stopping == "cross-validated":
+            steps *= config.folds  # of k folds each sees (k - 1)/k of the images, then everyone
         hours = steps * config.max_epochs * step / 3600
         note = f"at most {hours_text(hours)} ({how}; early stopping ends sooner)"
         return [EstimateLine("generators to train", len(jobs), note, hours)]

@@ -1,0 +1,1 @@
+"""How long to train: folds of participants, and their curves."""
