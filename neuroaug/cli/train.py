@@ -21,6 +21,7 @@ from neuroaug.cli.options import (
     option,
     overlay,
 )
+from neuroaug.errors import InputError
 from neuroaug.registries import FAMILIES, NETWORKS
 
 GENERATOR, OPTIMISATION = "Generator", "Optimisation"
@@ -42,7 +43,8 @@ def train(
         str | None, choice("--model", FAMILIES.names, "Family of the generator", GENERATOR)
     ] = None,
     latent_dim: Annotated[
-        int | None, option("--latent-dim", "Latent dimension.", GENERATOR)
+        str | None,
+        option("--latent-dim", "Latent dimension; auto: by people left out.", GENERATOR),
     ] = None,
     batch_size: Annotated[
         int | None, option("--batch-size", "Images per step.", OPTIMISATION)
@@ -65,7 +67,7 @@ def train(
         {"max_epochs": "--epochs"},
         network=network,
         model=model,
-        latent_dim=latent_dim,
+        latent_dim=None if latent_dim is None else _latents(latent_dim),
         batch_size=batch_size,
         max_epochs=epochs,
         learning_rate=learning_rate,
@@ -84,3 +86,10 @@ def train(
         typed_batch=batch_size,
     )
     train_label(study, label, config, request)
+
+
+def _latents(text: str) -> int | str:
+    """Read ``10`` or ``auto``."""
+    if text != "auto" and not text.isdecimal():
+        raise InputError(f"--latent-dim {text}: expected a whole number of 1 or more, or auto")
+    return text if text == "auto" else int(text)

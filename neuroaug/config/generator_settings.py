@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     ConfigDict,
@@ -31,7 +31,7 @@ VERSION_1_SETTINGS: dict[str, Any] = {
 """Settings, with their defaults, that version 1 of the configuration had for every family. They are
 an RHVAE's; keys of jobs and identities of models still count them for both families of then."""
 
-LATER_SETTINGS = ("shared", "unlabelled", "stopping", "folds")
+LATER_SETTINGS = ("shared", "unlabelled", "stopping", "folds", "start")
 """Settings that are written only where they differ from their default, which is what was before."""
 
 FAMILY_SETTING = "family_setting"
@@ -49,7 +49,9 @@ class GeneratorConfig(ConfigSection):
 
     network: str = "conv3d"
     model: str = "rhvae"
-    latent_dim: int = Field(10, ge=1)
+    latent_dim: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        10, description="auto: the number of components with the best density of people left out"
+    )
     width: int = Field(
         16, ge=1, description="channels of the first convolution; sizes the conv3d networks"
     )
@@ -78,7 +80,12 @@ class GeneratorConfig(ConfigSection):
         description="whose ELBO says when to stop: the training images' (as the papers), those of "
         "held_out, or those of folds, before a training on all; null: as held_out says",
     )
-    folds: int = Field(3, ge=2, description="of participants, for stopping: cross-validated")
+    folds: int = Field(
+        3, ge=2, description="of participants, for stopping: cross-validated and latent_dim: auto"
+    )
+    start: Literal["random", "components"] = Field(
+        "random", description="components: encoder and decoder start as principal components"
+    )
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -168,6 +175,13 @@ class GeneratorConfig(ConfigSection):
             self.model_dump()
         )
         return settings
+
+    @property
+    def n_latents(self) -> int:
+        """d; ``latent_dim: auto`` has none before training settles it."""
+        if self.latent_dim == "auto":
+            raise ValueError("latent_dim: auto is settled by training")
+        return self.latent_dim
 
     def fingerprint(self) -> dict[str, Any]:
         """Settings as they enter keys and identities: without seeds, spelled as in version 1."""

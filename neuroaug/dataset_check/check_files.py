@@ -22,7 +22,7 @@ from neuroaug.preprocessing.records import (
     read_failures,
     read_record,
 )
-from neuroaug.preprocessing.refusal import NO_FOLDER
+from neuroaug.preprocessing.refusal import NO_FOLDER, named
 from neuroaug.preprocessing.select import find_scans
 from neuroaug.study import CONFIG_NAME, Study
 from neuroaug.system.files import (
@@ -116,8 +116,7 @@ def _check_bids(root: Path, images: ImageNames) -> Iterator[Finding]:
         refusals = []
     lost = [row.participant_id for row in refusals if row.reason == NO_FOLDER]
     if lost:
-        more = ", ..." if len(lost) > 5 else ""
-        message = f"{len(lost)} people have no folder: {', '.join(lost[:5])}{more}"
+        message = f"{len(lost)} people have no folder: {named(lost)}"
         yield Finding(PARTICIPANTS, "warning", message, "add their scans; they are left out")
     for row in refusals:
         if row.reason == NO_FOLDER:
@@ -249,7 +248,14 @@ def _check_visit(
 
 def _tables(root: Path, known: set[Visit]) -> Iterator[Finding]:
     try:
-        for row in read_failures(root):
+        failures = read_failures(root)
+        lost = [row.participant_id for row in failures if row.reason == NO_FOLDER]
+        if lost:
+            message = f"{len(lost)} people listed without a folder: {named(lost)}"
+            yield Finding(FAILURES, "warning", message, "add their scans; they are left out")
+        for row in failures:
+            if row.reason == NO_FOLDER:
+                continue
             message = f"{row.participant_id} {row.session_id} failed: {row.reason}"
             fix = "correct the scan, then neuroaug preprocess --rerun-failed"
             yield Finding(FAILURES, "warning", message, fix)

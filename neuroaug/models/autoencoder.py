@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from neuroaug.config import FamilySettings, GeneratorConfig
 from neuroaug.errors import InputError, ResourceError
 from neuroaug.models.likelihood import Bernoulli, Gaussian, at_least_float32
+from neuroaug.models.networks.components import ComponentDecoder
 from neuroaug.models.networks.heads import Networks, StartsFromMean, n_parameters
 from neuroaug.models.networks.registry import build_networks
+from neuroaug.models.principal_components import principal_components
 from neuroaug.system.files import human_bytes
 from neuroaug.system.memory import available_memory
 
@@ -113,7 +115,7 @@ class Autoencoder(nn.Module):
         self.shape = tuple(int(n) for n in shape)
         self.label = label
         self.grid = grid
-        self.latent_dim = config.latent_dim
+        self.latent_dim = config.n_latents
         self.likelihood = Bernoulli() if config.likelihood == "bernoulli" else Gaussian(link=link)
         if networks is None:
             require_memory(self)
@@ -223,6 +225,10 @@ class Autoencoder(nn.Module):
         for network in (self.encoder, self.decoder, self.metric_network):
             if network is not None:
                 cast(StartsFromMean, network).centre_on(start.mean.to(self.device), start.deviation)
+        if isinstance(self.decoder, ComponentDecoder):
+            n = min(self.latent_dim, start.n_images - 1)
+            found = principal_components(start.read, start.mean, start.n_images, n)
+            self.decoder.basis.start_from(start.mean, found)
 
     @torch.no_grad()
     def _of_all(

@@ -34,7 +34,9 @@ class LinearSettings(FamilySettings):
 
     def for_images(self, n_images: int) -> LinearSettings:
         """No more components than images less one."""
-        d = max(1, min(self.latent_dim, n_images - 1))
+        if self.latent_dim == "auto":
+            return self
+        d = max(1, min(self.n_latents, n_images - 1))
         return self.model_copy(update={"latent_dim": d})
 
 
@@ -84,7 +86,7 @@ class LinearModel(GenerativeModel):
     @classmethod
     def networks(cls, config: GeneratorConfig, shape: tuple[int, ...]) -> Networks:
         """Two linear maps; what the configuration says of networks does not count."""
-        decoder = LinearDecoder(config.latent_dim, tuple(shape))
+        decoder = LinearDecoder(config.n_latents, tuple(shape))
         return Networks(LinearEncoder(decoder), decoder, None)
 
     def start_from(self, start: TrainingStart) -> None:

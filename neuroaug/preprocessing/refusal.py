@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from neuroaug.system.files import cell_text
@@ -29,6 +29,12 @@ class Refusal:
 
 
 NO_FOLDER = "listed in participants.tsv, but has no folder, so no T1w"
+
+
+def named(participants: Sequence[str], at_most: int = 5) -> str:
+    """``sub-01, sub-02, ...``: the first few."""
+    more = ", ..." if len(participants) > at_most else ""
+    return ", ".join(participants[:at_most]) + more
 
 
 def tell_refusals(rows: Iterable[Refusal]) -> str:

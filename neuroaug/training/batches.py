@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -61,7 +61,7 @@ class BatchReader:
         """Voxels of an image."""
         return tuple(self.images.shape[1:])
 
-    def batches(self, order: Sequence[Rows]) -> Iterator[Tensor]:
+    def batches(self, order: Sequence[Rows]) -> Generator[Tensor, None, None]:
         """Yield the images of each group of rows, reading ahead in a thread.
 
         Parameters

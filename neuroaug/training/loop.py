@@ -7,9 +7,11 @@ goes on exactly.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -37,6 +39,8 @@ from neuroaug.training.early_stopping import EarlyStopping
 from neuroaug.training.random_order import Rows
 from neuroaug.training.state import Sums, TrainingPlan, TrainingResult, TrainingState
 
+log = logging.getLogger("neuroaug")
+
 CHECKPOINT_SHARE = 0.03
 """Writing checkpoints may take at most this share of the time."""
 
@@ -44,6 +48,10 @@ CLIP = 3.0
 """A gradient longer than this many times the typical one is shortened to it."""
 
 TYPICAL_DECAY = 0.95
+MOST_RETREATS = 5
+"""Times that a training that diverges is taken up again from its best weights, each time at half
+the learning rate."""
+
 EXPLODED = 10.0
 """Times the first epoch's loss (in absolute value) above which a finite loss counts as diverged."""
 
@@ -90,17 +98,21 @@ class Loop:
         )
         groups = model.parameter_groups()
         self.parameters = [p for group in groups for p in group["params"]]
-        rate = plan.config.learning_rate
-        if rate is None:
-            raise ValueError("the plan's configuration must have a learning rate")
-        self.optimizer = torch.optim.Adam(groups, lr=rate, fused=True)
         self.position = TrainingState()
+        self.optimizer = self._optimizer(groups)
         # Between two evaluations of the ELBO there is nothing that could have become better.
         self.stopping = EarlyStopping(max(plan.config.patience, plan.config.validate_every))
         self.best: dict[str, Tensor] = {}
         self._written = time.monotonic()
         self._write_cost = 0.0
         self._clock = time.monotonic()
+
+    def _optimizer(self, groups: Any) -> torch.optim.Adam:
+        """Adam in its first state, at half the rate for every retreat."""
+        rate = self.plan.config.learning_rate
+        if rate is None:
+            raise ValueError("the plan's configuration must have a learning rate")
+        return torch.optim.Adam(groups, lr=rate / 2**self.position.retreats, fused=True)
 
     # -- checkpoints ------------------------------------------------------------------------
 
@@ -109,8 +121,9 @@ class Loop:
         found = read_checkpoint(self.plan.checkpoints)
         if found is None:
             return False
-        restore(self.model, self.optimizer, found.last, self.plan.checkpoints)
         self.position = TrainingState.from_state(found.state["position"])
+        self.optimizer = self._optimizer(self.model.parameter_groups())
+        restore(self.model, self.optimizer, found.last, self.plan.checkpoints)
         self.stopping = replace(self.stopping, **found.state["early_stopping"])
         self.best = found.best
         return True
@@ -172,10 +185,13 @@ class Loop:
         if not self.position.optimiser_steps:
             self.save()  # so that there is something good to go back to from the start
         while (reason := self._finished()) is None:
-            self._epoch()
-            epoch = self.position.epoch
-            if epoch % config.validate_every == 0 or epoch == config.max_epochs:
-                self._validate()
+            epoch = self.position.epoch + 1
+            try:
+                self._epoch()
+                if epoch % config.validate_every == 0 or epoch == config.max_epochs:
+                    self._validate()
+            except DivergenceError as error:
+                self._retreat(epoch, error)
             if self._agree(self._is_due()):
                 self.save()
         self.save()
@@ -188,7 +204,38 @@ class Loop:
             elbo=math.nan if best is None else best,
             seconds=self.position.seconds,
             history=self.position.history,
+            retreats=self.position.retreats,
         )
+
+    def _retreat(self, epoch: int, error: DivergenceError) -> None:
+        """Go back to the best weights at half the learning rate, a few times; then it has diverged.
+
+        Published networks are trained as published: they diverge at once.
+        """
+        position = self.position
+        if not (self.plan.clips_gradients and self.best and position.retreats < MOST_RETREATS):
+            raise error
+        load_weights(self.model, self.best, self.plan.checkpoints)
+        # The epoch that diverged counts, so that this ends, and no number is drawn again.
+        self.position = replace(
+            position,
+            epoch=epoch,
+            step=0,
+            sums=Sums(),
+            typical_norm=0.0,
+            retreats=position.retreats + 1,
+        )
+        self.optimizer = self._optimizer(self.model.parameter_groups())
+        if self.processes.is_first:
+            rate = self.optimizer.param_groups[0]["lr"]
+            log.warning(
+                "training diverged at epoch %d; going on from the weights of epoch %d at half the "
+                "learning rate (%.3g)",
+                epoch,
+                self.stopping.best_epoch,
+                rate,
+            )
+        self.save()
 
     def _finished(self) -> str | None:
         epoch, limit = self.position.epoch, self.plan.max_seconds
@@ -210,6 +257,19 @@ class Loop:
         self.model.train()
         todo = batches[self.position.step :]
         stream = self.reader.batches([self.processes.share(batch) for batch in todo])
+        with closing(stream):
+            self._steps(epoch, batches, stream, n_group)
+        self.position = replace(self.position, epoch=epoch, step=0)
+        if self.progress is not None:
+            best = self.stopping.best
+            rate = self.position.sums.images / max(self.position.sums.seconds, 1e-9)
+            shown = {"best_ELBO": f"{best:.1f}"} if best is not None else {}
+            self.progress.advance(1, **shown, images_per_s=f"{rate:.1f}")
+
+    def _steps(
+        self, epoch: int, batches: Sequence[Rows], stream: Iterator[Tensor], n_group: int
+    ) -> None:
+        """Take what is left of an epoch's steps."""
         for start in range(self.position.step, len(batches), n_group):
             group = batches[start : start + n_group]
             sums = self._step(epoch, group, stream)
@@ -224,13 +284,6 @@ class Loop:
                 self._interrupt()
             if self.position.step < len(batches) and self._agree(self._is_due()):
                 self.save()
-        stream.close()  # type: ignore[attr-defined]
-        self.position = replace(self.position, epoch=epoch, step=0)
-        if self.progress is not None:
-            best = self.stopping.best
-            rate = self.position.sums.images / max(self.position.sums.seconds, 1e-9)
-            shown = {"best_ELBO": f"{best:.1f}"} if best is not None else {}
-            self.progress.advance(1, **shown, images_per_s=f"{rate:.1f}")
 
     def _step(self, epoch: int, group: Sequence[Rows], stream: Iterator[Tensor]) -> Sums:
         """One optimiser step over a group of micro-batches, each with a metric of its own."""

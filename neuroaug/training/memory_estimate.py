@@ -106,7 +106,7 @@ def estimate(config: GeneratorConfig, shape: Sequence[int]) -> MemoryEstimate:
     with torch.device("meta"):
         networks = kind.networks(config, tuple(shape))
         n = n_parameters(networks)
-        x, z = torch.empty(1, 1, *shape), torch.empty(1, config.latent_dim, requires_grad=True)
+        x, z = torch.empty(1, 1, *shape), torch.empty(1, config.n_latents, requires_grad=True)
         decoder = _saved_bytes(networks.decoder, z)
         encoder = _saved_bytes(networks.encoder, x)
         metric = _saved_bytes(networks.metric, x) if networks.metric is not None else 0
@@ -114,7 +114,7 @@ def estimate(config: GeneratorConfig, shape: Sequence[int]) -> MemoryEstimate:
     beside = kind.encoded_beside(config)  # parameters of the model, like weights
     n += beside * x.numel()
     image = FLOAT * x.numel()
-    d = config.latent_dim
+    d = config.n_latents
     # Beside the activations: the image, and the largest temporaries of the likelihood and its
     # gradient.
     return MemoryEstimate(

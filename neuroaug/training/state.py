@@ -113,6 +113,8 @@ class TrainingState:
         Rows of ``history.csv``.
     seconds : float
         Time trained, over all starts.
+    retreats : int
+        Times that training diverged and went back to its best weights.
     """
 
     epoch: int = 0
@@ -123,6 +125,7 @@ class TrainingState:
     first_loss: float | None = None
     history: tuple[dict[str, float], ...] = ()
     seconds: float = 0.0
+    retreats: int = 0
 
     def state(self) -> dict[str, Any]:
         """Give it as JSON."""
@@ -144,3 +147,4 @@ class TrainingResult:
     elbo: float
     seconds: float
     history: tuple[dict[str, float], ...]
+    retreats: int = 0

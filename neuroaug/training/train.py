@@ -23,10 +23,12 @@ from neuroaug.training import memory_estimate, random_order
 from neuroaug.training.checkpoint import STATE
 from neuroaug.training.folds.cross_validation import (
     cross_validate,
+    folds_of,
     keep_curve,
     remove_folds,
     require_folds,
 )
+from neuroaug.training.folds.latent_choice import LatentChoice, choose_latents
 from neuroaug.training.launch import launch
 from neuroaug.training.process import EVERYONE, TrainingTask, build_model, train_in_process
 from neuroaug.training.state import HISTORY_COLUMNS, TrainingPlan, TrainingResult
@@ -132,24 +134,29 @@ def train(
     out = Path(out).absolute()
     stored, source = stored_array(images)
     _check_lineage(lineage, len(stored), label)
-    if config.stopping == "cross-validated":
-        if FAMILIES.get(config.model).in_closed_form:
-            raise InputError(
-                f"generator.stopping: model {config.model} is found at once, there is no stopping"
-            )
+    if config.stopping == "cross-validated" and FAMILIES.get(config.model).in_closed_form:
+        raise InputError(
+            f"generator.stopping: model {config.model} is found at once, there is no stopping"
+        )
+    if config.stopping == "cross-validated" or config.latent_dim == "auto":
         require_folds(lineage, config.folds)
     devices = find_devices(device, n_devices)
     batch_size = _batch_size(config, len(stored), typed_batch, devices.n_devices, say)
     settings = resolve(config, batch_size, len(stored))
-    participants = [str(name) for name in lineage["participant_id"]]
-    fitted, evaluated = random_order.held_out(seed, participants, settings.held_out)
     identity = _identity(settings, label, lineage, split_hash, grid, seed, stored)
     if (done := _finished(out, identity)) is not None:
         return done
-    check_images(
-        stored,
-        [f"{p} {s}" for p, s in zip(lineage["participant_id"], lineage["session_id"], strict=True)],
-    )
+    names = [
+        f"{p} {s}" for p, s in zip(lineage["participant_id"], lineage["session_id"], strict=True)
+    ]
+    check_images(stored, names)
+    choice: LatentChoice | None = None
+    if config.latent_dim == "auto":
+        choice = choose_latents(stored, folds_of(seed, lineage, config.folds))
+        settled = config.model_copy(update={"latent_dim": choice.chosen})
+        settings = resolve(settled, batch_size, len(stored))
+    participants = [str(name) for name in lineage["participant_id"]]
+    fitted, evaluated = random_order.held_out(seed, participants, settings.held_out)
     needed = memory_estimate.estimate(settings, stored.shape[1:])
     memory_estimate.check_memory(
         settings,
@@ -182,6 +189,8 @@ def train(
         )
         task = replace(task, plan=plan, found_before=found.record())
         keep_curve(found, out)
+    if choice is not None:
+        choice.write(out)
     launch(_train_in_process, task, devices, out, settings.precision)
     remove_folds(out)
     return load_model(out)
@@ -216,6 +225,7 @@ def _finish(model: GenerativeModel, outcome: TrainingResult, task: TrainingTask)
         "n_devices": task.devices.n_devices,
         "metric_contrast": None if contrast is None else contrast.contrast,
         "metric_dead": contrast is not None and contrast.collapsed,
+        **({"retreats": outcome.retreats} if outcome.retreats else {}),
         **task.found_before,
     }
     write_text(task.out / "history.csv", history_text(outcome.history))

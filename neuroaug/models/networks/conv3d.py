@@ -235,4 +235,4 @@ def conv3d(config: GeneratorConfig, shape: Sequence[int]) -> Networks:
     """3D convolutions for any grid, sized by ``width``."""
     # The rate: with the leapfrog's default step of 1e-3 and long gradients shortened, 3e-3 was
     # still stable on 15 heads at 4 mm (120 steps); the default keeps a margin of three.
-    return build_conv3d(shape, config.latent_dim, config.width)
+    return build_conv3d(shape, config.n_latents, config.width)

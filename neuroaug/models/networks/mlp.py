@@ -79,7 +79,7 @@ def build_mlp(
 )
 def mlp(config: GeneratorConfig, shape: Sequence[int]) -> Networks:
     """Fully connected, as published for ADNI (TPAMI Tables 11 and 12)."""
-    return build_mlp(shape, config.latent_dim)
+    return build_mlp(shape, config.n_latents)
 
 
 @register_network(
@@ -89,4 +89,4 @@ def mlp(config: GeneratorConfig, shape: Sequence[int]) -> Networks:
 )
 def mlp_toy(config: GeneratorConfig, shape: Sequence[int]) -> Networks:
     """Fully connected with one hidden layer, as published for small images (TPAMI Tables 8, 9)."""
-    return build_mlp(shape, config.latent_dim, hidden=(400,))
+    return build_mlp(shape, config.n_latents, hidden=(400,))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from neuroaug.models.networks.components import on_components
 from neuroaug.registries import NETWORKS
 
 if TYPE_CHECKING:
@@ -72,11 +73,13 @@ def build_networks(config: GeneratorConfig, shape: Sequence[int], *, metric: boo
     Parameters
     ----------
     config : GeneratorConfig
-        ``network``, ``latent_dim`` and ``width`` count.
+        ``network``, ``latent_dim``, ``width`` and ``start`` count.
     shape : sequence of int
         The grid.
     metric : bool
         Keep the metric network, which only a Riemannian family has.
     """
     networks: Networks = NETWORKS.get(config.network).build(config, shape)
+    if config.start == "components":
+        networks = on_components(networks, config.n_latents, tuple(shape))
     return networks if metric else networks._replace(metric=None)

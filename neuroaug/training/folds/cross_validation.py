@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from neuroaug.config.label_settings import UNLABELLED
 from neuroaug.errors import InputError
@@ -86,6 +87,14 @@ def require_folds(lineage: pd.DataFrame, n_folds: int) -> None:
             )
 
 
+def folds_of(seed: int, lineage: pd.DataFrame, n_folds: int) -> NDArray[np.intp]:
+    """Fold of each image of a lineage; see `neuroaug.training.random_order.folds`."""
+    participants, diagnoses = (
+        lineage[name].astype(str).tolist() for name in ("participant_id", "diagnosis")
+    )
+    return random_order.folds(seed, participants, diagnoses, n_folds)
+
+
 def cross_validate(
     task: TrainingTask, n_folds: int, precision: str, max_seconds: float | None
 ) -> CrossValidation:
@@ -103,12 +112,7 @@ def cross_validate(
         Time of a fold.
     """
     plan, people = task.plan, task.lineage
-    fold_of = random_order.folds(
-        plan.seed,
-        people["participant_id"].astype(str).tolist(),
-        people["diagnosis"].astype(str).tolist(),
-        n_folds,
-    )
+    fold_of = folds_of(plan.seed, people, n_folds)
     root = plan.checkpoints.parent / FOLDS
     results = []
     for k in range(n_folds):
