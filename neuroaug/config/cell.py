@@ -34,8 +34,10 @@ CLASSIFIERS = (
 )
 
 _SYNTHETIC = r"synthetic-\d+(?:-soft|-hard)?"
+_TOGETHER = r"(?:\+ensemble-[1-9]\d*)?"
 DATA_PATTERN = (
-    rf"real|{_SYNTHETIC}|real\+{_SYNTHETIC}|real\+classical|real\+classical\+{_SYNTHETIC}"
+    rf"real(?:\+classical)?(?:\+mixup)?(?:\+duplicates-[1-9]\d*)?(?:\+{_SYNTHETIC})?(?:\+tta)?"
+    rf"{_TOGETHER}|{_SYNTHETIC}{_TOGETHER}"
 )
 _CELL = re.compile(
     rf"(?P<split>train(?:-\d+)?)_(?P<network>[A-Za-z0-9-]+)_(?P<resolution>1mm|2mm|4mm)_(?P<data>{DATA_PATTERN})(?P<matched>_steps-matched)?"
@@ -73,6 +75,52 @@ class Cell(ConfigSection):
         match = re.search(r"synthetic-(\d+)", self.data)
         return int(match[1]) if match else 0
 
+    def _number(self, part: str) -> int:
+        match = re.search(rf"{part}-(\d+)", self.data)
+        return int(match[1]) if match else 0
+
+    @property
+    def n_duplicates(self) -> int:
+        """Further copies of real images, per label: as many images as a synthetic set, none new."""
+        return self._number("duplicates")
+
+    @property
+    def uses_mixup(self) -> bool:
+        """Whether images are mixed in pairs in training."""
+        return "+mixup" in self.data
+
+    @property
+    def uses_test_time(self) -> bool:
+        """Whether tested images are augmented as in training, and their scores averaged."""
+        return "+tta" in self.data
+
+    @property
+    def n_members(self) -> int:
+        """Classifiers whose scores are averaged."""
+        return self._number("ensemble") or 1
+
+    @property
+    def member(self) -> Cell:
+        """The cell of one of its classifiers."""
+        return self.model_copy(update={"data": re.sub(r"\+ensemble-\d+", "", self.data)})
+
+    def checked(self) -> Cell:
+        """Itself, if its parts fit together.
+
+        Raises
+        ------
+        InputError
+            If not.
+        """
+        if self.uses_test_time and not self.uses_classical:
+            raise InputError(
+                f"cell '{self.name}': tta repeats the training's augmentation; write +classical too"
+            )
+        words = [word for word in ("classical", "mixup", "tta", "ensemble") if word in self.data]
+        if self.control is not None and words:
+            raise InputError(f"cell '{self.name}': {self.network} is fitted at once, no {words[0]}")
+        return self
+
     @property
     def control(self) -> Control | None:
         """The control that its network is, if it is one."""
@@ -87,7 +135,7 @@ class Cell(ConfigSection):
         them, as in the cell's name without a word about it.
         """
         for word in ("soft", "hard"):
-            if self.data.endswith(f"-{word}"):
+            if re.search(rf"synthetic-\d+-{word}", self.data):
                 return word  # type: ignore[return-value]
         return "hard" if self.uses_real else "auto"
 
@@ -118,4 +166,4 @@ class Cell(ConfigSection):
             resolution=match["resolution"],  # type: ignore[arg-type]
             data=match["data"],
             steps="matched" if match["matched"] else "epochs",
-        )
+        ).checked()

@@ -220,7 +220,7 @@ class StudyConfig(ConfigSection):
                 f"cell '{name}': no network '{cell.network}'; "
                 f"choose one of {', '.join(CLASSIFIERS)}"
             )
-        return cell
+        return cell.checked()
 
     def cells(self) -> tuple[Cell, ...]:
         """The cells asked for, in order, each once."""

@@ -137,6 +137,18 @@ def concatenate(parts: Sequence[Images]) -> Images:
     )
 
 
+def with_duplicates(images: Images, n: int) -> Images:
+    """Add `n` further copies of real images of each label, all as often as any other, or once less.
+
+    No image is new: what a cell gains by it is steps.
+    """
+    rows = [np.arange(len(images))]
+    for label in sorted(set(images.labels)):
+        real = np.flatnonzero((images.labels == label) & ~images.synthetic)
+        rows.append(real[np.arange(n) % len(real)])
+    return images.take(np.concatenate(rows))
+
+
 def require_one_grid(parts: Sequence[Images]) -> None:
     """Refuse sets of different grids.
 

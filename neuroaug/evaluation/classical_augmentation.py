@@ -7,7 +7,7 @@ on the grid. How an image is moved is a function of (seed, epoch, image) alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -86,6 +86,38 @@ def transform(
         return out.to(image.device, torch.float32).clamp_(0, 1)
 
     return augment
+
+
+N_VERSIONS = 8
+"""Augmented versions of an image that is tested, beside the image itself."""
+
+
+class TestTimeAugmentation:
+    """Several augmented versions of tested images, by the transforms of the training.
+
+    Parameters
+    ----------
+    shape, voxel_mm, seed, device
+        As of `ClassicalAugmentation`.
+    """
+
+    __test__ = False  # no test, whatever its name
+
+    def __init__(
+        self, shape: Sequence[int], voxel_mm: float, seed: int, device: torch.device
+    ) -> None:
+        self.seed = seed
+        self._augment = transform(shape, voxel_mm, device)
+
+    def __call__(self, images: torch.Tensor, batch: Sequence[dict]) -> Iterator[torch.Tensor]:
+        """Yield versions of (B, 1, X, Y, Z) images, each a function of (seed, visit, number)."""
+        for version in range(N_VERSIONS):
+            out = torch.empty_like(images)
+            for i, item in enumerate(batch):
+                visit = (item["participant_id"], item["session_id"])
+                seed = CLASSIFIER.seed(self.seed, "test-time", *visit, version)
+                out[i] = self._augment(images[i].contiguous(), seed)
+            yield out
 
 
 class ClassicalAugmentation:

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from neuroaug.config import Control
 from neuroaug.errors import InputError
+from neuroaug.evaluation.arms.ensemble import average_members, member_runs
 from neuroaug.evaluation.cell_images import (
     concatenate,
     require_both_classes,
     require_disjoint,
     require_one_grid,
+    with_duplicates,
 )
 from neuroaug.evaluation.image_store import ImageStore
 from neuroaug.evaluation.run_folder import (
@@ -104,6 +106,8 @@ def _run(run: Run, store: ImageStore, device: torch.device, n_threads: int | Non
     if is_complete(run.out, inputs):
         return run.out / SCORES
     settings = run.settings(images.n_real, device, n_threads)
+    if run.cell.n_members > 1:
+        return _run_ensemble(run, images, store, settings, inputs, training_inputs, n_threads)
     if run.cell.control is not None:
         return _run_control(run, images, settings, inputs, training_inputs)
     from neuroaug.evaluation.clinicadl import classifier_training
@@ -127,6 +131,27 @@ def _run(run: Run, store: ImageStore, device: torch.device, n_threads: int | Non
         title=f"{run.cell.name} run {run.k}",
         task=classifier_training.two_classes(run.classes),
     )
+    seconds = time.monotonic() - started
+    write(run, images, fitted, seconds, {"inputs": inputs, "training_inputs": training_inputs})
+    return run.out / SCORES
+
+
+def _run_ensemble(
+    run: Run,
+    images: CellImages,
+    store: ImageStore,
+    settings: ClassifierSettings,
+    inputs: str,
+    training_inputs: str,
+    n_threads: int | None,
+) -> Path:
+    """Train the members, each a run of its own that may be stopped, and average their scores."""
+    started = time.monotonic()
+    members = member_runs(run)
+    for member in members:
+        _run(member, store, settings.device, n_threads)
+    clear(run.out)
+    fitted = average_members(run, members, images, settings)
     seconds = time.monotonic() - started
     write(run, images, fitted, seconds, {"inputs": inputs, "training_inputs": training_inputs})
     return run.out / SCORES
@@ -182,6 +207,8 @@ def read_images(run: Run, store: ImageStore) -> CellImages:
     require_disjoint(sets)
     require_both_classes(train.table, run.classes, f"cell '{run.cell.name}', training set")
     require_both_classes(validation.table, run.classes, "the validation set")
+    if run.cell.n_duplicates:
+        train = with_duplicates(train, run.cell.n_duplicates)
     return CellImages(train, validation, tests, len(real), counts)
 
 

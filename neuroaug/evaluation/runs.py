@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from neuroaug.config import OPTIMISED, PUBLISHED_LABELS, Cell, ClassifierSpec, EvaluationConfig
 from neuroaug.evaluation.run_order import matched_items, run_seed
+from neuroaug.system.randomness import CLASSIFIER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,6 +73,8 @@ class Run:
     law_model : Path, optional
         Folder of the generator whose law is the classifier, for cells of the network
         ``bayes-rule``.
+    member : int, optional
+        Which classifier of an ensemble it trains; gives it a seed of its own.
     """
 
     cell: Cell
@@ -85,11 +88,13 @@ class Run:
     classes: tuple[str, str] = PUBLISHED_LABELS
     spec: ClassifierSpec | None = None
     law_model: Path | None = None
+    member: int | None = None
 
     @property
     def seed(self) -> int:
         """Seed of weights, order, dropout and augmentation. Run k of every cell has the same."""
-        return run_seed(self.config.seed, self.k)
+        seed = run_seed(self.config.seed, self.k)
+        return seed if self.member is None else CLASSIFIER.seed(seed, "member", self.member)
 
     def settings(
         self, n_real: int, device: torch.device, n_threads: int | None = None
@@ -104,6 +109,8 @@ class Run:
             seed=self.seed,
             n_items=matched_items(n_real, config.batch_size) if cell.steps == "matched" else None,
             classical=cell.uses_classical,
+            mixup=cell.uses_mixup,
+            test_time=cell.uses_test_time,
             device=device,
             n_threads=n_threads,
         )
@@ -162,6 +169,10 @@ class ClassifierSettings:
         Least seconds between two checkpoints.
     n_threads : int or None
         CPU threads of torch while it trains; None leaves their number as it is.
+    mixup : bool
+        Whether images are mixed in pairs in training.
+    test_time : bool
+        Whether tested images are augmented, and their scores averaged.
     """
 
     network: str
@@ -177,6 +188,8 @@ class ClassifierSettings:
     bf16: bool
     checkpoint_every_s: float = 60.0
     n_threads: int | None = None
+    mixup: bool = False
+    test_time: bool = False
 
     @classmethod
     def of(
@@ -191,6 +204,8 @@ class ClassifierSettings:
         n_items: int | None = None,
         classical: bool = False,
         n_threads: int | None = None,
+        mixup: bool = False,
+        test_time: bool = False,
     ) -> ClassifierSettings:
         """The settings of a study's evaluation, for one network.
 
@@ -212,6 +227,8 @@ class ClassifierSettings:
             bf16=config.precision == "bf16" or (config.precision == "auto" and on_gpu),
             checkpoint_every_s=config.checkpoint_every_s,
             n_threads=n_threads,
+            mixup=mixup,
+            test_time=test_time,
         )
 
 

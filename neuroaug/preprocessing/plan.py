@@ -14,7 +14,7 @@ from neuroaug.imaging.bids import Visit
 from neuroaug.imaging.nifti import count_voxels
 from neuroaug.preprocessing.memory_plan import MEMORY_MB, expected_mb, refuse_size
 from neuroaug.preprocessing.records import FAILURES, Record, read_record, sidecar_record
-from neuroaug.preprocessing.refusal import NO_FOLDER, Refusal, named, refuse
+from neuroaug.preprocessing.refusal import Refusal, refuse, tell_each
 from neuroaug.preprocessing.request import Request
 from neuroaug.preprocessing.select import find_scans
 from neuroaug.preprocessing.spellings import two_spellings
@@ -127,16 +127,7 @@ class PreprocessingPlan:
 
     def refused(self, at_most: int = 100) -> list[str]:
         """Tell of refused visits and rows, one line each; of many, only the first."""
-        absent = [row.participant_id for row in self.refusals if row.reason == NO_FOLDER]
-        lines = []
-        if len(absent) > 1:
-            who = f"{len(absent)} people of participants.tsv"
-            lines = [f"{who} have no folder, so no T1w: {named(absent, 20)}"]
-        lines += [
-            f"{row.participant_id} {row.session_id}: {row.stage}: {row.reason}"
-            for row in self.refusals
-            if row.reason != NO_FOLDER or len(absent) == 1
-        ]
+        lines = tell_each(self.refusals)
         more = len(lines) - at_most
         told = [f"and {more} more refused: see {FAILURES}"] if more > 0 else []
         return lines[:at_most] + told

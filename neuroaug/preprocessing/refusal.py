@@ -45,6 +45,20 @@ def tell_refusals(rows: Iterable[Refusal]) -> str:
     return f"{told}, {absent} listed in participants.tsv without a folder" if absent else told
 
 
+def tell_each(rows: Sequence[Refusal]) -> list[str]:
+    """Tell of every refused visit or row in a line; people without a folder share one."""
+    absent = [row.participant_id for row in rows if row.reason == NO_FOLDER]
+    lines = []
+    if len(absent) > 1:
+        who = f"{len(absent)} people of participants.tsv"
+        lines = [f"{who} have no folder, so no T1w: {named(absent, 20)}"]
+    return lines + [
+        f"{row.participant_id} {row.session_id}: {row.stage}: {row.reason}"
+        for row in rows
+        if row.reason != NO_FOLDER or len(absent) == 1
+    ]
+
+
 def refuse(
     reason: object, participant: object = "n/a", session: object = "n/a", stage: str = "select"
 ) -> Refusal:

@@ -134,8 +134,18 @@ def p_text(value: object) -> str:
 
 def data_text(data: str) -> str:
     """A cell's data in words: ``real+synthetic-50`` -> ``real + 50 synthetic per label``."""
-    parts = [part.partition("-") for part in data.split("+")]
-    words = {"classical": "classical augmentation"}
-    words |= {name: f"{n} synthetic per label" for name, _, n in parts if name == "synthetic"}
     only = " only" if data.startswith("synthetic") else ""
-    return " + ".join(words.get(name, name) for name, _, _ in parts) + only
+    return " + ".join(map(_part_text, data.split("+"))) + only
+
+
+def _part_text(part: str) -> str:
+    name, _, rest = part.partition("-")
+    n, _, labels = rest.partition("-")
+    texts = {
+        "classical": "classical augmentation",
+        "duplicates": f"{n} duplicates per label",
+        "synthetic": f"{n} synthetic per label" + (f" ({labels} labels)" if labels else ""),
+        "tta": "test-time augmentation",
+        "ensemble": f"ensemble of {n}",
+    }
+    return texts.get(name, part)

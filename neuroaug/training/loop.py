@@ -364,22 +364,11 @@ class Loop:
                 name: t.detach().cpu().clone() for name, t in self.model.state_dict().items()
             }
         self.stopping = self.stopping.update(epoch, elbo, whatever=self.plan.to_the_end)
-        loss = sums.loss / sums.images
         self._tick()
-        row = {
-            "epoch": epoch,
-            "loss": loss,
-            "elbo" if self.model.has_bound else "criterion": elbo
-            if self.model.has_bound
-            else -elbo,
-            "reconstruction": sums.reconstruction / sums.images,
-            **self.model.diagnostics(),
-            "gradient_norm": sums.norm / sums.steps,
-            "step_halvings": sums.halvings,
-            "images_per_s": round(sums.images / max(sums.seconds, 1e-9), 3),
-            "seconds": round(self.position.seconds, 3),
-        }
-        first = self.position.first_loss
+        judged = {"elbo": elbo} if self.model.has_bound else {"criterion": -elbo}
+        told = sums.row(judged, self.model.diagnostics())
+        row = {"epoch": epoch, **told, "seconds": round(self.position.seconds, 3)}
+        loss, first = row["loss"], self.position.first_loss
         self.position = replace(
             self.position,
             sums=Sums(),

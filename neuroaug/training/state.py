@@ -90,6 +90,18 @@ class Sums:
         mine, theirs = asdict(self), asdict(other)
         return Sums(**{name: mine[name] + theirs[name] for name in mine})
 
+    def row(self, judged: dict[str, float], diagnostics: dict[str, float]) -> dict[str, float]:
+        """Give them as means, in the order of ``history.csv``."""
+        return {
+            "loss": self.loss / self.images,
+            **judged,
+            "reconstruction": self.reconstruction / self.images,
+            **diagnostics,
+            "gradient_norm": self.norm / self.steps,
+            "step_halvings": self.halvings,
+            "images_per_s": round(self.images / max(self.seconds, 1e-9), 3),
+        }
+
 
 @dataclass(frozen=True)
 class TrainingState:

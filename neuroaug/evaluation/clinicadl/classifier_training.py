@@ -25,8 +25,12 @@ from clinicadl.utils.exceptions import DataLeakageError
 
 from neuroaug.errors import LeakageError, ResourceError
 from neuroaug.evaluation import classifiers
+from neuroaug.evaluation.arms.mixup import Mixup
 from neuroaug.evaluation.cell_images import Images
-from neuroaug.evaluation.classical_augmentation import ClassicalAugmentation
+from neuroaug.evaluation.classical_augmentation import (
+    ClassicalAugmentation,
+    TestTimeAugmentation,
+)
 from neuroaug.evaluation.clinicadl.callbacks import (
     BestEpoch,
     Handler,
@@ -79,6 +83,10 @@ def build_model(
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         augmentation=augmentation,
+        mixup=Mixup(settings.seed) if settings.mixup else None,
+        test_time=TestTimeAugmentation(shape, voxel_mm, settings.seed, settings.device)
+        if settings.test_time
+        else None,
     )
 
 
@@ -231,7 +239,9 @@ def fit(
         trainer.train(
             build_split(train, validation, settings), computational=computational(settings)
         )
-        tested = _score(trainer, tests or {}, settings, scores)
+        tested = _score(trainer, model, tests or {}, settings, scores)
+        if settings.test_time:
+            run.best_scores = _averaged(model, run, validation, settings, scores)
     assert best.weights is not None, "written when the training ended"
     return Fitted(run, settings, network, len(train), n_threads, best.weights, tested)
 
@@ -266,29 +276,56 @@ def test_again(
     shutil.rmtree(maps / "test", ignore_errors=True)
     scores = ScoreRecorder(RunState(), classes)
     with _translated(), _arithmetic(settings):
+        some = next(iter(tests.values())) if tests else None
+        voxel_mm = 1.0 if some is None else float(abs(some.caches[0].affine[:3, :3]).max())
+        model = build_model(dataclasses.replace(settings, classical=False), shape, voxel_mm)
         trainer = Trainer.from_maps(
             maps,
-            model=build_model(dataclasses.replace(settings, classical=False), shape, 1.0),
+            model=model,
             metrics=MetricsHandler(**metrics()),
             callbacks=Handler([scores]),
         )
-        return _score(trainer, tests, settings, scores)
+        return _score(trainer, model, tests, settings, scores)
+
+
+def _averaged(
+    model: Classifier,
+    run: RunState,
+    images: Images,
+    settings: ClassifierSettings,
+    scores: ScoreRecorder,
+) -> list[dict[str, Any]]:
+    """Scores of validation images at the best epoch, averaged as those of tested ones."""
+    model.load_state_dict(run.best_weights, strict=False)
+    model.to(settings.device)
+    model.network.eval()
+    scores.rows, model.averages = [], True
+    loader = DataLoader(VolumeDataset(images, batch_size=settings.batch_size), **_loading(settings))
+    with torch.no_grad():
+        for batch in loader:
+            batch.to(settings.device)  # in place
+            scores.on_metrics_computation_start(output=model.evaluation_step(batch))
+    model.averages = False
+    return scores.rows
 
 
 def _score(
     trainer: Trainer,
+    model: Classifier,
     tests: Mapping[str, Images],
     settings: ClassifierSettings,
     scores: ScoreRecorder,
 ) -> dict[str, list[dict[str, Any]]]:
     """Score rows of each test set, by the best epoch's weights."""
     found = {}
+    model.averages = settings.test_time
     for name, images in tests.items():
         dataset = VolumeDataset(images, batch_size=settings.batch_size)
         loader = DataLoader(dataset, **_loading(settings))
         checkpoint = f"split-0_best-{BALANCED_ACCURACY}"
         trainer.test(checkpoint, name, dataloader=loader, computational=computational(settings))
         found[name] = scores.rows
+    model.averages = False
     return found
 
 

@@ -8,8 +8,8 @@ what metrics need as further fields, and the metrics only read.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from clinicadl.metrics import Metric
@@ -17,6 +17,7 @@ from clinicadl.models import SupervisedModel
 from clinicadl.optim.optimizers.config import AdamConfig
 from torch import nn
 
+from neuroaug.evaluation.arms.mixup import Mixup
 from neuroaug.evaluation.clinicadl.datasets import IMAGE, LABEL, TARGET, VolumeBatch
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 LOGITS, SCORE, PREDICTION = "logits", "score", "prediction"
 Augmentation = Callable[[torch.Tensor, VolumeBatch], torch.Tensor]
+Versions = Callable[[torch.Tensor, Sequence[Any]], Iterator[torch.Tensor]]
 
 
 class TwoClassCrossEntropy(nn.CrossEntropyLoss):
@@ -54,6 +56,11 @@ class Classifier(SupervisedModel):
         Step size and weight decay of the Adam optimiser.
     augmentation : callable, optional
         (images, batch) -> images, applied in training only.
+    mixup : Mixup, optional
+        Mixes images and targets in training, after the augmentation.
+    test_time : callable, optional
+        (images, batch) -> several versions of the images, whose logits are averaged while
+        `averages` is set.
     """
 
     def __init__(
@@ -63,6 +70,8 @@ class Classifier(SupervisedModel):
         learning_rate: float,
         weight_decay: float,
         augmentation: Augmentation | None = None,
+        mixup: Mixup | None = None,
+        test_time: Versions | None = None,
     ) -> None:
         super().__init__(
             network=network,
@@ -70,19 +79,24 @@ class Classifier(SupervisedModel):
             optimizer=AdamConfig(lr=learning_rate, weight_decay=weight_decay),
             label_key=LABEL,
         )
-        self.augmentation = augmentation
+        self.augmentation, self.mixup, self.test_time = augmentation, mixup, test_time
+        self.averages = False
 
     def forward_step(self, batch: Batch) -> torch.Tensor:
         """Loss of a training batch, augmented first where the model has an augmentation."""
         images = batch.get_field(IMAGE, dtype=torch.float32)
         if self.augmentation is not None and isinstance(batch, VolumeBatch):
             images = self.augmentation(images, batch)
-        if TARGET in batch[0]:
+        soft = TARGET in batch[0]
+        targets = batch.get_field(TARGET if soft else LABEL, dtype=torch.float32)
+        assert isinstance(targets, torch.Tensor)
+        if self.mixup is not None:
+            images, targets = self.mixup(images, targets.reshape(len(images)), batch)
+            soft = True
+        if soft:
             assert isinstance(self.loss, TwoClassCrossEntropy)
-            targets = batch.get_field(TARGET, dtype=torch.float32)
             return self.loss.soft(self.network(images), targets)
-        labels = batch.get_field(LABEL, dtype=torch.float32)
-        return self.loss(self.network(images), labels)
+        return self.loss(self.network(images), targets)
 
     def evaluation_step(self, batch: Batch) -> Batch:
         """Add ``logits``, ``score`` = P(positive class), ``prediction`` = score > 1/2 to the batch.
@@ -90,7 +104,12 @@ class Classifier(SupervisedModel):
         The score is computed in float64, so that the prediction and the score agree for every
         image.
         """
-        logits = self.network(batch.get_field(IMAGE, dtype=torch.float32)).double().cpu()
+        images = batch.get_field(IMAGE, dtype=torch.float32)
+        logits = self.network(images).double().cpu()
+        if self.averages and self.test_time is not None:
+            assert isinstance(images, torch.Tensor)
+            others = [self.network(x).double().cpu() for x in self.test_time(images, batch)]
+            logits = torch.stack([logits, *others]).mean(0)
         score = torch.sigmoid(logits[:, 1] - logits[:, 0])
         batch.add_field(logits, LOGITS)
         batch.add_field(score, SCORE)

@@ -90,18 +90,24 @@ def _groups(config: StudyConfig) -> list[range]:
 
 def _rehearsed_cells(config: StudyConfig) -> list[str]:
     """Cells with another set, resolution and number of images; the numbers' order stays."""
-    numbers = sorted({cell.n_synthetic for cell in config.cells()} - {0})
+    numbers = sorted({n for cell in config.cells() for n in _sizes(cell)} - {0})
     images = {str(n): str(REHEARSED_IMAGES * (i + 1)) for i, n in enumerate(numbers)}
     return [
         cell.model_copy(
             update={
                 "split": rehearsed_set(config, cell.split),
                 "resolution": COARSER[cell.resolution],
-                "data": re.sub(r"(?<=synthetic-)\d+", lambda n: images[n[0]], cell.data),
+                "data": re.sub(
+                    r"(?<=synthetic-)\d+|(?<=duplicates-)\d+", lambda n: images[n[0]], cell.data
+                ),
             }
         ).name
         for cell in config.cells()
     ]
+
+
+def _sizes(cell: Cell) -> tuple[int, int]:
+    return cell.n_synthetic, cell.n_duplicates
 
 
 def evaluation_hours(study: Study, cells: Sequence[Cell]) -> float:
@@ -109,14 +115,19 @@ def evaluation_hours(study: Study, cells: Sequence[Cell]) -> float:
     config = study.config.evaluation
     seconds = 0.0
     for cell in cells:
-        steps = config.runs * config.epochs_of(cell.network) * _steps_per_epoch(study, cell)
+        steps = (
+            config.runs
+            * cell.n_members
+            * config.epochs_of(cell.network)
+            * _steps_per_epoch(study, cell)
+        )
         seconds += steps * classifier_step_seconds(study, cell.network, cell.resolution)
     return seconds / 3600
 
 
 def _steps_per_epoch(study: Study, cell: Cell) -> int:
     real = n_per_label(study, cell.split)
-    n = (real if cell.uses_real else 0) + cell.n_synthetic
+    n = (real if cell.uses_real else 0) + cell.n_synthetic + cell.n_duplicates
     if cell.steps == "matched":
         n = real
     return math.ceil(len(study.config.class_labels) * n / study.config.evaluation.batch_size)
