@@ -27,7 +27,6 @@ from neuroaug.cli.options import (
     overlay,
     part,
 )
-from neuroaug.cli.split import split_cohort
 from neuroaug.config import SynthesisConfig
 from neuroaug.errors import InputError
 from neuroaug.registries import SAMPLERS
@@ -182,6 +181,8 @@ def _model_folder(
             known = ", ".join(study.config.label_names)
             raise InputError(f"label '{label}': this study's labels are {known}")
         if not (study.splits / "split.json").is_file():
+            from neuroaug.cohort.split_cohort import split_cohort
+
             log.info("no split yet: making the default one in %s", study.splits)
             split_cohort(study, study.config, caps=caps)
         folder = study.model(_split_name(study, split), label, model_seed)

@@ -43,6 +43,7 @@ ORDER = (
     "search",
     "report",
     "run",
+    "curve",
 )
 """The first commands in the help, in the order of their use; the others follow by name."""
 

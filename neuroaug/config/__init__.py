@@ -10,6 +10,7 @@ from neuroaug.config.law_settings import LawConfig
 from neuroaug.config.section import PUBLISHED_LABELS, Resolution, Steps
 from neuroaug.config.stage_settings import (
     ClassifierSpec,
+    CurveConfig,
     EvaluationConfig,
     PhantomConfig,
     PreprocessingConfig,
@@ -33,6 +34,7 @@ __all__ = [
     "Cell",
     "ClassifierSpec",
     "Control",
+    "CurveConfig",
     "EvaluationConfig",
     "ExternalConfig",
     "FamilySettings",

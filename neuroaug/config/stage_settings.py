@@ -132,6 +132,24 @@ class EvaluationConfig(ConfigSection):
         return self.optimised_epochs or min(PUBLISHED_OPTIMISED_EPOCHS, self.epochs)
 
 
+class CurveConfig(ConfigSection):
+    """Learning curves: the study again with few people per label, in several splits."""
+
+    n: tuple[int, ...] = Field((5, 10, 20, 50), description="real people per label")
+    splits: int = Field(5, ge=1, description="splits of the cohort, seeds from that of split on")
+    runs: int = Field(2, ge=1, description="runs of each cell in each split")
+    cells: tuple[str, ...] = Field(
+        (), description="arms; none: the study's cells. Real images and controls come beside them"
+    )
+
+    @field_validator("n")
+    @classmethod
+    def _rising(cls, numbers: tuple[int, ...]) -> tuple[int, ...]:
+        if not numbers or min(numbers) < 2 or len(set(numbers)) != len(numbers):
+            raise ValueError("numbers of 2 or more people per label, each once")
+        return tuple(sorted(numbers))
+
+
 class SearchConfig(ConfigSection):
     """Random search of the classifier (TPAMI 5.5)."""
 

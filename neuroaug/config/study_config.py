@@ -23,6 +23,7 @@ from neuroaug.config.label_settings import CUSTOM, LabelRules
 from neuroaug.config.law_settings import LawConfig
 from neuroaug.config.section import PUBLISHED_LABELS, PUBLISHED_WORDS, ConfigSection, Resolution
 from neuroaug.config.stage_settings import (
+    CurveConfig,
     EvaluationConfig,
     PhantomConfig,
     PreprocessingConfig,
@@ -76,13 +77,16 @@ class StudyConfig(ConfigSection):
     synthesis: SynthesisConfig = SynthesisConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     search: SearchConfig = SearchConfig()
+    curve: CurveConfig = CurveConfig()
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without a law it is written as before there was any."""
+        """Without what came later it is written as before there was any."""
         content: dict[str, Any] = handler(self)
         if self.law is None:
             content.pop("law", None)
+        if self.curve == CurveConfig():
+            content.pop("curve", None)
         return content
 
     @field_validator("labels", mode="before")

@@ -48,6 +48,14 @@ class Forecast:
         )
 
 
+def _certain(estimate: float, n: int) -> Values:
+    """Ends where no pair is out of order, which resampling cannot vary: a Jeffreys interval."""
+    from scipy.stats import beta
+
+    low = float(beta.ppf(0.025, n + 0.5, 0.5))
+    return np.array([low, 1.0]) if estimate > 0 else np.array([-1.0, -low])
+
+
 def forecast(rule: Values, control: Values, positive: np.ndarray, seed: int = 0) -> Forecast:
     """Compare two scores of the same people.
 
@@ -71,7 +79,11 @@ def forecast(rule: Values, control: Values, positive: np.ndarray, seed: int = 0)
     found = both(members)
     columns = [drawn[:, 0], drawn[:, 1], drawn[:, 0] - drawn[:, 1]]
     estimates = [*found, found[0] - found[1]]
-    ends = [np.quantile(column, (0.025, 0.975)) for column in columns]
+    fewest = min(len(m) for m in members)
+    ends = [
+        _certain(e, fewest) if abs(e) == 1 else np.quantile(column, (0.025, 0.975))
+        for e, column in zip(estimates, columns, strict=True)
+    ]
     three = [(float(e), float(a), float(b)) for e, (a, b) in zip(estimates, ends, strict=True)]
     return Forecast(three[0], three[1], three[2], (int((~positive).sum()), int(positive.sum())))
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuroaug.training.folds.curve import FoldCurves
+from neuroaug.training.folds.fold_curves import FoldCurves
 
 # Okabe and Ito's palette: told apart by readers who see colours differently, and in grey print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -139,6 +139,47 @@ def fold_curves(generators: Mapping[str, FoldCurves], phantom: bool) -> bytes:
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].legend(fontsize=8, frameon=False)
+    return _png(figure, phantom)
+
+
+def people_curves(
+    arms: Mapping[str, Sequence[NDArray]], dashed: Collection[str], phantom: bool
+) -> bytes:
+    """Plot AUC over the number of real people per label.
+
+    Parameters
+    ----------
+    arms : mapping of str to (n, auc, low, high)
+        By the name of the arm.
+    dashed : collection of str
+        Arms that are controls.
+    phantom : bool
+        Whether to say that the data are phantoms.
+    """
+    figure = _figure(7.6, 3.6)
+    axes = figure.subplots()
+    for k, (name, (n, auc, low, high)) in enumerate(arms.items()):
+        shift = 1.02 ** (k - (len(arms) - 1) / 2)  # intervals beside each other
+        style = {"color": COLOURS[k % len(COLOURS)], "linewidth": 1.2}
+        axes.plot(
+            n * shift,
+            auc,
+            linestyle="--" if name in dashed else "-",
+            marker=MARKERS[k % len(MARKERS)],
+            markersize=4,
+            label=name,
+            **style,
+        )
+        axes.vlines(n * shift, low, high, alpha=0.5, **style)
+    axes.axhline(0.5, color="0.4", linestyle=":", linewidth=1)
+    ticks = sorted({int(value) for n, *_ in arms.values() for value in n})
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("real people per label")
+    axes.set_ylabel("AUC (dotted: guessing)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return _png(figure, phantom)
 
 

@@ -18,7 +18,7 @@ from neuroaug.report import figures
 from neuroaug.report.content import ReportFigure, ReportSection
 from neuroaug.study import Study
 from neuroaug.system.files import read_json, read_tsv, visible
-from neuroaug.training.folds.curve import FoldCurves, read_fold_curves
+from neuroaug.training.folds.fold_curves import FoldCurves, read_fold_curves
 
 N_SHOWN = 5
 LOW_ACCEPTANCE = 0.5

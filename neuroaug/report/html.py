@@ -12,6 +12,7 @@ from neuroaug import __version__
 from neuroaug.errors import NeuroaugError
 from neuroaug.report import (
     classifier_sections,
+    curve_section,
     evaluation_sections,
     generator_sections,
     study_sections,
@@ -40,6 +41,9 @@ SECTIONS: tuple[tuple[str, str, Fill], ...] = (
     ("configuration", "Configuration", study_sections.configuration),
     ("versions", "Versions", study_sections.software),
 )
+
+CURVE = ("curve", "What the images are worth in patients", curve_section.curve)
+"""Stands after the comparisons where a curve was asked for; most studies have none."""
 
 
 def write_report(study: Study, path: str | os.PathLike[str] | None = None) -> Path:
@@ -72,7 +76,7 @@ def render(study: Study) -> str:
     phantom = study_sections.is_phantom(study)
     sections = [
         _collect(study, ReportSection(name, title, phantom=phantom), fill)
-        for name, title, fill in SECTIONS
+        for name, title, fill in _sections(study)
     ]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(packaged("report", "templates")),
@@ -90,6 +94,13 @@ def render(study: Study) -> str:
         sections=sections,
         version=__version__,
     )
+
+
+def _sections(study: Study) -> list[tuple[str, str, Fill]]:
+    sections = list(SECTIONS)
+    if (study.root / curve_section.FOLDER).is_dir():
+        sections.insert(2, CURVE)
+    return sections
 
 
 def _question(study: Study) -> str | None:

@@ -42,6 +42,7 @@ def run(
     dry_run: bool = False,
     overrides: Sequence[str] = (),
     rehearsal: bool = False,
+    quiet: bool = False,
 ) -> int:
     """Run, or continue, the whole protocol of a study.
 
@@ -103,7 +104,8 @@ def run(
     study = Study.open(folder)
     if code != 0:
         _explain_failure(study)
-    print_results(study)
+    if not quiet:
+        print_results(study)
     failures = study.caps / "failures.tsv"
     left_out = read_failures(study.caps)
     if left_out:

@@ -141,6 +141,7 @@ def fill(root, phantom=True):
             pd.DataFrame({"participant_id": learned, "session_id": "ses-M000"}),
         )
 
+    fill_curve(root / "curve")
     rows = []
     for k, cell in enumerate(CELLS):
         row = {
@@ -196,3 +197,26 @@ def fill_run(folder, rng, n_epochs):
     record = {"n_training_images": 30, "epochs": n_epochs, "gradient_steps": 5 * n_epochs}
     record |= {"best_epoch": 3, "best_validation_balanced_accuracy": 0.625}
     write_json(folder / "run.json", {**record, "seconds": 90.0, "device": "cpu"})
+
+
+def fill_curve(folder):
+    """Two arms and a control at two numbers of people; the second arm ends above the curve."""
+    rows, worth = [], []
+    arms = {"real": 0.6, "real+synthetic-12": 0.62, "synthetic-12-soft": 0.7}
+    for name, auc in arms.items():
+        for k, n in enumerate((5, 20)):
+            arm, own = f"baseline_4mm_{name}", auc + 0.05 * k
+            spread = (own, own - 0.1, own + 0.1, own + 0.01)
+            columns = ("auc", "ci_low", "ci_high", "validation_auc")
+            row = {"arm": arm, "control": name == "real", "n_per_label": n, "n_splits": 4}
+            rows.append({**row, "n_runs": 8, **dict(zip(columns, spread, strict=True))})
+            if name == "real":
+                continue
+            above = name.endswith("soft")
+            worth.append({
+                "arm": arm, "n_per_label": n, "best_control": "baseline_4mm_real",
+                "patients": 15.2 if above else 0.8, "ci_low": -3.0, "ci_high": 15.4,
+                "at_least": above, "at_most": False,
+            })  # fmt: skip
+    write_tsv(folder / "curve.tsv", pd.DataFrame(rows))
+    write_tsv(folder / "worth.tsv", pd.DataFrame(worth))

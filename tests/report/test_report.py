@@ -12,6 +12,7 @@ from fake_study import CELLS, comparison, fill
 
 from neuroaug.report import write_report
 from neuroaug.report.content import cell_text, data_text, p_text, percent
+from neuroaug.report.curve_section import sentences
 from neuroaug.report.html import SECTIONS
 from neuroaug.report.verdict import judge
 from neuroaug.study import Study
@@ -98,7 +99,7 @@ def test_a_finished_study_has_no_section_missing(page):
 
 def test_title_and_every_figure_say_phantom(page):
     assert "phantom" in page.titles[0]
-    assert len(page.images) == 6
+    assert len(page.images) == 7
     for image in page.images:
         assert image["alt"].startswith("Phantom data.")
     assert page.text.count("Phantom data.") >= 5
@@ -146,7 +147,7 @@ def test_the_proof_is_the_audits_and_a_refused_check_is_counted(page, study, tmp
 
 
 def test_auc_and_brier_score_stand_beside_the_rates_where_they_were_written(page, study, tmp_path):
-    assert "AUC" not in page.text  # a study of before
+    assert "Differences in AUC" not in page.text  # a study of before
     other = Path(shutil.copytree(study.root, tmp_path / "study"))
     results = read_tsv(other / "results.tsv", ())
     for measure, value in (("auc", 0.7134), ("brier", 0.1874)):
@@ -162,6 +163,34 @@ def test_auc_and_brier_score_stand_beside_the_rates_where_they_were_written(page
     assert "Brier score (lower is better)" in text
     assert "-.032 [-.100, +.050]" in text
     assert "Differences in AUC and Brier score" in text
+
+
+def test_worth_in_patients_is_a_sentence_a_picture_and_a_table(page):
+    assert (
+        "n = 20 per label: 12 synthetic per label (soft labels) only (baseline): worth at least 15 "
+        "patients per label [-3, 15] beside the best control, real (baseline)"
+    ) in page.text
+    assert (
+        "at 20 people per label, validation people recommend 12 synthetic per label (soft labels) "
+        "only (baseline) (AUC .760 on them)"
+    ) in page.text
+    assert any("real (baseline): .650" in image["alt"] for image in page.images)
+
+
+def test_of_equal_arms_a_control_is_recommended():
+    curve, worth = read_curve_tables({"real": 0.7, "real+synthetic-12": 0.7})
+    assert sentences(curve, worth)[-1].startswith(
+        "for this cohort, at 20 people per label, validation people recommend real (baseline)"
+    )
+
+
+def read_curve_tables(arms):
+    rows = [
+        {"arm": f"baseline_4mm_{name}", "n_per_label": 20, "validation_auc": auc}
+        | {"control": name == "real"}
+        for name, auc in arms.items()
+    ]
+    return pd.DataFrame(rows), pd.DataFrame(columns=["arm", "n_per_label"])
 
 
 def test_forecast_and_folds_of_a_generator_are_shown(study, tmp_path):

@@ -20,7 +20,7 @@ from neuroaug.config.label_settings import UNLABELLED
 from neuroaug.errors import InputError
 from neuroaug.system.files import read_json, sha256_json, write_json, write_tsv
 from neuroaug.training import random_order
-from neuroaug.training.folds.curve import COLUMNS, FILE_NAME
+from neuroaug.training.folds.fold_curves import COLUMNS, FILE_NAME
 from neuroaug.training.launch import launch
 from neuroaug.training.process import TrainingTask, train_in_process
 

@@ -1,0 +1,1 @@
+"""Learning curves of a study: what its arms are worth in patients."""
