@@ -31,6 +31,7 @@ PROOF_COLUMNS = (
     "n_found",
     "result",
 )
+NEARLY = "no image nearly the same"  # in the proof
 TRAINING_SET = "training set"  # in the proof: the cell's own, as opposed to a generator's
 MOST_NAMES = 20  # in a message
 
@@ -74,8 +75,9 @@ def check_cell(
         Checksum of the voxels of every visit of the sets (`neuroaug.imaging.cache.voxel_sha256`).
     fingerprints : mapping of (participant_id, session_id) to str, optional
         `near_copies.image_fingerprint` of the same images. Training images that look like one of a
-        set up to rounding are then refused too. It is enough to look at these: a generator learned
-        from them, by checksum.
+        set up to rounding are then refused too. It is enough to look at these, and at unlabelled
+        visits of a shared generator, where they are given: a generator learned from them, by
+        checksum.
 
     Returns
     -------
@@ -94,6 +96,7 @@ def check_cell(
     rows: list[tuple[object, ...]] = []
     faults: list[str] = []
     own = _visits(cell_train)
+    looks = fingerprints or {}
     sets = {name: _visits(table) for name, table in forbidden.items()}
     unknown = sorted(visit for visit in chain(own, *sets.values()) if visit not in image_sha256)
     if unknown:
@@ -104,19 +107,18 @@ def check_cell(
     for name, visits in sets.items():
         found = _overlaps(own, visits, name, image_sha256, image_sha256)
         if fingerprints is not None:
-            found["no image nearly the same"] = [
-                f"{a[0]} is nearly the image of {b[0]} (saved again, or mirrored), who is in {name}"
-                for a, b in near_copies(own, visits, fingerprints)
-                if a[0] != b[0] and image_sha256[a] != image_sha256[b]
-            ]
+            found[NEARLY] = _near(own, visits, name, looks, image_sha256)
         _record(rows, faults, TRAINING_SET, own, found, name, len(visits))
     for folder in map(Path, generators):
         table = read_lineage(folder)
         learned = _visits(table)
         checksums = dict(zip(learned, map(str, table["image_sha256"]), strict=True))
         label = "/".join(folder.parts[-2:])
+        unlabelled = [visit for visit in _unlabelled(table, own) if visit in looks]
         for name, visits in sets.items():
             found = _overlaps(learned, visits, name, checksums, image_sha256)
+            if unlabelled:
+                found[NEARLY] = _near(unlabelled, visits, name, looks, image_sha256)
             _record(rows, faults, label, learned, found, name, len(visits))
         found = _against_training_set(table, cell_train, checksums, image_sha256)
         _record(rows, faults, label, learned, found, TRAINING_SET, len(own))
@@ -128,6 +130,28 @@ def check_cell(
             f"leak: {'; '.join(faults)}; learn it again on this split's training set", proof
         )
     return proof
+
+
+def _near(
+    own: Sequence[VisitKey],
+    others: Sequence[VisitKey],
+    name: str,
+    fingerprints: Mapping[VisitKey, str],
+    images: Mapping[VisitKey, str],
+) -> list[str]:
+    """Whose image looks like one of a set, up to rounding, though it is no exact copy."""
+    return [
+        f"{a[0]} is nearly the image of {b[0]} (saved again, or mirrored), who is in {name}"
+        for a, b in near_copies(own, others, fingerprints)
+        if a[0] != b[0] and images[a] != images[b]
+    ]
+
+
+def _unlabelled(table: pd.DataFrame, own: Sequence[VisitKey]) -> list[VisitKey]:
+    """Visits of a lineage that a shared generator learned from without a label."""
+    known = set(own)
+    without = table[table["diagnosis"].astype(str) == UNLABELLED]
+    return [visit for visit in _visits(without) if visit not in known]
 
 
 def _visits(table: pd.DataFrame) -> list[VisitKey]:
@@ -171,7 +195,12 @@ def _against_training_set(
     for visit, diagnosis in zip(_visits(table), map(str, table["diagnosis"]), strict=True):
         participant = visit[0]
         if diagnosis == UNLABELLED and visit not in known_visits:
-            continue  # whom no set may hold is checked against every set
+            # Whom no set may hold is checked against every set.
+            if visit in images and images[visit] != checksums[visit]:
+                replaced.append(
+                    f"the image of {participant} is not the one that the generator learned from"
+                )
+            continue
         if participant not in expected:
             outside.append(f"{participant} is not in the cell's training set")
         elif expected[participant] != diagnosis:

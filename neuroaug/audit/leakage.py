@@ -12,7 +12,9 @@ import pandas as pd
 from neuroaug.audit import cell_proof
 from neuroaug.audit.near_copies import VisitKey, image_fingerprint
 from neuroaug.cohort import lineage
+from neuroaug.cohort.unlabelled import read_unlabelled
 from neuroaug.config import Cell
+from neuroaug.config.label_settings import UNLABELLED
 from neuroaug.errors import InputError, LeakageError
 from neuroaug.imaging import caps as caps_names
 from neuroaug.imaging.cache import digest
@@ -147,7 +149,6 @@ def prove(
                 )
             key = (visit.participant_id, visit.session_id)
             images[key], fingerprints[key] = checksums.of(path)
-    checksums.save()
     generators: list[Path] = list(models)
     pairs: list[tuple[Path, Path]] = []
     for seed, by_label in sets.items():
@@ -158,6 +159,10 @@ def prove(
             if (model / lineage.FILE_NAME).is_file():
                 generators.append(model)  # trained again since? then both must be clean
     _refuse_synthetic_in_sets(tables)
+    for key, path in unlabelled_images(study, generators, cell.resolution).items():
+        if key not in images:
+            images[key], fingerprints[key] = checksums.of(path)
+    checksums.save()
 
     def check(own: pd.DataFrame, learned: Sequence[Path]) -> pd.DataFrame:
         names = {name: table for name, (_, table) in forbidden.items()}
@@ -192,6 +197,46 @@ def prove(
         raise
     write_tsv(path, proof)
     return proof
+
+
+def unlabelled_images(
+    study: Study, generators: Sequence[Path], resolution: str
+) -> dict[VisitKey, Path]:
+    """Images of the visits that shared generators learned from without a label.
+
+    Of those whose image is no longer where the study's table says, checksums alone are compared;
+    they are counted and said.
+    """
+    learned: dict[VisitKey, None] = {}
+    for folder in generators:
+        if (folder / lineage.FILE_NAME).is_file():
+            table = lineage.read_lineage(folder)
+            rows = table[table["diagnosis"].astype(str) == UNLABELLED]
+            pairs = zip(rows["participant_id"], rows["session_id"], strict=True)
+            learned |= dict.fromkeys((str(p), str(s)) for p, s in pairs)
+    if not learned:
+        return {}
+    folders: dict[VisitKey, Path] = {}
+    given = study.config.generator.unlabelled
+    if given is not None and study.path(given).is_file():
+        for row in read_unlabelled(study.path(given)).itertuples():
+            visit = (str(row.participant_id), str(row.session_id))
+            folders[visit] = Path(str(row.caps)) if row.caps else study.caps
+    found: dict[VisitKey, Path] = {}
+    for key in learned:
+        caps = folders.get(key, study.caps)
+        path = caps_names.find_t1_linear_image(caps, caps_names.Visit(*key), resolution=resolution)
+        if path.is_file():
+            found[key] = path
+    if lost := len(learned) - len(found):
+        log.warning(
+            "%d of %d unlabelled visits have no %s image any more; they are compared with the sets "
+            "by name and checksum alone",
+            lost,
+            len(learned),
+            resolution,
+        )
+    return found
 
 
 def refuse_edited_lineage(sampled: Path, model: Path) -> None:
