@@ -7,6 +7,7 @@ from typing import Annotated
 
 from neuroaug.cli.console import command, say_next, start
 from neuroaug.cli.options import FILES, Caps, Seed, choice, config_of, literals, option, overlay
+from neuroaug.cohort.split_cohort import split_cohort
 from neuroaug.config import StudyConfig
 from neuroaug.errors import InputError
 
@@ -58,8 +59,6 @@ def split(
 ) -> None:
     """Draw matched test, train, validation and train-K sets, with the tests that they match."""
     study = start("split")
-    from neuroaug.cohort.split_cohort import split_cohort
-
     base = config_of(study)
     typed = {
         "n_test": n_test,

@@ -6,9 +6,6 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neuroaug.cohort.account import label_cohort
-from neuroaug.cohort.demographics import with_values
-from neuroaug.cohort.splits import make_split
 from neuroaug.config import StudyConfig
 from neuroaug.errors import InputError
 
@@ -41,6 +38,10 @@ def split_cohort(
     typed : frozenset of str
         Names of `SplitConfig` fields that the user typed: they are met or refused, never adapted.
     """
+    from neuroaug.cohort.account import label_cohort
+    from neuroaug.cohort.demographics import with_values
+    from neuroaug.cohort.splits import make_split
+
     if study is not None:
         caps, tables, out = caps or study.caps, tables or study.tables, out or study.splits
     if caps is None or tables is None or out is None:

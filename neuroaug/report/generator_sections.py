@@ -19,6 +19,7 @@ from neuroaug.report.content import ReportFigure, ReportSection
 from neuroaug.study import Study
 from neuroaug.system.files import read_json, read_tsv, visible
 from neuroaug.training.folds.fold_curves import FoldCurves, read_fold_curves
+from neuroaug.training.held_out.probe_record import read_probes
 
 N_SHOWN = 5
 LOW_ACCEPTANCE = 0.5
@@ -55,6 +56,8 @@ def generators(study: Study, section: ReportSection) -> None:
                 f"{name}: the learned metric is flat (its network learned nothing), so its samples "
                 "follow no geometry."
             )
+        if (probes := read_probes(folder)) is not None:
+            section.paragraphs.append(f"{name}: {probes.line()}.")
         if (forecast := read_forecast(folder)) is not None:
             section.paragraphs.append(f"{name}: {forecast.line()}.")
         if (curves := read_fold_curves(folder)) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,11 @@ from neuroaug.config import GeneratorConfig, LawConfig
 from neuroaug.errors import InputError
 from neuroaug.imaging.cache import CohortCache
 from neuroaug.imaging.caps import image_files
-from neuroaug.training.label_forecast import LEAST_OF_A_CLASS, forecast_label, told_apart
+from neuroaug.models.generative_model import load_model
+from neuroaug.system.devices import find_devices
+from neuroaug.training.held_out.code_probes import ProbedPeople, probe
+from neuroaug.training.held_out.label_forecast import LEAST_OF_A_CLASS, forecast_label, told_apart
+from neuroaug.training.held_out.probe_record import read_probes, write_probes
 from neuroaug.training.shared_training import Everyone, derive_label, train_anatomy
 from neuroaug.training.train import MIN_PARTICIPANTS, train
 
@@ -134,6 +139,8 @@ def train_label(
         split_hash=table.hash,
         **request.options(config),
     )
+    if _in_study(request) and study is not None:
+        _look_at(study, rows, cache, _held_out(study, [label]), out, config, request, None)
 
 
 def _cache(
@@ -183,28 +190,71 @@ def _derive(
     options = request.options(config)
     train_anatomy(everyone, config, out=anatomy, **options)
     derive_label(anatomy, everyone, label, out=out, law=law, device=request.device)
-    if study is not None and request.out is None and request.caps is None:
-        _forecast(study, everyone, label, config, request)
+    if _in_study(request) and study is not None:
+        held = _held_out(study, labels)
+        told = _look_at(study, people, cache, held, out, config, request, law)
+        if told is not None:
+            _forecast(study, everyone, told, label, request)
+
+
+def _in_study(request: TrainingRequest) -> bool:
+    return request.out is None and request.caps is None
+
+
+def _held_out(study: Study, labels: Sequence[str]) -> pd.DataFrame:
+    """Validation people of some labels."""
+    table = open_split(study).table("validation")
+    return table[table["diagnosis"].isin(labels)].reset_index(drop=True)
+
+
+def _look_at(
+    study: Study,
+    people: pd.DataFrame,
+    cache: CohortCache,
+    held: pd.DataFrame,
+    out: Path,
+    config: GeneratorConfig,
+    request: TrainingRequest,
+    law: LawConfig | None,
+) -> CohortCache | None:
+    """Probe a trained model's codes on validation people; gives their images."""
+    if held.empty:
+        return None
+    name = "-".join([out.parent.name, "validation", *sorted(set(held["diagnosis"]))])
+    images = _cache(study, out, name, study.caps, held, config, request.resolution)
+    if read_probes(out) is None:
+        found = probe(
+            load_model(out),
+            ProbedPeople.of(cache, people, law),
+            ProbedPeople.of(images, held, law),
+            told_apart(study),
+            law,
+            find_devices(request.device).first,
+        )
+        write_probes(out, found)
+        log.info("%s", found.line())
+        if found.worse:
+            log.warning(
+                "new people are reconstructed worse than by principal components; generator.start: "
+                "components begins with them"
+            )
+    return images
 
 
 def _forecast(
-    study: Study, everyone: Everyone, label: str, config: GeneratorConfig, request: TrainingRequest
+    study: Study, everyone: Everyone, images: CohortCache, label: str, request: TrainingRequest
 ) -> None:
     """Say what images of this anatomy's law can teach at most, where the study has two classes."""
     classes = told_apart(study)
     if classes is None or study.config.law is None:
         return
-    held = open_split(study).table("validation")
-    held = held[held["diagnosis"].isin(classes)].reset_index(drop=True)
-    if min((held["diagnosis"] == name).sum() for name in classes) < LEAST_OF_A_CLASS:
+    counts = images.index["diagnosis"]
+    if min((counts == name).sum() for name in classes) < LEAST_OF_A_CLASS:
         log.info("no forecast of what these images can teach: too few validation people")
         return
     out, others = study.model(everyone.split, label, request.seed), set(classes) - {label}
-    validation = _cache(
-        study, out, f"{everyone.split}_validation", study.caps, held, config, request.resolution
-    )
     known = [study.model(everyone.split, other, request.seed) for other in sorted(others)]
-    found = forecast_label(out, everyone, validation, classes, request.device, known)
+    found = forecast_label(out, everyone, images, classes, request.device, known)
     if found is not None:
         log.info("%s", found.line())
 
