@@ -31,7 +31,7 @@ VERSION_1_SETTINGS: dict[str, Any] = {
 """Settings, with their defaults, that version 1 of the configuration had for every family. They are
 an RHVAE's; keys of jobs and identities of models still count them for both families of then."""
 
-LATER_SETTINGS = ("shared", "unlabelled", "stopping", "folds", "start")
+LATER_SETTINGS = ("shared", "unlabelled", "stopping", "folds", "start", "texture")
 """Settings that are written only where they differ from their default, which is what was before."""
 
 FAMILY_SETTING = "family_setting"
@@ -85,6 +85,10 @@ class GeneratorConfig(ConfigSection):
     )
     start: Literal["random", "components"] = Field(
         "random", description="components: encoder and decoder start as principal components"
+    )
+
+    texture: int = Field(
+        0, ge=0, description="mixtures of what latents miss, drawn into every image; 0: none"
     )
 
     @model_serializer(mode="wrap")

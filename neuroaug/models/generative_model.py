@@ -31,6 +31,7 @@ from neuroaug.models.storage import (
     require_same_tensors,
     write_model,
 )
+from neuroaug.models.texture import Texture
 from neuroaug.registries import FAMILIES
 
 Gather = Callable[[Tensor], Tensor]
@@ -207,6 +208,7 @@ class GenerativeModel(LatentModel):
             metric=self.metric_tensors(),
             fitted=self.sampler_tensors,
             law=self.law,
+            texture=None if self.texture is None else self.texture.fields,
         )
         write_model(Path(folder), stored)
 
@@ -251,6 +253,7 @@ class GenerativeModel(LatentModel):
         model.sampler_settings = stored.sampler
         model.sampler_tensors = stored.fitted
         model.law = stored.law
+        model.texture = None if stored.texture is None else Texture(stored.texture)
         model.training_record = stored.training
         return model.eval()  # type: ignore[no-any-return]
 

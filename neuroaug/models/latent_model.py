@@ -15,6 +15,7 @@ from neuroaug.errors import InputError
 from neuroaug.law.label_law import LabelLaw, PlacedDraws
 from neuroaug.models.autoencoder import Autoencoder
 from neuroaug.models.metric_contrast import MetricContrast, metric_contrast
+from neuroaug.models.texture import Texture
 from neuroaug.samplers.latents import sample_latents
 from neuroaug.samplers.sampler import Codes, LatentSpace
 
@@ -37,6 +38,7 @@ class LatentModel(Autoencoder):
         self.sampler_tensors: dict[str, dict[str, Tensor]] = {}
         """By sampler, what `Sampler.fit` gave; stored with the model."""
         self.law: LabelLaw | None = None
+        self.texture: Texture | None = None
         """Where there is one, codes and metric are of the people's rests (`neuroaug.law`)."""
         self._metric: Any = None
 

@@ -25,12 +25,13 @@ CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
 METRIC = "metric.safetensors"
 ENVIRONMENT = "environment.json"
+TEXTURE = "texture.safetensors"
 FITTED = "sampler."
 """Prefix, in the metric's file, of what samplers have fitted to the codes."""
 LAW = "law."
 """Prefix, in the metric's file, of the law's tensors."""
 
-FILES = (WEIGHTS, METRIC, "history.csv", "lineage.tsv", ENVIRONMENT)
+FILES = (WEIGHTS, METRIC, TEXTURE, "history.csv", "lineage.tsv", ENVIRONMENT)
 """What a model folder may hold beside `config.json`, all of it checksummed."""
 
 COPY_AGAIN = "copy the model folder again"
@@ -60,6 +61,8 @@ class StoredModel:
         By sampler, tensors fitted after training.
     law : LabelLaw or None
         Law of anatomy that the codes follow.
+    texture : Tensor or None
+        Mixtures of what the latents miss, (K, X, Y, Z).
     """
 
     family: str
@@ -73,6 +76,7 @@ class StoredModel:
     metric: dict[str, Tensor]
     fitted: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     law: LabelLaw | None = None
+    texture: Tensor | None = None
 
 
 def write_model(folder: Path, model: StoredModel) -> None:
@@ -92,6 +96,10 @@ def write_model(folder: Path, model: StoredModel) -> None:
         save_tensors(folder / METRIC, beside)
     else:
         (folder / METRIC).unlink(missing_ok=True)
+    if model.texture is not None:
+        save_tensors(folder / TEXTURE, {"fields": model.texture})
+    else:
+        (folder / TEXTURE).unlink(missing_ok=True)
     write_json(folder / ENVIRONMENT, versions())
     write_json(
         folder / CONFIG,
@@ -182,6 +190,9 @@ def read_model(folder: Path) -> StoredModel:
         metric=metric,
         fitted=fitted,
         law=law_from_store(law, content["law"]) if "law" in content else None,
+        texture=load_tensors(folder / TEXTURE, COPY_AGAIN)["fields"]
+        if TEXTURE in content["checksums"]
+        else None,
     )
 
 

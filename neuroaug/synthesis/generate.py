@@ -263,6 +263,9 @@ def _decode_block(
         if not todo.intersection(these):
             continue
         images = model.decode(latents[start : start + chunk])[:, 0].float().cpu().numpy()
+        if model.texture is not None:
+            fields = model.texture.draw(these, record.seed, record.label).numpy()
+            images = np.clip(images + fields, 0, 1)
         for index, image in zip(these, images, strict=True):
             if index in todo:
                 path = layout.image_path(out, record.label, index, record.resolution)

@@ -15,6 +15,7 @@ from neuroaug.config import FamilySettings, GeneratorConfig
 from neuroaug.errors import InputError
 from neuroaug.models.generative_model import GenerativeModel, load_model
 from neuroaug.models.storage import CONFIG, read_model_config
+from neuroaug.models.texture import fit_texture
 from neuroaug.registries import FAMILIES, NETWORKS
 from neuroaug.samplers.sampler import fit_samplers, tune_samplers
 from neuroaug.system.devices import find_devices
@@ -32,7 +33,12 @@ from neuroaug.training.folds.latent_choice import LatentChoice, choose_latents
 from neuroaug.training.launch import launch
 from neuroaug.training.process import EVERYONE, TrainingTask, build_model, train_in_process
 from neuroaug.training.state import HISTORY_COLUMNS, TrainingPlan, TrainingResult
-from neuroaug.training.stored_images import check_images, stored_array
+from neuroaug.training.stored_images import (
+    check_images,
+    open_stored,
+    stored_array,
+    training_start,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -207,6 +213,11 @@ def _finish(model: GenerativeModel, outcome: TrainingResult, task: TrainingTask)
     """Write the model folder; `config.json`, written last, makes it complete."""
     plan = task.plan
     model = model.cpu().eval()
+    if plan.config.texture:
+        start = training_start(open_stored(task.images), plan.fitted)
+        model.texture = fit_texture(
+            start.read, model.reconstruct, start.n_images, plan.config.texture, plan.seed
+        )
     contrast = model.metric_contrast()
     space = model.latent_space()
     model.sampler_tensors |= fit_samplers(space)
