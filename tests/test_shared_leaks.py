@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny_caps
+import yaml
 from test_own_labels import people, write_study
 from test_shared_anatomy import config
 from typer.testing import CliRunner
@@ -135,6 +136,46 @@ def test_the_law_of_a_bayes_rule_is_proved_too(study, monkeypatch):
     code, said = tell(study, monkeypatch, "evaluate", "--cell", cell, "--dry-run")
     assert code == 2
     assert f"{who} is in test" in said
+
+
+def test_unlabelled_scans_are_trained_on_with_the_probability_of_the_law(study, monkeypatch):
+    from neuroaug.config import Cell
+    from neuroaug.evaluation.image_store import ImageStore
+    from neuroaug.evaluation.prepare_runs import prepare
+    from neuroaug.evaluation.run_cells import read_images
+    from neuroaug.models import load_model
+    from neuroaug.study import Study
+
+    for label in ("HC", "MDD"):
+        assert tell(study, monkeypatch, "train", "--label", label)[0] == 0
+    cell = Cell.parse("train_baseline_4mm_soft-unlabelled")
+    (run,) = prepare(Study.open(study), [cell], [0])
+    train = read_images(run, ImageStore(study / "cache", "4mm")).train
+    assert list(train.table["participant_id"]) == [f"sub-x{i}" for i in range(4)]
+    assert not train.synthetic.any()
+    model = load_model(study / "models" / "train" / "MDD")
+    import torch
+
+    x = torch.from_numpy(train.stored(np.arange(4)).astype(np.float32) / 255)[:, None]
+    codes = model.encode(x)[0].double().numpy()
+    expected = model.law.probabilities(codes)[:, model.law.labels.index("MDD")]
+    np.testing.assert_allclose(train.targets, expected, atol=1e-9)
+    both = "train_baseline_4mm_real+soft-unlabelled"
+    code, said = tell(study, monkeypatch, "evaluate", "--cell", cell.name, both)
+    assert code == 0, said
+    scores = read_tsv(study / "evaluation" / both / "run-0" / "scores.tsv")
+    assert len(scores) == 6
+
+
+def test_unlabelled_scans_without_a_law_are_refused(study, monkeypatch):
+    (study / "others.tsv").unlink()
+    generator = {"model": "linear", "latent_dim": 3, "shared": True}
+    (study / "neuroaug.yaml").write_text(yaml.safe_dump(config(generator=generator)))
+    assert tell(study, monkeypatch, "train", "--label", "MDD")[0] == 0
+    cell = "train_baseline_4mm_soft-unlabelled"
+    code, said = tell(study, monkeypatch, "evaluate", "--cell", cell)
+    assert code == 2
+    assert "its generator learned from no visit without a label" in said
 
 
 def test_unlabelled_images_that_are_gone_are_counted(study, monkeypatch, caplog):

@@ -34,10 +34,12 @@ CLASSIFIERS = (
 )
 
 _SYNTHETIC = r"synthetic-\d+(?:-soft|-hard)?"
+_UNLABELLED = "soft-unlabelled"
 _TOGETHER = r"(?:\+ensemble-[1-9]\d*)?"
 DATA_PATTERN = (
-    rf"real(?:\+classical)?(?:\+mixup)?(?:\+duplicates-[1-9]\d*)?(?:\+{_SYNTHETIC})?(?:\+tta)?"
-    rf"{_TOGETHER}|{_SYNTHETIC}{_TOGETHER}"
+    rf"real(?:\+classical)?(?:\+mixup)?(?:\+duplicates-[1-9]\d*)?(?:\+{_SYNTHETIC})?"
+    rf"(?:\+{_UNLABELLED})?(?:\+tta)?{_TOGETHER}"
+    rf"|(?:{_SYNTHETIC}|{_UNLABELLED}|{_SYNTHETIC}\+{_UNLABELLED}){_TOGETHER}"
 )
 _CELL = re.compile(
     rf"(?P<split>train(?:-\d+)?)_(?P<network>[A-Za-z0-9-]+)_(?P<resolution>1mm|2mm|4mm)_(?P<data>{DATA_PATTERN})(?P<matched>_steps-matched)?"
@@ -83,6 +85,16 @@ class Cell(ConfigSection):
     def n_duplicates(self) -> int:
         """Further copies of real images, per label: as many images as a synthetic set, none new."""
         return self._number("duplicates")
+
+    @property
+    def uses_unlabelled(self) -> bool:
+        """Whether real scans without a label are trained on, by their probability under the law."""
+        return _UNLABELLED in self.data
+
+    @property
+    def asks_law(self) -> bool:
+        """Whether a generator's law judges images: it is the classifier, or labels scans."""
+        return self.control is Control.BAYES_RULE or self.uses_unlabelled
 
     @property
     def uses_mixup(self) -> bool:

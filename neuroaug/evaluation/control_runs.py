@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,17 +115,22 @@ def _brain_age(run: Run, images: CellImages) -> _Found:
     return _Found(score, {**_tensors(found.age), "gap": gap}, record)
 
 
-def _bayes_rule(run: Run, images: CellImages) -> _Found:
-    if run.law_model is None:
-        raise InputError(f"cell '{run.cell.name}': no generator with a law was given")
-    model: GenerativeModel = load_model(run.law_model)
+def law_scores(folder: Path, classes: tuple[str, str]) -> Scorer:
+    """Log-odds of the positive class under the law of a generator.
+
+    Raises
+    ------
+    InputError
+        If it has no law.
+    """
+    model: GenerativeModel = load_model(folder)
     law = model.law
     if law is None:
         raise InputError(
-            f"{run.law_model}: a generator without a law, which has no Bayes rule; give the study "
+            f"{folder}: a generator without a law, which has no Bayes rule; give the study "
             "a law and train it again"
         )
-    negative, positive = run.classes
+    negative, positive = classes
 
     def score(some: Images) -> Values:
         read = reader(some)
@@ -134,8 +140,17 @@ def _bayes_rule(run: Run, images: CellImages) -> _Found:
         ]
         return law.scores(np.concatenate(parts), positive, negative)
 
-    weight = {"shifts": torch.from_numpy(law.drawn_from.shifts)}
-    return _Found(score, weight, {"model": model.name, "n_settings": len(law.settings)})
+    return score
+
+
+def _bayes_rule(run: Run, images: CellImages) -> _Found:
+    if run.law_model is None:
+        raise InputError(f"cell '{run.cell.name}': no generator with a law was given")
+    score = law_scores(run.law_model, run.classes)
+    model = load_model(run.law_model)
+    assert model.law is not None  # or it would have no score
+    weight = {"shifts": torch.from_numpy(model.law.drawn_from.shifts)}
+    return _Found(score, weight, {"model": model.name, "n_settings": len(model.law.settings)})
 
 
 _FITS: dict[str, Callable[[Run, CellImages], _Found]] = {

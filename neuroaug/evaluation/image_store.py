@@ -9,7 +9,9 @@ images, where uint8 arrays take 16), written in a folder that two CAPS of one pa
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,14 +20,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from neuroaug.config.label_settings import UNLABELLED
 from neuroaug.errors import InputError
-from neuroaug.evaluation.cell_images import REQUIRED, Images, refuse_duplicates
+from neuroaug.evaluation.cell_images import REQUIRED, Images, concatenate, refuse_duplicates
 from neuroaug.imaging import caps as caps_names
 from neuroaug.imaging.cache import RECORD, CohortCache
 from neuroaug.system.files import read_tsv
 
 if TYPE_CHECKING:
     from clinicadl.data.datasets import BidsDataset
+
+Values = NDArray[np.float64]
 
 SYNTHETIC_BLOCK = 500  # images of one cache, so that extending a set rewrites nothing
 
@@ -161,6 +166,30 @@ class ImageStore:
             positions % SYNTHETIC_BLOCK,
             np.ones(n, dtype=bool),
         )
+
+    def unlabelled(self, table: pd.DataFrame, positive: Callable[[Images], Values]) -> Images:
+        """Real images without a label, each with a probability of the positive class.
+
+        Parameters
+        ----------
+        table : DataFrame
+            participant_id, session_id, caps.
+        positive : callable
+            From images to these probabilities, (n,).
+        """
+        parts = []
+        for folder, rows in table.groupby("caps", sort=True):
+            visits = list(map(caps_names.Visit, rows["participant_id"], rows["session_id"]))
+            cache = self._cache(Path(str(folder)), visits, "unlabelled", "the unlabelled visits")
+            n = len(visits)
+            labelled = rows[["participant_id", "session_id"]].reset_index(drop=True)
+            labelled = labelled.assign(diagnosis=UNLABELLED, label=0.0)
+            where = (np.zeros(n, dtype=np.int64), np.arange(n), np.zeros(n, dtype=bool))
+            parts.append(Images(labelled, (cache,), *where))
+        whole = concatenate(parts)
+        target = positive(whole)
+        marked = whole.table.assign(target=target, label=(target > 0.5).astype(np.float64))
+        return dataclasses.replace(whole, table=marked)
 
     def _cache(
         self, caps: Path, visits: list[caps_names.Visit], kind: str, what: str

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from neuroaug.audit.leakage import prove, synthetic_sets
+from neuroaug.audit.leakage import prove, synthetic_sets, unlabelled_images
 from neuroaug.cohort.account import label_external
 from neuroaug.cohort.split_table import open_split
 from neuroaug.cohort.splits import make_external
-from neuroaug.config import OPTIMISED, Cell, Control
+from neuroaug.config import OPTIMISED, Cell
 from neuroaug.errors import InputError
 from neuroaug.evaluation import study_search
 from neuroaug.evaluation.run_cells import run_cells
@@ -94,6 +94,7 @@ def prepare(study: Study, cells: Sequence[Cell], runs: Sequence[int]) -> list[Ru
                 classes=classes,
                 spec=spec,
                 law_model=laws.get(seeds[k % len(seeds)]),
+                unlabelled=_unlabelled(study, cell, laws.get(seeds[k % len(seeds)])),
             )
             for k in runs
         ]
@@ -101,14 +102,14 @@ def prepare(study: Study, cells: Sequence[Cell], runs: Sequence[int]) -> list[Ru
 
 
 def _law_models(study: Study, cell: Cell, seeds: Sequence[int]) -> dict[int, Path]:
-    """Generators whose law is the classifier of a cell, by seed; none for other networks.
+    """Generators whose law is the classifier of a cell, or labels its scans, by seed.
 
     Raises
     ------
     InputError
         If one is not trained.
     """
-    if cell.control is not Control.BAYES_RULE:
+    if not cell.asks_law:
         return {}
     positive = study.config.classes[1]
     folders = {seed: study.model(cell.split, positive, seed) for seed in seeds}
@@ -119,6 +120,27 @@ def _law_models(study: Study, cell: Cell, seeds: Sequence[int]) -> dict[int, Pat
                 f"--label {positive} --split {cell.split}'"
             )
     return folders
+
+
+def _unlabelled(study: Study, cell: Cell, model: Path | None) -> pd.DataFrame | None:
+    """Visits that a cell trains on by the law of a generator which learned from them.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if not cell.uses_unlabelled or model is None:
+        return None
+    images = unlabelled_images(study, [model], cell.resolution)
+    if not images:
+        raise InputError(
+            f"cell {cell.name}: its generator learned from no visit without a label; name some in "
+            "generator.unlabelled and train again"
+        )
+    # <caps>/subjects/<participant>/<session>/t1_linear/<image>
+    rows = [(*visit, str(path.parents[4])) for visit, path in sorted(images.items())]
+    return pd.DataFrame(rows, columns=["participant_id", "session_id", "caps"])
 
 
 def _of(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:

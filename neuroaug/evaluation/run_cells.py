@@ -14,10 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from neuroaug.config import Control
 from neuroaug.errors import InputError
 from neuroaug.evaluation.arms.ensemble import average_members, member_runs
 from neuroaug.evaluation.cell_images import (
+    Images,
     concatenate,
     require_both_classes,
     require_disjoint,
@@ -200,16 +203,29 @@ def read_images(run: Run, store: ImageStore) -> CellImages:
             )
             parts.append(part)
             counts.append({"label": s.label, "n": s.n, "sha256": part.sha256()})
+    if run.cell.uses_unlabelled:
+        parts.append(_soft_unlabelled(run, store))
     train = concatenate(parts)
     named = {f"test set '{name}'": test for name, test in tests.items()}
     sets = {"the training set": train, "the validation set": validation, **named}
     require_one_grid(list(sets.values()))
     require_disjoint(sets)
-    require_both_classes(train.table, run.classes, f"cell '{run.cell.name}', training set")
+    if not run.cell.uses_unlabelled:
+        require_both_classes(train.table, run.classes, f"cell '{run.cell.name}', training set")
     require_both_classes(validation.table, run.classes, "the validation set")
     if run.cell.n_duplicates:
         train = with_duplicates(train, run.cell.n_duplicates)
     return CellImages(train, validation, tests, len(real), counts)
+
+
+def _soft_unlabelled(run: Run, store: ImageStore) -> Images:
+    """Scans of the unlabelled visits, with the probability that the generator's law gives them."""
+    if run.unlabelled is None or run.law_model is None:
+        raise InputError(f"cell '{run.cell.name}': no unlabelled visits, or no law, were given")
+    from neuroaug.evaluation.control_runs import law_scores
+
+    score = law_scores(run.law_model, run.classes)
+    return store.unlabelled(run.unlabelled, lambda images: 1 / (1 + np.exp(-score(images))))
 
 
 def _require_enough_synthetic(run: Run) -> None:

@@ -73,6 +73,9 @@ class Run:
     law_model : Path, optional
         Folder of the generator whose law is the classifier, for cells of the network
         ``bayes-rule``.
+    unlabelled : DataFrame, optional
+        participant_id, session_id and caps of the visits without a label that the generator of
+        `law_model` learned from, for cells of ``soft-unlabelled``.
     member : int, optional
         Which classifier of an ensemble it trains; gives it a seed of its own.
     """
@@ -88,6 +91,7 @@ class Run:
     classes: tuple[str, str] = PUBLISHED_LABELS
     spec: ClassifierSpec | None = None
     law_model: Path | None = None
+    unlabelled: pd.DataFrame | None = None
     member: int | None = None
 
     @property

@@ -134,7 +134,7 @@ def p_text(value: object) -> str:
 
 def data_text(data: str) -> str:
     """A cell's data in words: ``real+synthetic-50`` -> ``real + 50 synthetic per label``."""
-    only = " only" if data.startswith("synthetic") else ""
+    only = "" if data.startswith("real") else " only"
     return " + ".join(map(_part_text, data.split("+"))) + only
 
 
@@ -142,6 +142,7 @@ def _part_text(part: str) -> str:
     name, _, rest = part.partition("-")
     n, _, labels = rest.partition("-")
     texts = {
+        "soft": "unlabelled scans (soft labels)",
         "classical": "classical augmentation",
         "duplicates": f"{n} duplicates per label",
         "synthetic": f"{n} synthetic per label" + (f" ({labels} labels)" if labels else ""),

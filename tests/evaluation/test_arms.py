@@ -37,6 +37,12 @@ def scores(out):
         ("real+duplicates-40", "real + 40 duplicates per label"),
         ("real+mixup", "real + mixup"),
         ("real+classical+tta", "real + classical augmentation + test-time augmentation"),
+        ("soft-unlabelled", "unlabelled scans (soft labels) only"),
+        ("real+soft-unlabelled", "real + unlabelled scans (soft labels)"),
+        (
+            "synthetic-9+soft-unlabelled",
+            "9 synthetic per label + unlabelled scans (soft labels) only",
+        ),
         ("real+ensemble-5", "real + ensemble of 5"),
         (
             "synthetic-40-soft+ensemble-3",

@@ -53,7 +53,7 @@ def arm_name(cell: Cell) -> str:
 
 def is_control(cell: Cell) -> bool:
     """Whether an arm has real images and labels alone."""
-    return not cell.n_synthetic and cell.control != "bayes-rule"
+    return not cell.n_synthetic and not cell.asks_law
 
 
 def curve_points(study: Study) -> list[CurvePoint]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
-from neuroaug.config import Cell, Control, StudyConfig
+from neuroaug.config import Cell, StudyConfig
 from neuroaug.study import Study
 from neuroaug.system.files import sha256_file
 from neuroaug.workflow.stage import Earlier, EstimateLine, Job, Resources, Stage, hours_text, key_of
@@ -95,7 +95,7 @@ def generators(config: StudyConfig, cell: Cell, runs: Iterable[int]) -> list[tup
 
     Run k takes those of seed k modulo the number of seeds.
     """
-    if not cell.n_synthetic and cell.control is not Control.BAYES_RULE:
+    if not cell.n_synthetic and not cell.asks_law:
         return []
     seeds = config.generator.seeds
     taken = dict.fromkeys(seeds[k % len(seeds)] for k in runs)
