@@ -214,6 +214,11 @@ class Autoencoder(nn.Module):
         """Decode the mean codes of images (B, 1, X, Y, Z)."""
         return self.decode(self.encode(x)[0])
 
+    def penalty(self) -> Tensor | float:
+        """What the decoder's last images cost beside the objective, nats per image; mostly 0."""
+        penalty = getattr(self.decoder, "penalty", None)
+        return 0.0 if penalty is None else penalty()
+
     def start_from(self, start: TrainingStart) -> None:
         """Prepare an untrained model for its images; by default, centre the networks on their mean.
 

@@ -297,7 +297,7 @@ class Loop:
                 output = self.model.loss(x, self._noise(epoch, mine), gather=gather)
             # The loss is a mean over this process's images; the step follows the mean over the
             # group.
-            (output.loss * (len(mine) / n_images)).backward()
+            ((output.loss + self.model.penalty()) * (len(mine) / n_images)).backward()
             parts = (
                 output.loss.detach() * len(mine),
                 output.reconstruction.sum(),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from neuroaug.errors import InputError
 from neuroaug.models.networks.components import on_components
 from neuroaug.registries import NETWORKS
 
@@ -39,6 +40,10 @@ class NetworkFamily:
         Memory layout of the images that the networks are given.
     when_short : str
         What to do where they do not fit into memory.
+    twice_differentiable : bool
+        Whether the decoder has a second derivative.
+    paints : bool
+        Whether its logits are a sum, which may begin with that of principal components.
     """
 
     build: Builder
@@ -46,6 +51,8 @@ class NetworkFamily:
     clips_gradients: bool
     channels_last: bool
     when_short: str
+    twice_differentiable: bool = True
+    paints: bool = True
 
 
 def register_network(
@@ -55,13 +62,22 @@ def register_network(
     clips_gradients: bool = False,
     channels_last: bool = False,
     when_short: str,
+    twice_differentiable: bool = True,
+    paints: bool = True,
 ) -> Callable[[Builder], Builder]:
     """Register a builder of networks under `name`; see `NetworkFamily`."""
 
     def register(build: Builder) -> Builder:
-        NETWORKS.add(
-            name, NetworkFamily(build, learning_rate, clips_gradients, channels_last, when_short)
+        family = NetworkFamily(
+            build,
+            learning_rate,
+            clips_gradients,
+            channels_last,
+            when_short,
+            twice_differentiable,
+            paints,
         )
+        NETWORKS.add(name, family)
         return build
 
     return register
@@ -78,8 +94,24 @@ def build_networks(config: GeneratorConfig, shape: Sequence[int], *, metric: boo
         The grid.
     metric : bool
         Keep the metric network, which only a Riemannian family has.
+
+    Raises
+    ------
+    InputError
+        If the network cannot do what a setting asks for.
     """
-    networks: Networks = NETWORKS.get(config.network).build(config, shape)
+    family: NetworkFamily = NETWORKS.get(config.network)
+    if getattr(config, "second_order", False) and not family.twice_differentiable:
+        raise InputError(
+            f"generator.second_order: network {config.network} has no second derivative; set it "
+            "to false, or choose another network"
+        )
+    if config.start == "components" and not family.paints:
+        raise InputError(
+            f"generator.start: network {config.network} does not begin with components; set it to "
+            "random, or choose another network"
+        )
+    networks: Networks = family.build(config, shape)
     if config.start == "components":
         networks = on_components(networks, config.n_latents, tuple(shape))
     return networks if metric else networks._replace(metric=None)
