@@ -157,3 +157,27 @@ def test_what_images_can_teach_is_said_before_one_is_drawn(study, neuroaug, tmp_
     positive = (scores["label"] == "MDD").to_numpy()
     score = scores["score"].astype(float).to_numpy()
     assert auc(score[positive], score[~positive]) == pytest.approx(rule)
+
+
+def test_a_missing_validation_image_costs_the_probes_not_the_training(tmp_path, neuroaug):
+    write_study(tmp_path, people("control", "depr", n=10), {**CONFIG, "law": None})
+    neuroaug(tmp_path, "split")
+    neuroaug(tmp_path, "train", "--label", "HC")
+    assert (tmp_path / "models" / "train" / "HC" / "probes.json").is_file()
+    held = read_tsv(tmp_path / "splits" / "validation.tsv", ())
+    who = held.loc[held["diagnosis"] == "MDD", "participant_id"].iloc[0]
+    next((tmp_path / "caps" / "subjects" / who).rglob("*.nii.gz")).unlink()
+    said = neuroaug(tmp_path, "train", "--label", "MDD")
+    assert "not looked at on validation people" in " ".join(said.split())
+    assert who in said
+    assert (tmp_path / "models" / "train" / "MDD" / "config.json").is_file()
+    assert not (tmp_path / "models" / "train" / "MDD" / "probes.json").exists()
+
+
+def test_a_table_of_ones_own_is_learned_from_without_a_split(tmp_path, neuroaug):
+    write_study(tmp_path, people("control", "depr", n=10), {**CONFIG, "law": None})
+    rows = {"participant_id": [f"sub-{i:02d}" for i in range(0, 20, 2)], "session_id": "ses-M000"}
+    write_tsv(tmp_path / "mine.tsv", pd.DataFrame({**rows, "diagnosis": "HC"}))
+    neuroaug(tmp_path, "train", "--label", "HC", "--split", "mine.tsv")
+    assert (tmp_path / "models" / "mine" / "HC" / "config.json").is_file()
+    assert not (tmp_path / "models" / "mine" / "HC" / "probes.json").exists()
