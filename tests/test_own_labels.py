@@ -8,9 +8,7 @@ import pandas as pd
 import pytest
 import tiny_caps
 import yaml
-from typer.testing import CliRunner
 
-from neuroaug.cli import app
 from neuroaug.config import parse_config
 from neuroaug.errors import InputError
 from neuroaug.imaging.grid import GRIDS
@@ -64,19 +62,6 @@ def write_study(root, people, config=CONFIG):
 
 def people(*groups, n=12):
     return [(f"sub-{i:02d}", groups[i % len(groups)]) for i in range(n * len(groups))]
-
-
-@pytest.fixture
-def neuroaug(monkeypatch):
-    """Run commands in a study's folder, each of which must end well."""
-
-    def run(root, *arguments, code=0):
-        monkeypatch.chdir(root)
-        result = CliRunner().invoke(app, [str(a) for a in arguments])
-        assert result.exit_code == code, result.output
-        return result.output
-
-    return run
 
 
 def test_the_whole_protocol_speaks_of_the_studys_own_labels(tmp_path, neuroaug):

@@ -20,19 +20,6 @@ def config(**changes):
     return {**CONFIG, "generator": generator, "law": LAW, **changes}
 
 
-@pytest.fixture
-def neuroaug(monkeypatch):
-    """Run a command in a study's folder, which must end with the code given."""
-
-    def run(root, *arguments, code=0):
-        monkeypatch.chdir(root)
-        result = CliRunner().invoke(app, [str(a) for a in arguments])
-        assert result.exit_code == code, result.output
-        return result.output
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     root = tmp_path_factory.mktemp("shared")

@@ -13,7 +13,6 @@ STRENGTHS = tuple(float(c) for c in np.logspace(-3, 2, 11))
 """Inverse penalties that are tried, the strongest penalty first."""
 
 N_FOLDS = 5
-_LEAST = 1e-12
 
 Chosen = Callable[[LinearScore], float]
 """From a classifier to its loss on other people."""

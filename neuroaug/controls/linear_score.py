@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from neuroaug.models.principal_components import Components, principal_components
+from neuroaug.models.principal_components import (
+    Components,
+    Reader,
+    mean_image,
+    principal_components,
+)
 
 Values = NDArray[np.float64]
-Reader = Callable[[int, int], torch.Tensor]
-"""From the first and one past the last image to these images, (B, 1, X, Y, Z)."""
 
 MOST_COMPONENTS = 300
 """More teach a linear classifier of a few hundred people nothing, and cost memory."""
@@ -70,12 +72,7 @@ class ImageComponents:
     @classmethod
     def of(cls, read: Reader, n_images: int) -> ImageComponents:
         """Find the components of images 0..n-1; at most `MOST_COMPONENTS`."""
-        total: torch.Tensor | None = None
-        for start in range(0, n_images, AT_ONCE):
-            part = read(start, min(start + AT_ONCE, n_images)).double().sum(0)[0]
-            total = part if total is None else total + part
-        assert total is not None, "no image"
-        mean = (total / n_images).float()
+        mean = mean_image(read, n_images)
         n_kept = max(1, min(n_images - 1, MOST_COMPONENTS))
         components = principal_components(read, mean, n_images, n_kept)
         scale = max(float(components.variances[0].sqrt()), 1e-12)

@@ -116,8 +116,7 @@ def _check_bids(root: Path, images: ImageNames) -> Iterator[Finding]:
         refusals = []
     lost = [row.participant_id for row in refusals if row.reason == NO_FOLDER]
     if lost:
-        message = f"{len(lost)} people have no folder: {named(lost)}"
-        yield Finding(PARTICIPANTS, "warning", message, "add their scans; they are left out")
+        yield _without_folder(PARTICIPANTS, lost)
     for row in refusals:
         if row.reason == NO_FOLDER:
             continue
@@ -246,13 +245,17 @@ def _check_visit(
     return images
 
 
+def _without_folder(place: str, people: list[str]) -> Finding:
+    message = f"{len(people)} people have no folder: {named(people)}"
+    return Finding(place, "warning", message, "add their scans; they are left out")
+
+
 def _tables(root: Path, known: set[Visit]) -> Iterator[Finding]:
     try:
         failures = read_failures(root)
         lost = [row.participant_id for row in failures if row.reason == NO_FOLDER]
         if lost:
-            message = f"{len(lost)} people listed without a folder: {named(lost)}"
-            yield Finding(FAILURES, "warning", message, "add their scans; they are left out")
+            yield _without_folder(FAILURES, lost)
         for row in failures:
             if row.reason == NO_FOLDER:
                 continue

@@ -133,12 +133,8 @@ def law_scores(folder: Path, classes: tuple[str, str]) -> Scorer:
     negative, positive = classes
 
     def score(some: Images) -> Values:
-        read = reader(some)
-        parts = [
-            model.encode(read(i, min(i + 8, len(some))))[0].double().numpy()
-            for i in range(0, len(some), 8)
-        ]
-        return law.scores(np.concatenate(parts), positive, negative)
+        codes = model.mean_codes(reader(some), len(some)).numpy()
+        return law.scores(codes, positive, negative)
 
     return score
 

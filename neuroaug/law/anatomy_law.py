@@ -19,6 +19,13 @@ UNLABELLED = -1
 """In place of a label's number: a person without a diagnosis."""
 
 
+def rule_probabilities(logits: Values) -> Values:
+    """Probability of each label, (N, K), from logits (N, K), where all labels are as frequent."""
+    from scipy.special import softmax
+
+    return np.asarray(softmax(logits, axis=1))
+
+
 @dataclass(frozen=True)
 class Prior:
     """What is believed of the labels' shifts before their people are looked at.
@@ -93,9 +100,7 @@ class AnatomyLaw:
 
     def probabilities(self, codes: Values, covariates: Values | None = None) -> Values:
         """Probability of each label, (N, K), where all are as frequent; see `logits`."""
-        logits = self.logits(codes, covariates)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
+        return rule_probabilities(self.logits(codes, covariates))
 
 
 @dataclass(frozen=True)
@@ -212,23 +217,3 @@ def make_law(effects: Effects, prior: Prior, ridge: float) -> AnatomyLaw:
         shifts=shifts - middle,
         spread=ridged(effects.covariance, ridge),
     )
-
-
-def years_between(
-    effects: Effects, column: int, labels: tuple[int, int], ridge: float, expected: float, sd: float
-) -> float:
-    """Years of ageing that two labels differ by: generalised least squares, joined with a belief.
-
-    The difference of the labels' raw shifts, regressed on one year's ageing with the inverse of its
-    own covariance S (1/n_0 + 1/n_1) as weight; the belief is N(`expected`, `sd`^2). Not below 0.
-    """
-    first, second = labels
-    year = effects.effects[:, column]
-    difference = effects.shifts[second] - effects.shifts[first]
-    sampling = (1 / effects.counts[first] + 1 / effects.counts[second]) * ridged(
-        effects.covariance, ridge
-    )
-    weighted = np.linalg.solve(sampling, year)
-    precision = float(weighted @ year)
-    found = (float(weighted @ difference) + expected / sd**2) / (precision + 1 / sd**2)
-    return max(found, 0.0)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from neuroaug.errors import InputError
 from neuroaug.law.anatomy_law import (
+    UNLABELLED,
     AnatomyLaw,
     Effects,
     Values,
@@ -22,6 +23,7 @@ from neuroaug.law.anatomy_law import (
     estimate_effects,
     make_law,
     no_prior,
+    rule_probabilities,
 )
 from neuroaug.law.covariates import CovariateLaw
 from neuroaug.system.randomness import KEYED
@@ -85,9 +87,7 @@ class LabelLaw:
 
     def probabilities(self, codes: Values, covariates: Values | None = None) -> Values:
         """Probability of each label, (N, K), where all are as frequent."""
-        logits = self.logits(codes, covariates)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
+        return rule_probabilities(self.logits(codes, covariates))
 
     def scores(self, codes: Values, positive: str, negative: str) -> Values:
         """Log p(z | positive) - log p(z | negative), (N,)."""
@@ -178,7 +178,7 @@ def fit_law(
     InputError
         A label without a person, or a covariate that is the same for everyone.
     """
-    numbers = np.array([labels.index(d) if d in labels else -1 for d in diagnoses])
+    numbers = np.array([labels.index(d) if d in labels else UNLABELLED for d in diagnoses])
     for k, label in enumerate(labels):
         if not (numbers == k).any():
             raise InputError(f"law: nobody of label {label} has all of its covariates")

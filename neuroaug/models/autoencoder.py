@@ -16,9 +16,11 @@ from neuroaug.models.likelihood import Bernoulli, Gaussian, at_least_float32
 from neuroaug.models.networks.components import ComponentDecoder
 from neuroaug.models.networks.heads import Networks, StartsFromMean, n_parameters
 from neuroaug.models.networks.registry import build_networks
-from neuroaug.models.principal_components import principal_components
+from neuroaug.models.principal_components import Reader, principal_components
 from neuroaug.system.files import human_bytes
 from neuroaug.system.memory import available_memory
+
+ENCODED_AT_ONCE = 8
 
 DECODED_VOXELS = 4_000_000
 """About as many voxels are decoded at a time when images are drawn."""
@@ -46,7 +48,7 @@ class TrainingStart:
     deviation: float
     images: Callable[[int], Tensor]
     n_images: int
-    read: Callable[[int, int], Tensor]
+    read: Reader
 
 
 def require_memory(model: Autoencoder) -> None:
@@ -181,6 +183,12 @@ class Autoencoder(nn.Module):
         self.check_images(x)
         mean, log_variance = map(at_least_float32, self.encoder(x.to(self.device)))
         return mean, log_variance
+
+    def mean_codes(self, read: Reader, n_images: int) -> Tensor:
+        """Mean codes of images 0..n-1, (N, d), float64, on the CPU."""
+        starts = range(0, n_images, ENCODED_AT_ONCE)
+        parts = [self.encode(read(i, min(i + ENCODED_AT_ONCE, n_images)))[0] for i in starts]
+        return torch.cat(parts).double().cpu()
 
     @property
     def decode_block(self) -> int:

@@ -14,11 +14,19 @@ BLOCK_BYTES = 256 * 2**20
 SLICE = 65536
 """Voxels whose products are summed at a time, in float64."""
 
-SLICE = 65536
-"""Voxels whose products are summed at a time, in float64."""
-
 Reader = Callable[[int, int], Tensor]
 """From the first and one past the last image to these images, (B, 1, X, Y, Z)."""
+
+
+AT_ONCE = 16
+"""Images whose sum is taken at a time."""
+
+
+def mean_image(read: Reader, n_images: int) -> Tensor:
+    """Mean (X, Y, Z) of images 0..n-1, summed in float64."""
+    starts = range(0, n_images, AT_ONCE)
+    parts = [read(i, min(i + AT_ONCE, n_images)).double().sum(0)[0] for i in starts]
+    return (torch.stack(parts).sum(0) / n_images).float()
 
 
 @dataclass(frozen=True)

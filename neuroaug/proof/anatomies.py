@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -21,7 +20,7 @@ from neuroaug.proof.people import Values
 from neuroaug.proof.study_splits import Draw, Rows
 from neuroaug.samplers.latents import sample_latents
 from neuroaug.samplers.sampler import fit_samplers
-from neuroaug.training.stored_images import training_start
+from neuroaug.training.stored_images import image_reader, training_start
 from neuroaug.training.train import train
 
 LABELS = ("negative", "positive")
@@ -50,8 +49,7 @@ class LearnedAnatomy:
 
     def codes(self, draw: Draw, rows: Rows) -> Values:
         """Codes of people, (n, d)."""
-        images = torch.from_numpy(draw.people.images[rows])[:, None]
-        return torch.cat([self.model.encode(x)[0] for x in images.split(AT_ONCE)]).double().numpy()
+        return self.model.mean_codes(image_reader(draw.people.images, rows), len(rows)).numpy()
 
 
 def linear_anatomy(draw: Draw, rows: Rows, d: int) -> LearnedAnatomy:
@@ -100,9 +98,7 @@ def trained(
 
 
 def _texture(draw: Draw, rows: Rows, model: GenerativeModel) -> Texture:
-    def read(first: int, last: int) -> Tensor:
-        return torch.from_numpy(draw.people.images[rows[first:last]])[:, None]
-
+    read = image_reader(draw.people.images, rows)
     return fit_texture(read, model.reconstruct, len(rows), N_FIELDS, draw.seed)
 
 
@@ -131,12 +127,8 @@ class LawfulGenerator:
         diagnoses = [
             LABELS[int(draw.labels[i])] if int(i) in known else WITHOUT for i in anatomy.rows
         ]
-        columns = {"age": ages[anatomy.rows], "sex": np.zeros(len(anatomy.rows))}
-        covariates = (
-            np.stack([columns[name] for name in config.covariates], axis=1)
-            if config.covariates
-            else np.empty((len(anatomy.rows), 0))
-        )
+        # Age is the only covariate that the study's tasks have.
+        covariates = ages[anatomy.rows][:, None][:, : len(config.covariates)]
         found: list[FittedLaw] = []
 
         def to_rests(codes: Tensor) -> Tensor:

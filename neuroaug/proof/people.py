@@ -159,6 +159,13 @@ def make_task(
         is told from the youngest.
     years, covariates
         See `Task`.
+
+    Raises
+    ------
+    InputError
+        A covariate that is not read.
     """
+    if not set(covariates) <= {"age"}:
+        raise InputError(f"task '{name}': covariates {', '.join(covariates)}; only age is read")
     label = _outer_thirds if column is None else _equal(column, positive)
     return Task(name, years, covariates, label)

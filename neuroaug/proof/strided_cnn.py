@@ -8,13 +8,14 @@ and 1; the step of best AUC on validation people is kept.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from neuroaug.evaluation.arms.mixup import ALPHA
 from neuroaug.statistics.scores import auc
 from neuroaug.system.randomness import KEYED
 
@@ -186,17 +187,11 @@ def _train(
 
 
 def _mixed(images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Mixup with a share from Beta(.2, .2), drawn by inversion of two gamma variables."""
+    """Mixup, as of the product's cells."""
     rng = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
-    share = float(rng.beta(0.2, 0.2))
+    share = float(rng.beta(ALPHA, ALPHA))
     other = torch.randperm(len(images), generator=generator)
     return (
         share * images + (1 - share) * images[other],
         share * targets + (1 - share) * targets[other],
     )
-
-
-def shorter(settings: CnnSettings, factor: float) -> CnnSettings:
-    """The same with a share of the steps, at least one validation."""
-    steps = max(settings.validate_every, int(settings.steps * factor))
-    return replace(settings, steps=steps)

@@ -9,22 +9,15 @@ from torch import Generator as TorchGenerator
 from torch import Tensor
 
 from neuroaug.samplers.registry import register_sampler
-from neuroaug.samplers.sampler import Codes, LatentBlock, LatentSpace, Sampler
+from neuroaug.samplers.sampler import Codes, CodesSampler, LatentBlock
 
 
 @register_sampler("gaussian")
-class GaussianSampler(Sampler):
+class GaussianSampler(CodesSampler):
     """One Gaussian: that of the law, where there is one, or of the codes.
 
     The covariance of codes is shrunken by Ledoit and Wolf's rule, so that few suffice.
     """
-
-    needs = "codes of training images"
-
-    @classmethod
-    def suits(cls, space: LatentSpace) -> bool:
-        """Whether there are codes."""
-        return space.codes is not None
 
     @classmethod
     def fit(cls, codes: Codes) -> dict[str, Tensor]:

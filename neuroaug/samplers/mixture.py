@@ -10,19 +10,12 @@ from torch import Generator as TorchGenerator
 from torch import Tensor
 
 from neuroaug.samplers.registry import register_sampler
-from neuroaug.samplers.sampler import Codes, LatentBlock, LatentSpace, Sampler
+from neuroaug.samplers.sampler import Codes, CodesSampler, LatentBlock
 
 
 @register_sampler("mixture")
-class MixtureSampler(Sampler):
+class MixtureSampler(CodesSampler):
     """Gaussian mixture with full covariances, fitted to the mean codes."""
-
-    needs = "codes of training images"
-
-    @classmethod
-    def suits(cls, space: LatentSpace) -> bool:
-        """Whether there are codes."""
-        return space.codes is not None
 
     @classmethod
     def fit(cls, codes: Codes) -> dict[str, Tensor]:

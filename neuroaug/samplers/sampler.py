@@ -204,6 +204,17 @@ class Sampler(ABC):
         return False, None
 
 
+class CodesSampler(Sampler):
+    """A sampler that is fitted to the codes of the training images."""
+
+    needs = "codes of training images"
+
+    @classmethod
+    def suits(cls, space: LatentSpace) -> bool:
+        """Whether there are codes."""
+        return space.codes is not None
+
+
 def fit_samplers(space: LatentSpace) -> dict[str, dict[str, Tensor]]:
     """Fit every sampler that the space offers; by sampler, where there is something to store."""
     codes = space.require_codes()

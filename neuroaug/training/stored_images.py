@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from neuroaug.errors import InputError
 from neuroaug.imaging.intensity import from_stored
 from neuroaug.models.autoencoder import TrainingStart
+from neuroaug.models.principal_components import Reader
 from neuroaug.training.random_order import Rows
 
 if TYPE_CHECKING:
@@ -83,6 +84,16 @@ def mean_and_deviation(stored: NDArray[Any], rows: Rows) -> tuple[NDArray[np.flo
     )
 
 
+def image_reader(stored: NDArray[Any], rows: Rows | None = None) -> Reader:
+    """Give some stored images, by default all, by first and one past the last of them."""
+    chosen = np.arange(len(stored)) if rows is None else rows
+
+    def read(first: int, last: int) -> torch.Tensor:
+        return torch.from_numpy(from_stored(stored[chosen[first:last]]))[:, None]
+
+    return read
+
+
 def training_start(stored: NDArray[Any], rows: Rows) -> TrainingStart:
     """What a model may know of some stored images before its first step."""
 
@@ -92,7 +103,5 @@ def training_start(stored: NDArray[Any], rows: Rows) -> TrainingStart:
 
     mean, deviation = mean_and_deviation(stored, rows)
 
-    def read(first: int, last: int) -> torch.Tensor:
-        return torch.from_numpy(from_stored(stored[rows[first:last]]))[:, None]
-
+    read = image_reader(stored, rows)
     return TrainingStart(torch.from_numpy(mean), deviation, spread, len(rows), read)

@@ -7,7 +7,7 @@ from sklearn.linear_model import LinearRegression
 
 from neuroaug.config import LawConfig
 from neuroaug.errors import InputError
-from neuroaug.law.anatomy_law import estimate_effects, make_law, no_prior, years_between
+from neuroaug.law.anatomy_law import estimate_effects, make_law, no_prior
 from neuroaug.law.covariates import CovariateLaw, covariate_values
 from neuroaug.law.label_law import fit_law
 from neuroaug.law.law_tensors import law_from_store, law_to_store
@@ -123,14 +123,6 @@ def test_several_settings_are_averaged_and_stored_exactly():
     np.testing.assert_array_equal(
         again.place(rests, [1, 2, 3], 0).codes, law.place(rests, [1, 2, 3], 0).codes
     )
-
-
-def test_years_between_labels_are_found_and_never_negative():
-    codes, ages, labels = cohort(4000, years=5.0)
-    groups = np.array([{"HC": 0, "MDD": 1}[label] for label in labels])
-    effects = estimate_effects(codes, ages, groups, 2)
-    assert years_between(effects, 0, (0, 1), 0.0, 4.0, 100.0) == pytest.approx(5.0, abs=0.3)
-    assert years_between(effects, 0, (1, 0), 0.0, 4.0, 100.0) == 0.0
 
 
 def test_a_constant_covariate_and_a_label_without_people_are_refused():

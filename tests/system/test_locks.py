@@ -112,7 +112,7 @@ def test_a_number_given_to_another_process_since_is_not_the_owner(tmp_path, monk
         made = json.loads(locks._owner_path(path).read_text())
     locks._owner_path(path).write_text(json.dumps({**made, "started": made["started"] - 5}))
     with exclusive(path, "busy"):
-        pass
+        assert json.loads(locks._owner_path(path).read_text()) == made  # taken over
 
 
 def test_waiting_ends_when_the_other_does(tmp_path, monkeypatch):

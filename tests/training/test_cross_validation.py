@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pydantic import ValidationError
-from test_resume import assert_same
+from test_resume import assert_same, stop_at
 from test_training import blobs, people, weights_of
 from test_training import run as train_blobs
 
@@ -17,7 +17,6 @@ from neuroaug.config import GeneratorConfig
 from neuroaug.errors import InputError, TrainingInterrupted
 from neuroaug.system.files import read_tsv
 from neuroaug.training import random_order
-from neuroaug.training.loop import Loop
 
 N = 12
 SETTINGS = {"width": 1, "latent_dim": 2, "batch_size": 4, "model": "vae", "max_epochs": 6}
@@ -83,16 +82,8 @@ def test_the_weights_are_those_of_so_many_epochs_on_everyone(folded, tmp_path):
 def test_a_run_that_is_stopped_in_a_fold_or_after_goes_on_to_the_same_weights(
     folded, tmp_path, monkeypatch, stopped_at
 ):
-    steps, step = iter(range(1000)), Loop._step
-
-    def stopping(self, *arguments):
-        if next(steps) == stopped_at:
-            self.save()
-            raise TrainingInterrupted("stopped")
-        return step(self, *arguments)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_step", stopping)
+        stop_at(patch, stopped_at)
         with pytest.raises(TrainingInterrupted):
             run(tmp_path / "again")
     run(tmp_path / "again")

@@ -102,8 +102,7 @@ def test_people_of_a_table_have_the_laws_covariates():
     table = pd.DataFrame({"age": [60.0, np.nan], "sex": ["F", "M"], "diagnosis": ["HC", "MDD"]})
 
     class Cache:
-        def batch(self, rows):
-            return np.zeros((len(rows), *SHAPE), dtype=np.float32)
+        images = np.zeros((2, *SHAPE), dtype=np.float32)
 
     found = ProbedPeople.of(Cache(), table, LawConfig(covariates=("age", "sex")))
     np.testing.assert_array_equal(found.covariates, [[60, 0], [np.nan, 1]])

@@ -63,6 +63,19 @@ def run(out: Path, config: GeneratorConfig = CONFIG, **options: object) -> objec
     )
 
 
+def stop_at(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+    """Stop the training that follows at its step `n` (from 0), counted over folds and epochs."""
+    step, taken = Loop._step, iter(range(10_000))
+
+    def stopping(self, *arguments):
+        if next(taken) == n:
+            self.save()
+            raise TrainingInterrupted("stopped")
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Loop, "_step", stopping)
+
+
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the tuning of samplers; let checkpoints take any share of the time."""

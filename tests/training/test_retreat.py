@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_resume import CONFIG, assert_same, run
+from test_resume import CONFIG, assert_same, run, stop_at
 
 from neuroaug.errors import DivergenceError, TrainingInterrupted
 from neuroaug.training.loop import MOST_RETREATS, Loop
@@ -65,16 +65,8 @@ def test_a_training_that_does_not_diverge_says_nothing_of_it(tmp_path):
 def test_a_killed_run_that_diverged_resumes_to_the_same_weights(tmp_path, monkeypatch):
     diverging(monkeypatch, {0: 3})
     run(tmp_path / "whole", SETTINGS)
-    step, n = Loop._step, iter(range(1000))
-
-    def stopping(self, *arguments):
-        if next(n) == 9:  # an epoch after the retreat
-            self.save()
-            raise TrainingInterrupted("stopped")
-        return step(self, *arguments)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_step", stopping)
+        stop_at(patch, 9)  # an epoch after the retreat
         with pytest.raises(TrainingInterrupted):
             run(tmp_path / "again", SETTINGS)
     state = json.loads((tmp_path / "again" / "checkpoints" / "state.json").read_text())

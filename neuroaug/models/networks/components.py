@@ -8,15 +8,14 @@ of the components, and what it learns is what they miss.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neuroaug.models.likelihood import at_least_float32
-from neuroaug.models.networks.heads import Networks, StartsFromMean
+from neuroaug.models.networks.heads import Networks, StartsFromMean, in_full_precision
 from neuroaug.models.principal_components import Components
 
 SHARPNESS = 100.0
@@ -27,11 +26,6 @@ LEAST = 1e-3
 
 GATE_RATE = 10.0
 """Times that gates move faster than Adam moves a parameter: they begin at 0."""
-
-
-def _in_full_precision(tensor: Tensor) -> AbstractContextManager[Any]:
-    on_meta = tensor.device.type == "meta"  # where memory is estimated, there is no autocast
-    return nullcontext() if on_meta else torch.autocast(tensor.device.type, enabled=False)
 
 
 class Basis(nn.Module):
@@ -60,12 +54,12 @@ class Basis(nn.Module):
 
     def codes(self, x: Tensor) -> Tensor:
         """Scores (B, d) of images (B, 1, X, Y, Z), of variance 1 over the training images."""
-        with _in_full_precision(x):
+        with in_full_precision(x):
             return (x.float().flatten(1) - self.mean) @ self.directions / self.deviations
 
     def images(self, z: Tensor) -> Tensor:
         """Mean + W z, (B, 1, X, Y, Z), of codes (B, d)."""
-        with _in_full_precision(z):
+        with in_full_precision(z):
             scores = at_least_float32(z) * self.deviations
             flat = self.mean + scores @ self.directions.T
         return flat.unflatten(1, (1, *self.grid))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, cast
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,12 @@ class Networks(NamedTuple):
     encoder: nn.Module
     decoder: nn.Module
     metric: nn.Module | None
+
+
+def in_full_precision(tensor: Tensor) -> AbstractContextManager[Any]:
+    """Without autocast, which the meta device, where memory is estimated, does not have at all."""
+    kind = tensor.device.type
+    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
 
 
 def lower_triangular(log_diagonal: Tensor, below: Tensor) -> Tensor:

@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neuroaug.config import GeneratorConfig
-from neuroaug.models.networks.conv3d import build_conv3d
-from neuroaug.models.networks.heads import Networks
+from neuroaug.models.networks.conv3d import CLOSEST_TO_BOUND, build_conv3d
+from neuroaug.models.networks.heads import Networks, in_full_precision
 from neuroaug.models.networks.registry import register_network
 
 SPACING = 2
@@ -39,12 +37,6 @@ LEAST_VOLUME = 0.2
 """Of a deformed voxel, as a share of its own: below it the deformation is held back."""
 FOLDING_WEIGHT = 10.0
 """Nats for every voxel whose volume is nought."""
-CLOSEST_TO_BOUND = 0.01
-
-
-def _in_full_precision(tensor: Tensor) -> AbstractContextManager[Any]:
-    on_meta = tensor.device.type == "meta"
-    return nullcontext() if on_meta else torch.autocast(tensor.device.type, enabled=False)
 
 
 def _nodes(shape: Sequence[int], spacing: int) -> tuple[int, ...]:
@@ -136,7 +128,7 @@ class MorphDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Logits (B, 1, X, Y, Z) of latents (B, d)."""
-        with _in_full_precision(z):
+        with in_full_precision(z):
             z = z.float() if z.dtype.itemsize < 4 else z
             moved = self.displacement(z)
             self.last = z.detach() if self.training else None
@@ -165,7 +157,7 @@ class MorphDecoder(nn.Module):
         if self.last is None:
             return 0.0
         z, self.last = self.last, None
-        with _in_full_precision(z):
+        with in_full_precision(z):
             lost = F.relu(LEAST_VOLUME - volume_change(self.displacement(z))) / LEAST_VOLUME
         return FOLDING_WEIGHT * math.prod(self.grid) * lost.mean()
 

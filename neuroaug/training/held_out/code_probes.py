@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from neuroaug.controls.linear_score import Reader
 from neuroaug.law.covariates import covariate_values
 from neuroaug.law.label_law import fit_law
 from neuroaug.models.generative_model import GenerativeModel
-from neuroaug.models.principal_components import principal_components
+from neuroaug.models.principal_components import Reader, mean_image, principal_components
 from neuroaug.statistics.scores import auc
 from neuroaug.training.held_out.probe_record import ProbedCodes, Probes
+from neuroaug.training.stored_images import image_reader
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,7 @@ class ProbedPeople:
     def of(cls, cache: CohortCache, table: pd.DataFrame, law: LawConfig | None) -> ProbedPeople:
         """People of a table, in the order of the images of a cache."""
         return cls(
-            lambda first, last: torch.from_numpy(cache.batch(range(first, last)))[:, None],
+            image_reader(cache.images),
             covariate_values(table, ("age",))[:, 0],
             table["diagnosis"].astype(str).tolist(),
             covariate_values(table, law.covariates if law else ()),
@@ -99,12 +99,10 @@ def probe(
     """
     d = model.latent_dim
     model.to(device)
-    codes = [_codes(model, people, device) for people in (train, validation)]
+    codes = [model.mean_codes(some.read, len(some)).numpy() for some in (train, validation)]
     squares = _squared_error(model, validation, device)
     model.cpu()
-    total = sum(train.read(i, i + 1).double()[0, 0] for i in range(len(train)))
-    assert isinstance(total, torch.Tensor)
-    mean = (total / len(train)).float()
+    mean = mean_image(train.read, len(train))
     found = principal_components(train.read, mean, len(train), min(d, len(train) - 1))
     scores, rests = zip(
         *(_scores(people, mean, found.directions) for people in (train, validation)), strict=True
@@ -120,14 +118,6 @@ def probe(
         _rule_on(model, law, scores[0], train, scores[1], validation, classes),
     )
     return ProbedCodes(own, beside, d, len(validation))
-
-
-def _codes(model: GenerativeModel, people: ProbedPeople, device: torch.device) -> Values:
-    parts = [
-        model.encode(people.read(i, min(i + AT_ONCE, len(people))).to(device))[0]
-        for i in range(0, len(people), AT_ONCE)
-    ]
-    return torch.cat(parts).double().cpu().numpy()
 
 
 def _squared_error(model: GenerativeModel, people: ProbedPeople, device: torch.device) -> float:

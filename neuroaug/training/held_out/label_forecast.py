@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from neuroaug.controls.forecast import FILE_NAME, Forecast, forecast, read_forecast
 from neuroaug.controls.linear_classifier import fit_linear
-from neuroaug.controls.linear_score import ImageComponents, Reader
+from neuroaug.controls.linear_score import ImageComponents
 from neuroaug.imaging.cache import CohortCache
-from neuroaug.models.generative_model import GenerativeModel, load_model
+from neuroaug.models.generative_model import load_model
 from neuroaug.system.devices import find_devices
 from neuroaug.system.files import read_json, sha256_json, write_json
 from neuroaug.training.shared_training import Everyone
+from neuroaug.training.stored_images import image_reader
 
 if TYPE_CHECKING:
     from neuroaug.study import Study
@@ -91,7 +91,8 @@ def forecast_label(
     else:
         found = None
     if found is None:
-        codes = _codes(model, validation, find_devices(device).first)
+        model.to(find_devices(device).first)
+        codes = model.mean_codes(image_reader(validation.images), len(validation)).numpy()
         rule = law.scores(codes, classes[1], classes[0])
         control = _linear_scores(everyone, validation, classes)
         found = forecast(rule, control, truth)
@@ -104,26 +105,11 @@ def _identity(folder: Path) -> str | None:
     return read_json(path).get("identity") if path.is_file() else None
 
 
-def _codes(model: GenerativeModel, images: CohortCache, device: torch.device) -> np.ndarray:
-    model.to(device)
-    read = _reader(images, np.arange(len(images)))
-    parts = [
-        model.encode(read(i, min(i + 8, len(images))).to(device))[0].double().cpu().numpy()
-        for i in range(0, len(images), 8)
-    ]
-    model.cpu()
-    return np.concatenate(parts)
-
-
 def _linear_scores(
     everyone: Everyone, validation: CohortCache, classes: tuple[str, str]
 ) -> np.ndarray:
     rows = np.flatnonzero(everyone.table["diagnosis"].isin(classes))
     targets = np.array(everyone.table["diagnosis"].iloc[rows] == classes[1], dtype=np.float64)
-    components = ImageComponents.of(_reader(everyone.cache, rows), len(rows))
+    components = ImageComponents.of(image_reader(everyone.cache.images, rows), len(rows))
     score, _ = fit_linear(components, targets)
-    return score.of(_reader(validation, np.arange(len(validation))), len(validation))
-
-
-def _reader(cache: CohortCache, rows: np.ndarray) -> Reader:
-    return lambda first, last: torch.from_numpy(cache.batch(rows[first:last]))[:, None]
+    return score.of(image_reader(validation.images), len(validation))

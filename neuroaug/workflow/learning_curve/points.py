@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,14 +96,6 @@ def _point(study: Study, n: int, split: int) -> CurvePoint:
     if study.config.phantom is not None and isinstance(content["labels"], tuple | list):
         content["cohort"] = study.config.phantom.cohort
     return CurvePoint(n, split, Study(root, StudyConfig.model_validate(content)))
-
-
-def label_splits(points: Sequence[CurvePoint]) -> dict[int, list[CurvePoint]]:
-    """Points by the number of their split."""
-    by_split: dict[int, list[CurvePoint]] = {}
-    for point in points:
-        by_split.setdefault(point.split, []).append(point)
-    return by_split
 
 
 def curve_folder(study: Study) -> Path:
