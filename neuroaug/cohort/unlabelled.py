@@ -126,9 +126,9 @@ def refuse_trained(unlabelled: pd.DataFrame, train: pd.DataFrame, path: Path) ->
     InputError
         Naming the first.
     """
-    keys = [tuple(row) for row in train[list(COLUMNS)].to_numpy()]
+    keys = {tuple(row) for row in train[list(COLUMNS)].to_numpy()}
     for visit in map(tuple, unlabelled[list(COLUMNS)].to_numpy()):
-        if visit in set(keys):
+        if visit in keys:
             raise InputError(
                 f"{path}: {' '.join(visit)} is in the training set, with its label; take it out "
                 "of the table"

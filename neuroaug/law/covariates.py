@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from neuroaug.config.law_settings import Covariate
 from neuroaug.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 Values = NDArray[np.float64]
 
-COVARIATES = ("age", "sex")
+COVARIATES: tuple[str, ...] = get_args(Covariate)
 """Columns of a split that can be covariates: age in years, sex as M or F."""
 
 SEXES = {"F": 0.0, "M": 1.0}

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuroaug.config import Cell, StudyConfig
+from neuroaug.report.curve_section import FOLDER
 from neuroaug.study import Study
 
-FOLDER = "curve"
 CONTROLS = ("real", "real+classical")
 """Data of the cells that stand beside the arms, with the study's network."""
 
