@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neuroaug.cohort.reading.numbers import read_number
+from neuroaug.cohort.tables import SEXES
 from neuroaug.config.label_settings import UNLABELLED
 from neuroaug.errors import InputError, LeakageError
 from neuroaug.system.files import read_tsv
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("participant_id", "session_id")
-_SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 
 
 def read_unlabelled(path: Path) -> pd.DataFrame:
@@ -86,9 +86,9 @@ def _age(text: object, path: Path, line: int) -> float:
 def _sex(text: object, path: Path, line: int) -> str | None:
     if not isinstance(text, str):
         return None
-    if text.casefold() not in _SEXES:
+    if text.upper() not in SEXES:
         raise InputError(f"{path}: line {line}: sex '{text}'; expected M or F")
-    return _SEXES[text.casefold()]
+    return SEXES[text.upper()]
 
 
 def refuse_tested(unlabelled: pd.DataFrame, sets: Mapping[str, pd.DataFrame], path: Path) -> None:
